@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durations and sizes as people write them on a command line or in a TOML file."""
+
+import re
+from decimal import Decimal
+
+from tracer.errors import UsageError
+
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "min": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86400 * 10**9,
+}
+_BYTES = {
+    "": 1,
+    "b": 1,
+    "k": 2**10, "kib": 2**10, "kb": 10**3,
+    "m": 2**20, "mib": 2**20, "mb": 10**6,
+    "g": 2**30, "gib": 2**30, "gb": 10**9,
+    "t": 2**40, "tib": 2**40, "tb": 10**12,
+}  # fmt: skip
+_QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-zµ]*)\s*")
+
+
+def parse_duration_ns(text: str) -> int:
+    """`90s`, `1ms`, `0.5 ms`, `1h` as nanoseconds; a bare number counts seconds. Raises UsageError."""
+    match = _QUANTITY.fullmatch(text)
+    factor = _NANOSECONDS.get((match[2] or "s") if match else "")
+    if match is None or factor is None:
+        raise UsageError(f"not a duration: {text!r} (examples: 10s, 1ms, 1.5h)")
+    return int(Decimal(match[1]) * factor)
+
+
+def parse_bytes(text: str) -> int:
+    """`1GiB`, `500MB`, `4096` as bytes; K, M, G, T alone are binary. Raises UsageError."""
+    match = _QUANTITY.fullmatch(text)
+    factor = _BYTES.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise UsageError(f"not a size: {text!r} (examples: 1GiB, 500MB, 4096)")
+    return int(Decimal(match[1]) * factor)
