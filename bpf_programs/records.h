@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the kernel side hands to user space. tracer/kernel/records.py describes the same layouts to numpy, and a
+ * test asserts that both sides agree on each offset and size.
+ */
+#ifndef TRACER_RECORDS_H
+#define TRACER_RECORDS_H
+
+#define COUNTERS 3 /* cycles, instructions, llc_misses: in this order everywhere */
+#define SLOTS 32   /* accumulators of a CPU, a power of two, at most 64 */
+
+/* What one cgroup did on one CPU in one tick, or in each of a run of whole ticks. One ring record. */
+struct tick_record {
+	u64 tick;               /* number of the first tick: CLOCK_MONOTONIC divided by the tick length */
+	u64 cgroup_id;          /* inode of the cgroup2 directory; 0: the CPU was idle */
+	u64 counters[COUNTERS]; /* increments over all tick_count ticks together */
+	u32 sequence;           /* number of the record on its CPU, modulo 2^32; a gap is a lost record */
+	u16 cpu;
+	u16 unread;             /* bit i: counters[i] could not be read for a part of the time */
+	u32 time_ns;            /* CPU time in each of the ticks */
+	u32 switches;           /* times a task of the cgroup was switched out, over all tick_count ticks */
+	u32 tick_count;         /* 1, or the length of a run of ticks in which no event came */
+	u32 lateness_ns;        /* how long after the tick's end the tick was closed; 0: sent before its end */
+};
+
+/* The sum for one cgroup since the CPU's current tick began, or since its last record was sent. */
+struct accumulator {
+	u64 cgroup_id;
+	u64 counters[COUNTERS];
+	u32 time_ns;
+	u32 switches;
+	u32 unread;
+	u32 reserved;
+};
+
+/* Everything one CPU needs; only that CPU writes it, but for `restart`. User space maps it read-write. */
+struct cpu_state {
+	u64 last_ns;                 /* CLOCK_MONOTONIC of the last event */
+	u64 last_counters[COUNTERS]; /* readings at that moment */
+	u64 tick;                    /* current tick */
+	u64 tick_end_ns;
+	u64 idle_task;               /* address of this CPU's idle task_struct, learnt when it is switched out */
+	u64 used;                    /* bit i: slots[i] holds something */
+	u64 lost_ring_full;          /* records that found no room in the ring */
+	u64 lost_no_ring;            /* records of a CPU that has no ring */
+	u32 sequence;                /* of the next record */
+	u32 settled;                 /* 0 until the first tick boundary: a tick seen in part is not sent */
+	u32 last_unread;             /* bit i: last_counters[i] is not a reading */
+	u32 restart;                 /* set by user space when the CPU went offline: begin anew at the next event */
+	struct accumulator idle;
+	struct accumulator slots[SLOTS];
+};
+
+#endif

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `--event NAME=SPEC` means: which perf event fills which counter column.
+
+Numbers are those of `enum perf_type_id`, `perf_hw_id`, `perf_hw_cache_id` and `perf_sw_ids` in the kernel's
+include/uapi/linux/perf_event.h; names are the ones `perf list` shows.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import msgspec
+
+from tracer.errors import UsageError
+
+PERF_TYPE_HARDWARE = 0
+PERF_TYPE_SOFTWARE = 1
+PERF_TYPE_HW_CACHE = 3
+PERF_TYPE_RAW = 4
+PERF_COUNT_SW_CPU_CLOCK = 0
+
+_HARDWARE = {
+    "cycles": 0,
+    "cpu-cycles": 0,
+    "instructions": 1,
+    "cache-references": 2,
+    "cache-misses": 3,
+    "branches": 4,
+    "branch-instructions": 4,
+    "branch-misses": 5,
+    "bus-cycles": 6,
+    "stalled-cycles-frontend": 7,
+    "stalled-cycles-backend": 8,
+    "ref-cycles": 9,
+}
+# Without dummy (9) and bpf-output (10), which count nothing.
+_SOFTWARE = {
+    "cpu-clock": PERF_COUNT_SW_CPU_CLOCK,
+    "task-clock": 1,
+    "page-faults": 2,
+    "context-switches": 3,
+    "cpu-migrations": 4,
+    "minor-faults": 5,
+    "major-faults": 6,
+    "alignment-faults": 7,
+    "emulation-faults": 8,
+    "cgroup-switches": 11,
+}
+# Cache -> (number, operations that exist for it).
+_CACHES = {
+    "L1-dcache": (0, ("load", "store", "prefetch")),
+    "L1-icache": (1, ("load", "prefetch")),
+    "LLC": (2, ("load", "store", "prefetch")),
+    "dTLB": (3, ("load", "store", "prefetch")),
+    "iTLB": (4, ("load",)),
+    "branch": (5, ("load",)),
+    "node": (6, ("load", "store", "prefetch")),
+}
+# Operation -> (number, plural).
+_OPERATIONS = {"load": (0, "loads"), "store": (1, "stores"), "prefetch": (2, "prefetches")}
+_MISS = 1 << 16
+
+_RAW = re.compile(r"r([0-9a-fA-F]{1,16})")
+_ACCEPTED = "accepted: perf's hardware and cache events (LLC-load-misses), raw codes (r412e), software:cpu-clock"
+_COLUMN_ALIASES = {"cache_misses": "llc_misses"}
+_DEFAULTS = {"cycles": "cycles", "instructions": "instructions", "llc_misses": "cache-misses"}
+
+CounterColumn = Literal["cycles", "instructions", "llc_misses"]
+COUNTER_COLUMNS: tuple[CounterColumn, ...] = get_args(CounterColumn)
+
+
+class EventSpec(msgspec.Struct, frozen=True):
+    """A counter column, the event that fills it, and that event's `type` and `config` in perf_event_attr."""
+
+    column: CounterColumn
+    text: str
+    type: int
+    config: int
+
+
+def _cache_events() -> dict[str, int]:
+    events = {}
+    for cache, (cache_number, operations) in _CACHES.items():
+        for operation in operations:
+            number, plural = _OPERATIONS[operation]
+            config = cache_number | number << 8
+            events[f"{cache}-{plural}"] = config
+            events[f"{cache}-{operation}-misses"] = config | _MISS
+    return events
+
+
+_EVENTS = (
+    {name: (PERF_TYPE_HARDWARE, config) for name, config in _HARDWARE.items()}
+    | {name: (PERF_TYPE_HW_CACHE, config) for name, config in _cache_events().items()}
+    | {f"software:{name}": (PERF_TYPE_SOFTWARE, config) for name, config in _SOFTWARE.items()}
+)
+_NAME_OF_FOLDED = {name.casefold(): name for name in _EVENTS}
+
+
+def parse_event(option: str) -> EventSpec:
+    """One `NAME=SPEC`; names are read without regard to case. Raises UsageError."""
+    column_text, _, text = (part.strip() for part in option.partition("="))
+    if not column_text or not text:
+        raise UsageError(f"--event wants NAME=SPEC, not {option!r} (example: llc_misses=LLC-load-misses)")
+    wanted = column_text.casefold().replace("-", "_")
+    wanted = _COLUMN_ALIASES.get(wanted, wanted)
+    column = next((column for column in COUNTER_COLUMNS if column == wanted), None)
+    if column is None:
+        raise UsageError(f"--event: no counter {column_text!r}; there are {', '.join(COUNTER_COLUMNS)}")
+
+    raw = _RAW.fullmatch(text)
+    if raw:
+        return EventSpec(column, text, PERF_TYPE_RAW, int(raw[1], 16))
+    name = _NAME_OF_FOLDED.get(text.casefold())
+    if name is None:
+        raise UsageError(f"--event: no event {text!r}{_suggestion(text)}; {_ACCEPTED}")
+    return EventSpec(column, name, *_EVENTS[name])
+
+
+def parse_events(options: Iterable[str]) -> tuple[EventSpec, ...]:
+    """The event of each of COUNTER_COLUMNS, in that order, the user's or the default. Raises UsageError."""
+    chosen: dict[str, EventSpec] = {}
+    for option in options:
+        spec = parse_event(option)
+        if spec.column in chosen:
+            raise UsageError(f"--event: {spec.column} is given twice, as {chosen[spec.column].text} and {spec.text}")
+        chosen[spec.column] = spec
+    return tuple(chosen.get(column) or parse_event(f"{column}={text}") for column, text in _DEFAULTS.items())
+
+
+def _suggestion(text: str) -> str:
+    folded = text.casefold()
+    if f"software:{folded}" in _NAME_OF_FOLDED:
+        return f", did you mean 'software:{folded}'?"
+    matches = difflib.get_close_matches(folded, _NAME_OF_FOLDED, n=1)
+    return f", did you mean {_NAME_OF_FOLDED[matches[0]]!r}?" if matches else ""

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the BPF programs through a short-lived child and takes over their descriptors."""
+
+import os
+import platform
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from tracer.errors import NodeUnsupportedError, TracerError
+from tracer.kernel.cpus import possible_cpus
+from tracer.kernel.loader_process import LoadReply, LoadRequest
+
+# In a checkout the programs lie beside the package, in an installed wheel inside it.
+_PLACES = (Path(__file__).parents[1] / "bpf_programs", Path(__file__).parents[2] / "bpf_programs")
+
+_FUNCTIONS = {
+    "sched_switch": "RAW_TRACEPOINT",
+    "tick": "PERF_EVENT",
+    "poke": "RAW_TRACEPOINT",
+}
+_MAPS = ["states", "rings", "counter0", "counter1", "counter2"]
+
+# The template only gives BCC the type of the rings in the array; one page would do, two are the least it takes.
+_TEMPLATE_PAGES = 2
+
+_TIMEOUT_SECONDS = 60
+
+
+def programs_directory() -> Path:
+    """Where `cgroup_ticks.c` lies. Raises TracerError for an incomplete installation."""
+    for place in _PLACES:
+        if (place / "cgroup_ticks.c").is_file():
+            return place
+    raise TracerError("the BPF programs are missing from this installation of tracer: install it again")
+
+
+def host_headers() -> Path | None:
+    """The running kernel's headers where BCC looks for them itself, or None."""
+    modules = Path("/lib/modules") / os.uname().release
+    complete = (modules / "build" / "include" / "linux" / "kconfig.h").is_file() or (
+        modules / "source" / "include" / "linux" / "kconfig.h"
+    ).is_file()
+    return modules if complete else None
+
+
+class ProgramLoadError(NodeUnsupportedError):
+    """The programs do not compile, or the kernel refuses them."""
+
+
+class Programs:
+    """Descriptors of the loaded programs and their maps, by name; closed as one."""
+
+    def __init__(self, descriptors: dict[str, int], bcc_version: str) -> None:
+        self._descriptors = descriptors
+        self.bcc_version = bcc_version
+
+    def __getitem__(self, name: str) -> int:
+        return self._descriptors[name]
+
+    def close(self) -> None:
+        """Closes all descriptors; what is still attached keeps its program alive."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class ProgramLoad:
+    """A load of `cgroup_ticks.c` under way: the child compiles while the caller does something else.
+
+    `counted` says which counters will be open. The per-CPU tables are sized for all possible CPUs. The host's kernel
+    headers are taken where they are complete, and the few bundled ones otherwise or when the host's do not compile.
+    """
+
+    def __init__(self, *, tick_ns: int, counted: Sequence[bool], extra_functions: Sequence[str] = ()) -> None:
+        self.tick_ns = tick_ns
+        # The numbers can have gaps.
+        self.cpus = possible_cpus()[-1] + 1
+        # Before Linux kernel commit d5299b67dd59 ("bpf: Memcg-based memory accounting for bpf maps") (in v5.11),
+        # maps counted as locked memory.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        directory = programs_directory()
+        functions = _FUNCTIONS | dict.fromkeys(extra_functions, "RAW_TRACEPOINT")
+        self._request = LoadRequest(
+            source=str(directory / "cgroup_ticks.c"),
+            definitions={
+                "TICK_NS": f"{tick_ns}ULL",
+                "CPUS": str(self.cpus),
+                "COUNTED": str(sum(1 << index for index, is_open in enumerate(counted) if is_open)),
+                "RING_PAGES": str(_TEMPLATE_PAGES),
+            },
+            functions=functions,
+            maps=_MAPS,
+            kernel_source=None if host_headers() else str(directory / "headers"),
+        )
+        self._headers = directory / "headers"
+        self._start()
+
+    def _start(self) -> None:
+        # A file, not a pipe: a verifier's log is longer than a pipe holds, and is read only at the end.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-m", "tracer.kernel.loader_process", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._said,
+                pass_fds=[theirs.fileno()],
+                # A Ctrl-C is the tracer's to handle.
+                start_new_session=True,
+            )
+        self._socket = ours
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError):
+            self._child.stdin.write(msgspec.json.encode(self._request))
+        with suppress(BrokenPipeError):
+            self._child.stdin.close()
+        self._child.stdin = None
+
+    def result(self) -> Programs:
+        """Waits for the child. Raises ProgramLoadError with what BCC or the verifier said."""
+        programs, reason = self._receive()
+        if programs is None and self._request.kernel_source is None:
+            # Headers of another build or a clang too old for them: the bundled ones do not depend on either.
+            self._request.kernel_source = str(self._headers)
+            self._start()
+            programs, reason = self._receive()
+        if programs is None:
+            raise ProgramLoadError(f"the BPF programs cannot be loaded: {reason}")
+        return programs
+
+    def _receive(self) -> tuple[Programs | None, str]:
+        names = [*self._request.functions, *self._request.maps]
+        try:
+            # The reply and its descriptors come first, so that a child which stays silent ends by its time.
+            self._socket.settimeout(_TIMEOUT_SECONDS)
+            message, descriptors, _flags, _address = socket.recv_fds(self._socket, 65536, len(names))
+            self._child.wait(_TIMEOUT_SECONDS)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            self.cancel()
+            return None, f"the compiler did not finish within {_TIMEOUT_SECONDS} s"
+        finally:
+            self._socket.close()
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace")
+            self._said.close()
+        if not message:
+            return None, _explain(said) or f"the loader ended with code {self._child.returncode}"
+        reply = msgspec.json.decode(message, type=LoadReply)
+        if reply.error:
+            return None, _explain(said) or reply.error
+        return Programs(dict(zip(names, descriptors, strict=True)), reply.bcc_version), ""
+
+    def cancel(self) -> None:
+        """Ends the child and waits for it."""
+        self._child.send_signal(signal.SIGKILL)
+        self._child.wait()
+
+
+def _explain(said: str) -> str:
+    """The line of a compiler's or verifier's output that names the fault, or an empty string."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for line in lines:
+        if "error:" in line or "Operation not permitted" in line or "Unable to find kernel headers" in line:
+            return line
+    return lines[-1] if lines else ""
+
+
+def machine_is_known() -> bool:
+    """Whether the tracer knows this processor's system call numbers and headers."""
+    return platform.machine() in ("x86_64", "aarch64")

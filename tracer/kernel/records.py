@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""numpy's view of the layouts in bpf_programs/records.h, the source of truth; a test holds the two together."""
+
+import numpy as np
+
+COUNTERS = 3
+SLOTS = 32
+
+TICK_RECORD = np.dtype(
+    [
+        ("tick", np.uint64),
+        ("cgroup_id", np.uint64),
+        ("counters", np.uint64, (COUNTERS,)),
+        ("sequence", np.uint32),
+        ("cpu", np.uint16),
+        ("unread", np.uint16),
+        ("time_ns", np.uint32),
+        ("switches", np.uint32),
+        ("tick_count", np.uint32),
+        ("lateness_ns", np.uint32),
+    ]
+)
+
+ACCUMULATOR = np.dtype(
+    [
+        ("cgroup_id", np.uint64),
+        ("counters", np.uint64, (COUNTERS,)),
+        ("time_ns", np.uint32),
+        ("switches", np.uint32),
+        ("unread", np.uint32),
+        ("reserved", np.uint32),
+    ]
+)
+
+CPU_STATE = np.dtype(
+    [
+        ("last_ns", np.uint64),
+        ("last_counters", np.uint64, (COUNTERS,)),
+        ("tick", np.uint64),
+        ("tick_end_ns", np.uint64),
+        ("idle_task", np.uint64),
+        ("used", np.uint64),
+        ("lost_ring_full", np.uint64),
+        ("lost_no_ring", np.uint64),
+        ("sequence", np.uint32),
+        ("settled", np.uint32),
+        ("last_unread", np.uint32),
+        ("restart", np.uint32),
+        ("idle", ACCUMULATOR),
+        ("slots", ACCUMULATOR, (SLOTS,)),
+    ]
+)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drains the CPUs' ring buffers into columns: compiled by numba, without the GIL, without Python code per record.
+
+The protocol of BPF_MAP_TYPE_RINGBUF is the kernel's Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c: a record
+is an 8-byte header (u32 length with bit 31 busy and bit 30 discarded, u32 page offset) and its data, padded to 8
+bytes. The reader takes the producer's position and each header with acquire, stops at a busy header, and hands the
+space back by storing the consumer's position with release.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, types
+
+from tracer.kernel.atomics import load_acquire_u32, load_acquire_u64, load_u64, store_release_u64
+from tracer.kernel.records import COUNTERS, TICK_RECORD
+
+_HEADER_BYTES = 8
+_BUSY = np.uint32(1 << 31)
+_DISCARDED = np.uint32(1 << 30)
+_LENGTH = np.uint32((1 << 30) - 1)
+_RECORD_BYTES = TICK_RECORD.itemsize
+
+# Columns of the ring table, u64 each: where a CPU's ring is mapped. Consumer 0: the CPU has no ring.
+CONSUMER, PRODUCER, DATA, SIZE = range(4)
+
+# Columns of the progress table, u64 each. All but the first two only rise.
+EXPECTED, EXPANDED, RECORDS, BYTES, MISSING, MALFORMED, FILL_PEAK = range(7)
+PROGRESS_COLUMNS = 7
+
+# Places in the bounds: rows of ticks outside [first, last] are left out.
+FIRST_TICK, LAST_TICK = range(2)
+
+# Places in the pace: all but STOP and LAST_DRAIN in ns. LONGEST_GAP is the longest time between two drains.
+STOP, LAST_DRAIN, LONGEST_GAP = range(3)
+
+_CLOCK_MONOTONIC = 1
+_TIMER_ABSTIME = 1
+# Resolved by name when the function is linked, so that the compiled code can be cached (a ctypes address cannot).
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
+_clock_nanosleep = types.ExternalFunction(
+    "clock_nanosleep", types.int32(types.int32, types.int32, types.intp, types.intp)
+)
+
+_U64 = types.uint64[::1]
+_U64_TABLE = types.uint64[:, ::1]
+_COLUMNS = (
+    _U64,  # tick
+    types.uint16[::1],  # cpu
+    _U64,  # cgroup_id
+    types.uint32[::1],  # cpu_time_ns
+    _U64_TABLE,  # counters
+    types.uint16[::1],  # unread
+    types.uint32[::1],  # context_switches
+    types.uint32[::1],  # lateness_ns
+)
+_drain_signature = types.int64(_U64_TABLE, _U64_TABLE, _U64, *_COLUMNS, types.int64)
+_follow_signature = types.int64(
+    _U64_TABLE,
+    _U64_TABLE,
+    _U64,
+    *_COLUMNS,
+    types.int64,
+    types.int64[::1],
+    types.int64,
+    types.int64,
+    types.int64,
+)
+
+
+class RecordBlock:
+    """Columns of a fixed capacity, a row a record (or a tick of a run of ticks). Counters lie as [counter, row]."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.tick = np.empty(capacity, np.uint64)
+        self.cpu = np.empty(capacity, np.uint16)
+        self.cgroup_id = np.empty(capacity, np.uint64)
+        self.cpu_time_ns = np.empty(capacity, np.uint32)
+        self.counters = np.empty((COUNTERS, capacity), np.uint64)
+        self.unread = np.empty(capacity, np.uint16)
+        self.context_switches = np.empty(capacity, np.uint32)
+        self.lateness_ns = np.empty(capacity, np.uint32)
+
+    def columns(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """The arrays in the order the drain takes them."""
+        return (
+            self.tick, self.cpu, self.cgroup_id, self.cpu_time_ns, self.counters, self.unread,
+            self.context_switches, self.lateness_ns,
+        )  # fmt: skip
+
+
+@njit(_drain_signature, nogil=True, cache=True, error_model="numpy")
+def drain(  # type: ignore[no-untyped-def]
+    rings,
+    progress,
+    bounds,
+    tick,
+    cpu,
+    cgroup_id,
+    cpu_time_ns,
+    counters,
+    unread,
+    context_switches,
+    lateness_ns,
+    row,
+):
+    """Takes what all rings hold into the columns from `row` on; returns the row after the last one written.
+
+    Stops early, with nothing lost, when the columns are full: a run of ticks that did not fit goes on at the next
+    call. A record of another length, of another CPU than its ring's, or of no ticks is skipped and counted as
+    malformed; a length that leads beyond the producer's position gives up all that the ring holds, as nothing behind
+    it can be found.
+    """
+    capacity = len(tick)
+    first_tick = bounds[FIRST_TICK]
+    last_tick = bounds[LAST_TICK]
+    for ring in range(len(rings)):
+        consumer_address = load_acquire_u64(np.uint64(rings.ctypes.data + ring * 32))
+        if consumer_address == 0:
+            continue
+        data = rings[ring, DATA]
+        size = rings[ring, SIZE]
+        mask = size - np.uint64(1)
+        start = load_u64(consumer_address)
+        producer = load_acquire_u64(rings[ring, PRODUCER])
+        position = start
+        fill = producer - start
+        if fill > size:
+            # Only a ring that is not the kernel's looks like this.
+            progress[ring, MALFORMED] += np.uint64(1)
+            position = producer
+        elif fill > progress[ring, FILL_PEAK]:
+            progress[ring, FILL_PEAK] = fill
+        while position < producer and row < capacity:
+            address = data + (position & mask)
+            header = load_acquire_u32(address)
+            if header & _BUSY:
+                break
+            length = header & _LENGTH
+            step = np.uint64((np.int64(length) + _HEADER_BYTES + 7) & ~7)
+            if step > producer - position:
+                progress[ring, MALFORMED] += np.uint64(1)
+                position = producer
+                break
+            if header & _DISCARDED:
+                position += step
+                continue
+            if length != _RECORD_BYTES:
+                progress[ring, MALFORMED] += np.uint64(1)
+                position += step
+                continue
+            address += np.uint64(_HEADER_BYTES)
+            sequence_cpu_unread = load_u64(address + np.uint64(40))
+            time_switches = load_u64(address + np.uint64(48))
+            count_lateness = load_u64(address + np.uint64(56))
+            record_cpu = (sequence_cpu_unread >> np.uint64(32)) & np.uint64(0xFFFF)
+            count = count_lateness & np.uint64(0xFFFFFFFF)
+            if record_cpu != np.uint64(ring) or count == 0:
+                progress[ring, MALFORMED] += np.uint64(1)
+                position += step
+                continue
+            done = progress[ring, EXPANDED]
+            if done == 0:
+                sequence = sequence_cpu_unread & np.uint64(0xFFFFFFFF)
+                missing = (sequence - progress[ring, EXPECTED]) & np.uint64(0xFFFFFFFF)
+                progress[ring, MISSING] += missing
+                progress[ring, EXPECTED] = (sequence + np.uint64(1)) & np.uint64(0xFFFFFFFF)
+            record_tick = load_u64(address)
+            # Only the part of a run of ticks that lies within the bounds gives rows.
+            end = count
+            if record_tick > last_tick:
+                end = np.uint64(0)
+            elif count > last_tick - record_tick:
+                end = last_tick - record_tick + np.uint64(1)
+            if done == 0 and record_tick < first_tick:
+                done = min(first_tick - record_tick, count)
+            value0 = load_u64(address + np.uint64(16))
+            value1 = load_u64(address + np.uint64(24))
+            value2 = load_u64(address + np.uint64(32))
+            while done < end and row < capacity:
+                tick[row] = record_tick + done
+                cpu[row] = np.uint16(record_cpu)
+                cgroup_id[row] = load_u64(address + np.uint64(8))
+                cpu_time_ns[row] = np.uint32(time_switches)
+                if count == 1:
+                    counters[0, row] = value0
+                    counters[1, row] = value1
+                    counters[2, row] = value2
+                    context_switches[row] = np.uint32(time_switches >> np.uint64(32))
+                    lateness_ns[row] = np.uint32(count_lateness >> np.uint64(32))
+                else:
+                    # Ticks without an event share the increments evenly; the last ones take the remainder.
+                    left = count - done
+                    counters[0, row] = value0 // count + np.uint64(left <= value0 % count)
+                    counters[1, row] = value1 // count + np.uint64(left <= value1 % count)
+                    counters[2, row] = value2 // count + np.uint64(left <= value2 % count)
+                    context_switches[row] = 0
+                    lateness_ns[row] = np.uint32(count_lateness >> np.uint64(32)) if done == 0 else 0
+                unread[row] = np.uint16(sequence_cpu_unread >> np.uint64(48))
+                row += 1
+                done += np.uint64(1)
+            if done < end:
+                progress[ring, EXPANDED] = done
+                break
+            progress[ring, EXPANDED] = 0
+            progress[ring, RECORDS] += np.uint64(1)
+            position += step
+        progress[ring, BYTES] += position - start
+        store_release_u64(consumer_address, position)
+    return row
+
+
+@njit(types.int64(types.int64[::1]), nogil=True, cache=True)
+def _monotonic_ns(time):  # type: ignore[no-untyped-def]
+    _clock_gettime(_CLOCK_MONOTONIC, time.ctypes.data)
+    return time[0] * 1_000_000_000 + time[1]
+
+
+@njit(_follow_signature, nogil=True, cache=True, error_model="numpy")
+def follow(  # type: ignore[no-untyped-def]
+    rings, progress, bounds, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, row,
+    pace, interval_ns, phase_ns, deadline_ns,
+):  # fmt: skip
+    """Drains each `interval_ns`, `phase_ns` after its multiples of CLOCK_MONOTONIC, until `deadline_ns`.
+
+    Returns early when the columns are nearly full or when another thread sets pace[STOP]; the row after the last.
+    """
+    time = np.zeros(2, np.int64)
+    nearly_full = len(tick) - len(tick) // 4
+    while True:
+        now = _monotonic_ns(time)
+        if pace[LAST_DRAIN] != 0 and now - pace[LAST_DRAIN] > pace[LONGEST_GAP]:
+            pace[LONGEST_GAP] = now - pace[LAST_DRAIN]
+        pace[LAST_DRAIN] = now
+        row = drain(
+            rings, progress, bounds, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches,
+            lateness_ns, row,
+        )  # fmt: skip
+        if row >= nearly_full or now >= deadline_ns or pace[STOP] != 0:
+            return row
+        wake = (now - phase_ns) // interval_ns * interval_ns + interval_ns + phase_ns
+        time[0] = wake // 1_000_000_000
+        time[1] = wake % 1_000_000_000
+        _clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, time.ctypes.data, 0)

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live node as a source of tick records: programs loaded, events open on each online CPU, rings mapped."""
+
+import logging
+import mmap
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from tracer.errors import NodeUnsupportedError, TracerError
+from tracer.kernel import bpf
+from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.cpus import online_cpus
+from tracer.kernel.loader import ProgramLoad, Programs
+from tracer.kernel.perf_events import (
+    CpuCounters,
+    CpuOfflineError,
+    EventTimes,
+    attach_program,
+    coverage,
+    enable_in_phase,
+    open_counters,
+    open_tick,
+    read_times,
+)
+from tracer.kernel.records import CPU_STATE
+from tracer.kernel.rings import Rings, default_ring_bytes
+
+_log = logging.getLogger(__name__)
+
+_COUNTER_MAPS = ("counter0", "counter1", "counter2")
+
+
+class CpuLosses(NamedTuple):
+    """Records of one CPU that did not arrive, since the start, by cause.
+
+    `missing` is what the sequence numbers say. Once everything is drained it is the sum of the causes; while records
+    are on their way it can be behind.
+    """
+
+    missing: int
+    ring_full: int
+    no_ring: int
+    malformed: int
+
+
+class _OnlineCpu:
+    """The events of one CPU while it is online."""
+
+    def __init__(self, counters: CpuCounters, tick_fd: int) -> None:
+        self.counters = counters
+        self.tick_fd = tick_fd
+        self.counter_times = counters.read_times()
+        self.tick_times = EventTimes(0, 0)
+
+    def close(self) -> None:
+        self.counters.close()
+        os.close(self.tick_fd)
+
+
+class KernelTickSource:
+    """Owns everything in the kernel that belongs to a run; all of it goes when this process does.
+
+    It takes over a load under way, for which `start` waits.
+    """
+
+    def __init__(self, load: ProgramLoad, plan: CounterPlan, *, ring_bytes: int | None = None) -> None:
+        self.tick_ns = load.tick_ns
+        self._load = load
+        self._plan = plan
+        self._counter_maps = [name for name, counted in zip(_COUNTER_MAPS, plan.counted, strict=True) if counted]
+        self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(online_cpus())))
+        self._programs: Programs | None = None
+        self._states_map: mmap.mmap | None = None
+        self._states = np.zeros(0, CPU_STATE)
+        self._switch_fd: int | None = None
+        self._cpus: dict[int, _OnlineCpu] = {}
+        self._coverage: dict[int, tuple[float | None, ...]] = {}
+        # CPUs come and go while others read their events.
+        self._lock = threading.Lock()
+        self.first_tick = 0
+
+    @property
+    def programs(self) -> Programs:
+        """The loaded programs; only after `start`."""
+        assert self._programs is not None
+        return self._programs
+
+    @property
+    def online(self) -> list[int]:
+        """CPUs that are measured now."""
+        return sorted(self._cpus)
+
+    def start(self) -> None:
+        """Attaches everything and sets `first_tick`, from which on each online CPU's time is accounted in full.
+
+        Raises NodeUnsupportedError.
+        """
+        self._programs = self._load.result()
+        size = self._load.cpus * CPU_STATE.itemsize
+        try:
+            self._states_map = mmap.mmap(self._programs["states"], size, mmap.MAP_SHARED)
+            self._states = np.frombuffer(self._states_map, CPU_STATE, self._load.cpus)
+            for cpu in online_cpus():
+                self._open_cpu(cpu)
+            if not self._cpus:
+                raise NodeUnsupportedError("no CPU could be opened for measuring")
+            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self._programs["sched_switch"])
+        except OSError as error:
+            raise NodeUnsupportedError(f"the kernel refused a BPF map or program: {error.strerror}") from error
+        self._enable_ticks(self._cpus)
+        self.first_tick = self.poke() + 1
+        self.rings.bound(first_tick=self.first_tick)
+
+    def poke(self) -> int:
+        """Makes each CPU account the interval it is in, as a tick would; returns the tick in which all were done.
+
+        The interrupt goes to each CPU from another one and in the middle of a tick, so that it meets no tick there.
+        """
+        with self._lock:
+            allowed = os.sched_getaffinity(0)
+            begun = _monotonic_ns() // self.tick_ns
+            time.sleep(max(0, (begun + 1.5) * self.tick_ns - _monotonic_ns()) / 1e9)
+            for cpu in self.online:
+                try:
+                    if others := allowed - {cpu}:
+                        os.sched_setaffinity(0, others)
+                    bpf.run_on_cpu(self.programs["poke"], cpu)
+                except OSError as error:
+                    # It went offline, or this kernel cannot run a program on demand: the tick does it, if later.
+                    _log.debug("cannot poke CPU %d: %s", cpu, error)
+            os.sched_setaffinity(0, allowed)
+            return _monotonic_ns() // self.tick_ns
+
+    def maintain(self) -> list[str]:
+        """Follows CPUs that went offline or came online; call it about each second. Returns what changed, in words."""
+        with self._lock:
+            changes = []
+            online = set(online_cpus())
+            for cpu in [cpu for cpu in self._cpus if cpu not in online or self._is_dead(cpu)]:
+                self._close_cpu(cpu)
+                changes.append(f"CPU {cpu} went offline")
+            for cpu in sorted(online - set(self._cpus)):
+                if self._open_cpu(cpu):
+                    self._enable_ticks([cpu])
+                    changes.append(f"CPU {cpu} came online")
+            return changes
+
+    def take_coverage(self) -> dict[int, tuple[float | None, ...]]:
+        """Per CPU, for each counted event, the share of the time since the last call in which it counted.
+
+        A CPU that is not measured any more keeps its last share, for what of its records is still on the way.
+        """
+        with self._lock:
+            for cpu, opened in self._cpus.items():
+                now = opened.counters.read_times()
+                self._coverage[cpu] = tuple(
+                    coverage(before, after) if before is not None and after is not None else None
+                    for before, after in zip(opened.counter_times, now, strict=True)
+                )
+                opened.counter_times = now
+            return dict(self._coverage)
+
+    def losses(self) -> dict[int, CpuLosses]:
+        """What was lost so far on each CPU that has a ring."""
+        losses = {}
+        for cpu in range(self._load.cpus):
+            if cpu not in self.rings:
+                continue
+            state, counts = self._states[cpu], self.rings.counts(cpu)
+            missing = counts.missing
+            if self._switch_fd is None:
+                # Drained and detached: what the CPU numbered after the last record that arrived is lost as well.
+                missing += (int(state["sequence"]) - counts.expected) & 0xFFFFFFFF
+            losses[cpu] = CpuLosses(missing, int(state["lost_ring_full"]), int(state["lost_no_ring"]), counts.malformed)
+        return losses
+
+    def recursion_misses(self) -> int:
+        """Times a program was not run because it was already running on its CPU, or a map call held it off."""
+        return sum(
+            bpf.program_statistics(self.programs[name]).get("recursion_misses", 0) for name in ("sched_switch", "tick")
+        )
+
+    def detach(self) -> None:
+        """Stops the programs; what they sent stays in the rings."""
+        self.take_coverage()
+        with self._lock:
+            if self._switch_fd is not None:
+                os.close(self._switch_fd)
+                self._switch_fd = None
+            for cpu in list(self._cpus):
+                self._cpus.pop(cpu).close()
+
+    def close(self) -> None:
+        """Gives everything back to the kernel. Can be called at any time and twice."""
+        self.detach()
+        if self._programs is None:
+            self._load.cancel()
+        else:
+            self._programs.close()
+        self.rings.close()
+        self._states = np.zeros(0, CPU_STATE)
+        self._states_map = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def _open_cpu(self, cpu: int) -> bool:
+        """Gives a CPU its ring and events; False if it went offline meanwhile."""
+        try:
+            counters = open_counters(cpu, self._plan.counted_specs, grouped=self._plan.grouped)
+        except CpuOfflineError:
+            return False
+        try:
+            if cpu not in self.rings:
+                self.rings.add(cpu, self.programs["rings"])
+            for name, fd in zip(self._counter_maps, counters.fds, strict=True):
+                if fd is not None:
+                    bpf.set_descriptor(self.programs[name], cpu, fd)
+            tick_fd = open_tick(cpu, self.tick_ns)
+        except CpuOfflineError:
+            counters.close()
+            return False
+        except BaseException:
+            counters.close()
+            raise
+        self._cpus[cpu] = _OnlineCpu(counters, tick_fd)
+        return True
+
+    def _enable_ticks(self, cpus: Sequence[int] | dict[int, _OnlineCpu]) -> None:
+        fds = [self._cpus[cpu].tick_fd for cpu in cpus]
+        for fd in fds:
+            attach_program(fd, self.programs["tick"])
+        try:
+            enable_in_phase(fds, self.tick_ns)
+        except TracerError as error:
+            raise NodeUnsupportedError(str(error)) from error
+
+    def _is_dead(self, cpu: int) -> bool:
+        """Whether the kernel retired the CPU's events since the last look: it was offline for a moment."""
+        opened = self._cpus[cpu]
+        before, opened.tick_times = opened.tick_times, read_times(opened.tick_fd)
+        return opened.tick_times.enabled_ns <= before.enabled_ns
+
+    def _close_cpu(self, cpu: int) -> None:
+        self._states["restart"][cpu] = 1
+        for name in self._counter_maps:
+            bpf.clear_descriptor(self.programs[name], cpu)
+        self._cpus.pop(cpu).close()
+
+
+def _monotonic_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
