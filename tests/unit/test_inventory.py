@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inventory on ordinary directories, with a clock that the test sets."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracer.containers import inventory as inventory_module
+from tracer.containers.inventory import IDLE_ID, LABEL_SCHEMA, Inventory
+
+ID = "0123456789abcdef" * 4
+UID = "dde1244b-5bb5-4297-b544-85f3bc0d80bf"
+NO_SUCH_ID = 2**64 - 1
+
+
+class Clock:
+    """Monotonic seconds that stand still until they are moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make(root: Path, path: str) -> int:
+    """Make a directory and the ones above it; its inode."""
+    (root / path).mkdir(parents=True)
+    return (root / path).stat().st_ino
+
+
+def label_of(inventory: Inventory, cgroup_id: int) -> dict[str, Any] | None:
+    rows = inventory.labels().filter(pl.col("cgroup_id") == cgroup_id).to_dicts()
+    assert len(rows) <= 1
+    return rows[0] if rows else None
+
+
+def kind_of(inventory: Inventory, cgroup_id: int) -> str | None:
+    label = label_of(inventory, cgroup_id)
+    return label["cgroup_kind"] if label else None
+
+
+def test_labels_of_what_is_there_at_the_start(tmp_path: Path, clock: Clock) -> None:
+    container = make(tmp_path, f"kubepods/burstable/pod{UID}/{ID}")
+    service = make(tmp_path, "system.slice/a.service")
+    inventory = Inventory(tmp_path, clock)
+    nothing = dict.fromkeys(LABEL_SCHEMA.names())
+    assert inventory.resolve([container, service, IDLE_ID]) == set()
+    assert label_of(inventory, container) == nothing | {
+        "cgroup_id": container,
+        "cgroup_kind": "container",
+        "cgroup_path": f"/kubepods/burstable/pod{UID}/{ID}",
+        "runtime": "unknown-cri",
+        "container_id": ID,
+        "pod_uid": UID,
+        "qos_class": "burstable",
+    }
+    assert label_of(inventory, service) == nothing | {
+        "cgroup_id": service,
+        "cgroup_kind": "unit",
+        "cgroup_path": "/system.slice/a.service",
+    }
+    root = tmp_path.stat().st_ino
+    assert label_of(inventory, root) == nothing | {
+        "cgroup_id": root,
+        "cgroup_kind": "other",
+        "cgroup_path": "/",
+    }
+    assert label_of(inventory, IDLE_ID) == nothing | {"cgroup_id": IDLE_ID, "cgroup_kind": "idle"}
+
+
+def test_schema_and_order_of_labels(tmp_path: Path, clock: Clock) -> None:
+    for number in range(20):
+        make(tmp_path, str(number))
+    labels = Inventory(tmp_path, clock).labels()
+    assert labels.schema == LABEL_SCHEMA
+    assert labels["cgroup_id"].is_sorted()
+    assert labels["cgroup_id"].is_unique().all()
+    assert labels["cgroup_kind"].null_count() == 0
+
+
+def test_new_cgroup_is_pending_until_the_next_walk_is_due(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    new = make(tmp_path, "new.service")
+    clock.now += 0.999
+    assert inventory.resolve([new, IDLE_ID]) == {new}
+    assert label_of(inventory, new) is None
+    clock.now += 0.001
+    assert inventory.resolve([]) == set()
+    assert kind_of(inventory, new) == "unit"
+
+
+def test_walks_at_most_once_a_second(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    clock.now += 1
+    first, second = make(tmp_path, "first"), NO_SUCH_ID
+    assert inventory.resolve([first]) == set()
+    second = make(tmp_path, "second")
+    clock.now += 0.5
+    assert inventory.resolve([first, second]) == {second}
+    clock.now += 0.5
+    assert inventory.resolve([first, second]) == set()
+
+
+def test_an_id_that_no_walk_finds_is_unknown(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    assert inventory.resolve([NO_SUCH_ID]) == {NO_SUCH_ID}
+    clock.now += 1
+    assert inventory.resolve([NO_SUCH_ID]) == set()
+    nothing = dict.fromkeys(LABEL_SCHEMA.names())
+    assert label_of(inventory, NO_SUCH_ID) == nothing | {"cgroup_id": NO_SUCH_ID, "cgroup_kind": "unknown"}
+
+
+def test_an_unknown_id_causes_no_further_walks(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    clock.now += 1
+    inventory.resolve([NO_SUCH_ID])
+    unseen = make(tmp_path, "unseen")
+    clock.now += 100
+    assert inventory.resolve([NO_SUCH_ID]) == set()
+    assert label_of(inventory, unseen) is None
+
+
+def test_an_unknown_id_that_lasts_is_looked_for_again_after_ten_minutes(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    clock.now += 1
+    inventory.resolve([NO_SUCH_ID])
+    clock.now += 600
+    assert inventory.resolve([NO_SUCH_ID, NO_SUCH_ID - 1]) == {NO_SUCH_ID}
+    assert label_of(inventory, NO_SUCH_ID) is None
+    clock.now += 1
+    assert inventory.resolve([NO_SUCH_ID]) == set()
+    assert kind_of(inventory, NO_SUCH_ID) == "unknown"
+
+
+def test_refresh_settles_what_is_pending(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    new = make(tmp_path, "new")
+    assert inventory.resolve([new, NO_SUCH_ID]) == {new, NO_SUCH_ID}
+    inventory.refresh()
+    assert inventory.resolve([new, NO_SUCH_ID]) == set()
+    assert kind_of(inventory, new) == "other"
+    assert kind_of(inventory, NO_SUCH_ID) == "unknown"
+
+
+def test_the_dead_are_known_for_ten_minutes_and_then_forgotten(tmp_path: Path, clock: Clock) -> None:
+    brief = make(tmp_path, "brief.service")
+    inventory = Inventory(tmp_path, clock)
+    inventory.resolve([NO_SUCH_ID])
+    (tmp_path / "brief.service").rmdir()
+    clock.now += 1000  # alive at the last walk: it is missed only from the next one on
+    inventory.refresh()
+    clock.now += 599
+    inventory.refresh()
+    assert kind_of(inventory, brief) == "unit"
+    assert kind_of(inventory, NO_SUCH_ID) == "unknown"
+    assert inventory.resolve([brief]) == set()
+    clock.now += 1
+    inventory.refresh()
+    assert label_of(inventory, brief) is None
+    assert label_of(inventory, NO_SUCH_ID) is None
+    assert inventory.labels()["cgroup_id"].to_list() == [IDLE_ID, tmp_path.stat().st_ino]
+
+
+def test_a_cgroup_that_was_out_of_sight_for_a_while_is_not_forgotten(tmp_path: Path, clock: Clock) -> None:
+    tree = tmp_path / "tree"
+    cgroup = make(tree, "a.service")
+    inventory = Inventory(tree, clock)
+    tree.rename(tmp_path / "elsewhere")
+    inventory.refresh()
+    (tmp_path / "elsewhere").rename(tree)
+    clock.now += 300
+    inventory.refresh()
+    clock.now += 400
+    inventory.refresh()
+    assert kind_of(inventory, cgroup) == "unit"
+
+
+def test_an_unknown_cgroup_that_shows_up_gets_its_name(tmp_path: Path, clock: Clock) -> None:
+    tree = tmp_path / "tree"
+    cgroup = make(tree, "a.service")
+    inventory = Inventory(tmp_path / "elsewhere", clock)
+    inventory.resolve([cgroup])
+    inventory.refresh()
+    assert kind_of(inventory, cgroup) == "unknown"
+    tree.rename(tmp_path / "elsewhere")
+    inventory.refresh()
+    assert kind_of(inventory, cgroup) == "unit"
+
+
+def test_no_more_than_so_many_of_the_dead_are_kept(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory_module, "_KEEP_DEAD_AT_MOST", 3)
+    inventory = Inventory(tmp_path, clock)
+    for number in range(10):
+        inventory.resolve([NO_SUCH_ID - number])
+        clock.now += 1
+        inventory.refresh()
+    kept = inventory.labels().filter(cgroup_kind="unknown")["cgroup_id"].to_list()
+    assert kept == [NO_SUCH_ID - 9, NO_SUCH_ID - 8, NO_SUCH_ID - 7]
+
+
+def test_labels_are_rebuilt_only_on_change(tmp_path: Path, clock: Clock) -> None:
+    cgroup = make(tmp_path, "a")
+    inventory = Inventory(tmp_path, clock)
+    labels = inventory.labels()
+    clock.now += 10
+    inventory.resolve([cgroup])
+    inventory.refresh()
+    (tmp_path / "a").rmdir()
+    inventory.refresh()
+    assert inventory.labels() is labels
+    make(tmp_path, "b")
+    inventory.refresh()
+    assert inventory.labels() is not labels
+
+
+def test_hostile_names_are_printable_in_labels(tmp_path: Path, clock: Clock) -> None:
+    cgroup = make(tmp_path, "\udcff\x1b]0;a\x07\n<b>.service")
+    inventory = Inventory(tmp_path, clock)
+    label = label_of(inventory, cgroup)
+    assert label is not None
+    assert label["cgroup_path"] == "/\\xff\\x1b]0;a\\x07\\n<b>.service"
+    assert label["cgroup_kind"] == "unit"
+
+
+def test_ids_of_a_polars_or_numpy_column(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    column = pl.Series([IDLE_ID, NO_SUCH_ID], dtype=pl.UInt64)
+    assert inventory.resolve(column) == {NO_SUCH_ID}
+    assert inventory.resolve(column.to_numpy()) == {NO_SUCH_ID}
+    inventory.refresh()
+    assert kind_of(inventory, NO_SUCH_ID) == "unknown"
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(0, 700), st.sampled_from(["resolve", "refresh"]), st.integers(0, 5)), max_size=40
+    )
+)
+def test_after_any_history_every_id_is_labelled_or_pending(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, str, int]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    clock = Clock()
+    inventory = Inventory(root, clock)
+    names: dict[int, str] = {}
+    for wait, action, number in steps:
+        clock.now += wait
+        directory = root / f"{number}.service"
+        if directory.exists():
+            directory.rmdir()
+        else:
+            directory.mkdir()
+            names[directory.stat().st_ino] = f"/{number}.service"
+        if action == "refresh":
+            inventory.refresh()
+        asked = [*names, IDLE_ID, NO_SUCH_ID - number]
+        pending = inventory.resolve(asked)
+        labels = {row["cgroup_id"]: row for row in inventory.labels().iter_rows(named=True)}
+        assert set(asked) - pending <= labels.keys()
+        assert pending.isdisjoint(labels)
+        assert labels[IDLE_ID]["cgroup_kind"] == "idle"
+        if directory.exists() and directory.stat().st_ino not in pending:
+            assert labels[directory.stat().st_ino]["cgroup_kind"] in ("unit", "unknown")
