@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a run, `runs/<run_id>/session.json`: what was run where, and what came of it.
+
+It is written at the start, at each rotation and at the end, each time as a whole. A run that was killed
+therefore says `running`, with the totals of its last rotation.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from stat import S_ISREG
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from tracer.errors import UsageError
+from tracer.store.schemas import SCHEMA_VERSION
+
+_LONGEST_FILE = 16 * 2**20
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Hexadecimal = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-f]{1,16}$")]
+
+
+class Instant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A point in time, UTC: nanoseconds since the epoch, and the same as ISO 8601."""
+
+    utc_ns: int
+    utc: str
+
+    @classmethod
+    def of(cls, utc_ns: int) -> "Instant":
+        """The instant of `utc_ns` nanoseconds since the epoch."""
+        seconds, nanoseconds = divmod(utc_ns, 10**9)
+        return cls(utc_ns=utc_ns, utc=f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z")
+
+
+class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The node. `identifier` is as the user gave it, not as in paths."""
+
+    node_name: str
+    identifier: str
+    kernel_release: str
+    kernel_version: str
+    machine: str
+    boot_id: str | None
+    cpu_model: str | None
+    online_cpus: list[Count]
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A counter column and the perf event behind it.
+
+    `type` and `config` are those of perf_event_attr; null if the spec has no encoding on this node.
+    """
+
+    column: Literal["cycles", "instructions", "llc_misses"]
+    spec: str
+    type: Count | None
+    config: Hexadecimal | None
+    counted: bool
+    reason_missing: str | None = None
+
+
+class ClockAnchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One reading that ties CLOCK_MONOTONIC to UTC."""
+
+    anchor_realtime_ns: int
+    anchor_monotonic_ns: int
+    uncertainty_ns: Count
+    source: str
+
+
+class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The anchor that all times of the run go through, another at its end, and the drift between them."""
+
+    start: ClockAnchor
+    end: ClockAnchor | None = None
+    drift_ns: int | None = None
+
+
+class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
+
+    `files_removed` counts closed files, of any run, that this run removed to make room. Null: not measured.
+    """
+
+    rows: dict[str, Count] = {}
+    files: dict[str, Count] = {}
+    bytes: dict[str, Count] = {}
+    rows_lost: Count = 0
+    files_removed: Count = 0
+    records: Count = 0
+    records_lost: Count = 0
+    lost_by_cpu: dict[Count, dict[str, Count]] = {}
+    recursion_misses: Count | None = None
+    late_rows: Count = 0
+    unknown_rows: Count = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything a reader must know about a run. Change it with `msgspec.structs.replace`.
+
+    `topology` is whatever msgspec can encode; it comes back as plain dicts and lists. `configuration` holds
+    the options as run. `notes` say why something is null or limited.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: UUID
+    status: Literal["running", "finished", "failed"]
+    exit_reason: str | None = None
+    start: Instant
+    end: Instant | None = None
+    host: Host
+    topology: Any
+    events: list[Event]
+    clock: Clock
+    tick_ns: Annotated[int, msgspec.Meta(gt=0)]
+    window_ticks: Annotated[int, msgspec.Meta(gt=0)]
+    first_tick: Count | None = None
+    last_tick: Count | None = None
+    configuration: dict[str, Any]
+    versions: dict[str, str | None]
+    git_revision: str | None = None
+    totals: Totals = Totals()
+    notes: list[str] = []
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as JSON for people and programs."""
+    return msgspec.json.format(msgspec.json.encode(_printable(msgspec.to_builtins(manifest))), indent=2) + b"\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path`, checked strictly. Raises UsageError, whatever is there instead."""
+    try:
+        status = path.stat()
+        # A pipe would block, a device might never end.
+        if not S_ISREG(status.st_mode) or status.st_size > _LONGEST_FILE:
+            raise UsageError(f"{str(path)!r} is not a run's manifest: not a file of at most {_LONGEST_FILE} bytes")
+        content = path.read_bytes()
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version != SCHEMA_VERSION:
+            raise UsageError(f"{str(path)!r} has schema version {version}; this tracer reads {SCHEMA_VERSION}")
+        return msgspec.json.decode(content, type=Manifest)
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{str(path)!r} is not a run's manifest: {error}") from error
+
+
+def _printable(value: Any) -> Any:
+    """`value` without lone surrogates, which stand for bytes of a path or option that are not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store of one run: rows wait in memory, and become files that are complete and final.
+
+A file is one Arrow table, encoded at once and then written at once. So its size is known before the first
+byte goes to disk, a write that found the disk full is repeated from memory, and a crash leaves no half file.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tracer import __version__
+from tracer.errors import OutputError
+from tracer.store.layout import file_path, manifest_path, partition_value
+from tracer.store.manifest import Manifest, encode_manifest
+from tracer.store.parquet import combine, conform, encode
+from tracer.store.retention import OnFull, Retention
+from tracer.store.schemas import SCHEMA_VERSION, Table
+
+BUFFER_BYTES: Final = 128 * 2**20
+
+_DAY_NS = 86_400 * 10**9
+_RECENT_CHUNKS = 32
+
+
+@dataclass
+class StoreTotals:
+    """What a store has done so far: rows, files and bytes written, by table.
+
+    `files_removed` are files, of any run, that retention removed; they stay in the other counts.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    rows_lost: int = 0
+    files_removed: int = 0
+
+
+class _Buffer:
+    """The rows of one table and UTC day that wait for their file."""
+
+    def __init__(self, table: Table, day: int) -> None:
+        self.table = table
+        self.day = day
+        self.size = 0
+        self._settled: list[pa.Table] = []
+        self._settled_size = 0
+        self._recent: list[pa.Table] = []
+
+    def append(self, rows: pa.Table) -> None:
+        self._recent.append(rows)
+        self.size += rows.nbytes
+        if len(self._recent) == _RECENT_CHUNKS:
+            # Each chunk carries its own dictionaries, which can be larger than the rows.
+            self._settled.append(combine(self._recent))
+            self._settled_size += self._settled[-1].nbytes
+            self._recent.clear()
+            self.size = self._settled_size
+
+    def take_rows(self) -> pa.Table:
+        """All rows; the buffer is empty then, so that memory holds them once."""
+        chunks = [*self._settled, *self._recent]
+        self._settled.clear()
+        self._recent.clear()
+        return pa.concat_tables(chunks).unify_dictionaries()
+
+
+class Store:
+    """Rows in, files out, for one run. Nothing touches the disk before the first file or manifest.
+
+    `rotate_ns` is the longest time rows wait for their file. `keep_bytes` and `on_full`: see `Retention`.
+    One thread calls the methods; any thread may read `totals`. A method that raises OutputError has tried
+    every file it had to write; rows that could not be written are gone and counted in `rows_lost`.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        *,
+        identifier: str,
+        run_id: UUID,
+        node_name: str,
+        rotate_ns: int,
+        keep_bytes: int | None,
+        on_full: OnFull,
+    ) -> None:
+        self._output = output
+        self._run_id = run_id
+        self._node_name = node_name
+        self._rotate_ns = rotate_ns
+        self._rotate_at_ns: int | None = None
+        self._partition = partition_value(identifier)
+        self._retention = Retention(output, self._partition, keep_bytes, on_full)
+        # A file is smaller than its rows in memory, so a quarter of the bound always leaves some history.
+        self._buffer_bytes = BUFFER_BYTES if keep_bytes is None else min(BUFFER_BYTES, keep_bytes // 4)
+        self._buffers: dict[tuple[str, int], _Buffer] = {}
+        self._totals = StoreTotals()
+
+    @property
+    def totals(self) -> StoreTotals:
+        """A copy of the totals so far."""
+        totals = self._totals
+        return StoreTotals(
+            dict(totals.rows),
+            dict(totals.files),
+            dict(totals.bytes),
+            totals.rows_lost,
+            self._retention.files_removed,
+        )
+
+    def append(self, table: Table, rows: pa.Table) -> None:
+        """Take rows of `table`, of any UTC days and in any order.
+
+        Raises ValueError if they do not have its schema, OutputError if a full buffer cannot be written.
+        """
+        for day, part in _by_day(table, conform(table, rows)):
+            key = (table.name, day)
+            if key not in self._buffers:
+                self._buffers[key] = _Buffer(table, day)
+            self._buffers[key].append(part)
+        while sum(buffer.size for buffer in self._buffers.values()) > self._buffer_bytes:
+            self._write_files([max(self._buffers.values(), key=lambda buffer: buffer.size)])
+
+    def rotate_if_due(self, now_ns: int) -> bool:
+        """Write what is due: everything each `rotate_ns`, and days that are over. True if it was everything.
+
+        `now_ns`: any clock that does not go back; the first call starts the first period. Raises OutputError.
+        """
+        if self._rotate_at_ns is None:
+            self._rotate_at_ns = now_ns + self._rotate_ns
+        if now_ns >= self._rotate_at_ns:
+            self._rotate_at_ns = now_ns + self._rotate_ns
+            self._write_files(list(self._buffers.values()))
+            return True
+        latest_days = dict(sorted(self._buffers))
+        self._write_files([buffer for buffer in self._buffers.values() if buffer.day < latest_days[buffer.table.name]])
+        return False
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write or replace the run's manifest. Raises OutputError."""
+        self._retention.write(manifest_path(self._output, self._run_id), encode_manifest(manifest))
+
+    def close(self) -> None:
+        """Write all that is left. Raises OutputError."""
+        self._write_files(list(self._buffers.values()))
+
+    def _write_files(self, buffers: Collection[_Buffer]) -> None:
+        if not buffers:
+            return
+        failure: OutputError | None = None
+        for buffer in buffers:
+            try:
+                self._write_file(buffer)
+            except OutputError as error:
+                failure = failure or error
+        # Encoding takes several times a file's size, which the allocator would keep until the next one.
+        pa.default_memory_pool().release_unused()
+        if failure is not None:
+            raise failure
+
+    def _write_file(self, buffer: _Buffer) -> None:
+        table, totals = buffer.table, self._totals
+        del self._buffers[table.name, buffer.day]
+        rows = buffer.take_rows()
+        start_ns = pc.min(rows[table.time_column]).value
+        sequence = totals.files.get(table.name, 0)
+        path = file_path(self._output, table.name, self._partition, start_ns, self._run_id, sequence)
+        payload = memoryview(encode(table, rows, self._metadata(table)))
+        try:
+            self._retention.write_closed_file(path, payload)
+        except OutputError:
+            totals.rows_lost += rows.num_rows
+            raise
+        for counts, increase in (
+            (totals.rows, rows.num_rows),
+            (totals.files, 1),
+            (totals.bytes, len(payload)),
+        ):
+            counts[table.name] = counts.get(table.name, 0) + increase
+
+    def _metadata(self, table: Table) -> dict[str, str]:
+        return {
+            "tracer.schema_version": str(SCHEMA_VERSION),
+            "tracer.table": table.name,
+            "tracer.run_id": str(self._run_id),
+            "tracer.node_name": self._node_name,
+            "tracer.version": __version__,
+        }
+
+
+def _by_day(table: Table, rows: pa.Table) -> Iterable[tuple[int, pa.Table]]:
+    """The rows of each UTC day, as (days since the epoch, rows)."""
+    if rows.num_rows == 0:
+        return
+    times_ns = rows[table.time_column].cast(pa.int64())
+    bounds = pc.min_max(times_ns)
+    first, last = bounds["min"].as_py() // _DAY_NS, bounds["max"].as_py() // _DAY_NS
+    if first == last:
+        yield first, rows
+        return
+    days = pc.divide(times_ns, _DAY_NS)
+    for day in pc.unique(days).to_pylist():
+        yield day, rows.filter(pc.equal(days, day))
