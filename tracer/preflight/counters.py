@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of perf events: the tick, without which nothing can be measured, and the counters, which may be missing."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracer.kernel.cpus import online_cpus
+from tracer.kernel.event_specs import COUNTER_COLUMNS, PERF_TYPE_SOFTWARE, EventSpec
+from tracer.kernel.perf_events import open_tick
+from tracer.preflight.checks import Finding
+from tracer.preflight.files import SYSCTL, read_integer
+from tracer.preflight.node import CAP_PERFMON, CAP_SYS_ADMIN, has, own_capabilities
+from tracer.preflight.probes import Examination, Probe, Trial
+
+# The highest level at which the kernels of Debian and Ubuntu, which have more levels than others, heed CAP_PERFMON.
+_PERFMON_LEVEL = 2
+_CPU_WIDE_LEVEL = 0
+
+
+def judge_tick(tick_ns: int, highest_rate: int | None) -> Finding:
+    """`highest_rate` is kernel.perf_event_max_sample_rate: an event above it is throttled, so that ticks are missing.
+
+    The kernel lowers it by itself where it finds that samples take too long.
+    """
+    found = f"opens, every {tick_ns / 1_000_000:g} ms on each CPU"
+    rate = -(-1_000_000_000 // tick_ns)
+    if highest_rate is not None and highest_rate < rate:
+        found += f", but the kernel takes no more than {highest_rate} samples a second"
+        return Finding("warning", found, f"sysctl kernel.perf_event_max_sample_rate={100 * rate}")
+    return Finding("ok", found)
+
+
+def judge_paranoia(level: int | None, capabilities: int) -> Finding:
+    """Whether kernel.perf_event_paranoid is in the way of events that count whole CPUs."""
+    if level is None:
+        return Finding("info", "not in this kernel")
+    if has(capabilities, CAP_SYS_ADMIN):
+        return Finding("ok", f"{level}, which does not matter with CAP_SYS_ADMIN")
+    accepted = _PERFMON_LEVEL if has(capabilities, CAP_PERFMON) else _CPU_WIDE_LEVEL
+    if level <= accepted:
+        return Finding("ok", f"{level}, which allows events of whole CPUs")
+    remedy = f"run it as root (sudo), or sysctl kernel.perf_event_paranoid={accepted}"
+    return Finding("warning", f"{level}, which may forbid events of whole CPUs", remedy)
+
+
+def find_pmus(sysfs: Path = Path("/sys")) -> list[str]:
+    """Names of the processor's own PMUs: `cpu`, or one for each kind of core, which then lists its `cpus`."""
+    devices = sysfs / "bus/event_source/devices"
+    try:
+        names = sorted(device.name for device in devices.iterdir())
+    except OSError:
+        return []
+    return [name for name in names if name == "cpu" or (devices / name / "cpus").exists()]
+
+
+def judge_pmu(names: Sequence[str], specs: Sequence[EventSpec], *, watchdog: bool) -> Finding:
+    """A PMU is missed only where one of the events is not the kernel's own. The NMI watchdog holds a counter."""
+    if names:
+        return Finding("ok", ", ".join(names) + (", of which the NMI watchdog holds a counter" if watchdog else ""))
+    if all(spec.type == PERF_TYPE_SOFTWARE for spec in specs):
+        return Finding("info", "none, and the chosen events need none")
+    remedy = "in a virtual machine, have the hypervisor give it a PMU; without one, CPU time is measured all the same"
+    return Finding("warning", "this node has no PMU", remedy)
+
+
+def judge_event(spec: EventSpec, reason: str | None) -> Finding:
+    """`reason`: why the event cannot be counted, or None."""
+    if reason is None:
+        return Finding("ok", f"{spec.text} (type {spec.type}, config {spec.config:#x})")
+    found, _, remedy = reason.partition("; ")
+    return Finding(
+        "warning",
+        f"{spec.text}: {found}",
+        remedy or f"{spec.column} stays null; name an event that this node counts: --event {spec.column}=SPEC",
+    )
+
+
+def judge_group(*, counted: int, grouped: bool) -> Finding:
+    """Events that take turns are counted over different times, so that ratios such as CPI are less exact."""
+    if counted == 0:
+        return Finding("info", "there is no event to count")
+    if grouped:
+        return Finding("ok", "the events count at the same time")
+    remedy = "free a counter: sysctl kernel.nmi_watchdog=0, or end what else uses the PMU"
+    return Finding("warning", "the events take turns, since the PMU has too few free counters", remedy)
+
+
+def _tick_event(trial: Trial) -> Finding:
+    os.close(open_tick(online_cpus()[0], trial.tick_ns))
+    return judge_tick(trial.tick_ns, read_integer(SYSCTL / "kernel/perf_event_max_sample_rate"))
+
+
+def _paranoia(_trial: Trial) -> Finding:
+    return judge_paranoia(read_integer(SYSCTL / "kernel/perf_event_paranoid"), own_capabilities())
+
+
+def _pmu(trial: Trial) -> Finding:
+    return judge_pmu(find_pmus(), trial.specs, watchdog=read_integer(SYSCTL / "kernel/nmi_watchdog") == 1)
+
+
+def _event(index: int) -> Examination:
+    def examine(trial: Trial) -> Finding:
+        return judge_event(trial.specs[index], trial.plan.reasons[index])
+
+    return examine
+
+
+def _group(trial: Trial) -> Finding:
+    return judge_group(counted=sum(trial.plan.counted), grouped=trial.plan.grouped)
+
+
+_ALLOW = "run it as root (sudo); in a container, let the seccomp profile allow perf_event_open"
+
+COUNTER_PROBES = (
+    Probe("tick-event", _tick_event, _ALLOW, required=True, quick=True, needs=("machine", "privileges")),
+    Probe("perf-event-paranoid", _paranoia, "mount /proc"),
+    Probe("pmu", _pmu, "mount /sys"),
+    *(
+        Probe(f"event-{column.replace('_', '-')}", _event(index), _ALLOW, needs=("tick-event",))
+        for index, column in enumerate(COUNTER_COLUMNS)
+    ),
+    Probe("event-group", _group, _ALLOW, needs=("tick-event",)),
+)
