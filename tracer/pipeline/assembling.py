@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The middle stage: batches of records to labelled rows of the tables."""
+
+import threading
+import time
+from collections.abc import Mapping
+
+import polars as pl
+import pyarrow as pa
+
+from tracer.containers.inventory import Inventory
+from tracer.kernel.clock import ClockAnchor
+from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.cpus import online_cpus
+from tracer.kernel.tick_source import KernelTickSource
+from tracer.kernel.topology import llc_domain_of_cpu, read_topology
+from tracer.pipeline.frames import labelled_rows, records_frame
+from tracer.pipeline.health import Counts, HealthMeter, own_resident_bytes, steal_time_ns
+from tracer.pipeline.reading import Batch, Reading
+from tracer.pipeline.stage import Stage
+from tracer.pipeline.storing import Storing
+from tracer.pipeline.windows import ClosedWindows, WindowAssembler, tick_rows
+from tracer.store.schemas import HEALTH, TICKS, WINDOWS, Table
+from tracer.store.writer import Store
+
+# After a tick's end: its CPU closes it at the next tick or switch, and the reader finds it a millisecond later.
+_GRACE_NS = 20_000_000
+_SECOND_NS = 1_000_000_000
+# By way of Polars: pyarrow's conversion of Python values imports pandas where that is installed (30 MB).
+_HEALTH_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
+
+
+class Assembling(Stage):
+    """Groups records into windows, names their cgroups, and keeps an eye on CPUs and on the tracer itself.
+
+    Rows of a cgroup that no walk has looked for yet are held until one has, for a second at most.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: KernelTickSource,
+        plan: CounterPlan,
+        reading: Reading,
+        storing: Storing,
+        store: Store,
+        inventory: Inventory,
+        anchor: ClockAnchor,
+        node_name: str,
+        window_ticks: int,
+        write_ticks: bool,
+        stop_run: threading.Event,
+    ) -> None:
+        super().__init__("assembling", stop_run)
+        self.unknown_rows = 0
+        self.late_rows = 0
+        self.notes: list[str] = []
+        self._source = source
+        self._plan = plan
+        self._reading = reading
+        self._storing = storing
+        self._store = store
+        self._inventory = inventory
+        self._anchor = anchor
+        self._node_name = node_name
+        self._write_ticks = write_ticks
+        # Shared with the assembler: a CPU that comes online gets its LLC here.
+        self._llc_of_cpu = llc_domain_of_cpu(read_topology())
+        self._windows = WindowAssembler(
+            window_ticks=window_ticks, first_tick=source.first_tick, llc_of_cpu=self._llc_of_cpu
+        )
+        self._last_tick: int | None = None
+        self._held: dict[str, list[pl.DataFrame]] = {WINDOWS.name: [], TICKS.name: []}
+        self._meter = HealthMeter(self.counts())
+        self._next_health_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _SECOND_NS
+
+    def work(self) -> None:
+        """Until the reader's last batch; then the windows that are still open are closed."""
+        while (batch := self._reading.take()) is not None:
+            grace_ns = self._source.tick_ns + _GRACE_NS
+            self._add(batch)
+            self._emit(self._windows.close_before((batch.drained_ns - grace_ns) // self._source.tick_ns))
+            if batch.drained_ns >= self._next_health_ns:
+                self._look_after(batch.drained_ns)
+        if self._last_tick is not None:
+            self._inventory.refresh()
+            self._emit(self._windows.close_all(self._last_tick))
+        self._emit_health(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        self._storing.finish()
+
+    def give_up(self) -> None:
+        """Frees the reader of its blocks and tells the store that nothing more comes."""
+        self._storing.finish()
+        while (batch := self._reading.take()) is not None:
+            self._reading.give_back(batch.block)
+
+    def finish_at(self, last_tick: int) -> None:
+        """The run's last tick: with it the last window closes, full or not. Call it before the reader finishes."""
+        self._last_tick = last_tick
+
+    def counts(self) -> Counts:
+        """Counts since the start of the run, for `health` and the manifest."""
+        losses = self._source.losses()
+        rings = [self._source.rings.counts(cpu) for cpu in losses]
+        totals = self._store.totals
+        return Counts(
+            records=sum(ring.records for ring in rings),
+            record_bytes=sum(ring.bytes for ring in rings),
+            lost_ring_full=sum(loss.ring_full for loss in losses.values()),
+            lost_no_ring=sum(loss.no_ring for loss in losses.values()),
+            lost_malformed=sum(loss.malformed for loss in losses.values()),
+            late_rows=self.late_rows,
+            recursion_misses=self._source.recursion_misses(),
+            unknown_rows=self.unknown_rows,
+            own_cpu_time_ns=time.process_time_ns(),
+            steal_time_ns=steal_time_ns(),
+            files_closed=sum(totals.files.values()),
+            bytes_written=sum(totals.bytes.values()),
+        )
+
+    def _add(self, batch: Batch) -> None:
+        coverage: Mapping[int, tuple[float | None, ...]] = (
+            self._source.take_coverage() if any(self._plan.counted) else {}
+        )
+        block, rows = batch.block, batch.rows
+        records = records_frame(block, rows, counted=self._plan.counted, coverage=coverage)
+        # An idle CPU may not tick for long, and nothing depends on it: only ticks of busy ones say how late we are.
+        lateness = block.lateness_ns[:rows]
+        late = lateness[(lateness > 0) & (block.cgroup_id[:rows] != 0)]
+        self._meter.observe(late, self._reading.waiting())
+        self._reading.give_back(block)
+        self._windows.add(records)
+
+    def _emit(self, closed: ClosedWindows) -> None:
+        self.late_rows = self._windows.late_rows
+        self._emit_table(WINDOWS, closed.windows, "window_tick")
+        if self._write_ticks:
+            self._emit_table(TICKS, tick_rows(closed.records, tick_ns=self._source.tick_ns), "tick")
+
+    def _emit_table(self, table: Table, rows: pl.DataFrame, tick_column: str) -> None:
+        held = self._held[table.name]
+        rows = pl.concat([*held, rows]) if held else rows
+        held.clear()
+        if rows.is_empty():
+            return
+        if pending := self._inventory.resolve(rows["cgroup_id"].unique()):
+            is_pending = pl.col("cgroup_id").is_in(list(pending))
+            held.append(rows.filter(is_pending))
+            rows = rows.filter(~is_pending)
+        labelled = labelled_rows(
+            rows,
+            self._inventory.labels(),
+            columns=table.schema.names,
+            node_name=self._node_name,
+            time_column=table.time_column,
+            tick_column=tick_column,
+            tick_ns=self._source.tick_ns,
+            utc_offset_ns=self._anchor.utc_ns(0),
+        )
+        self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
+        self._storing.put(table, labelled.to_arrow())
+
+    def _look_after(self, now_ns: int) -> None:
+        """Once a second: CPUs that came or went, and the row of `health`."""
+        self._next_health_ns = now_ns + _SECOND_NS
+        if changes := self._source.maintain():
+            self.notes += [f"{self._anchor.utc_ns(now_ns)}: {change}" for change in changes]
+            self._llc_of_cpu.update(llc_domain_of_cpu(read_topology()))
+        self._emit_health(now_ns)
+
+    def _emit_health(self, now_ns: int) -> None:
+        fill, gap_ns = self._source.rings.take_peaks()
+        row = self._meter.take(self.counts()) | {
+            "node_name": self._node_name,
+            "time": self._anchor.utc_ns(now_ns),
+            "reader_lag_max_ns": gap_ns,
+            "ring_fill_peak": fill,
+            "unresolved_cgroups": self._inventory.unresolved,
+            "own_rss_bytes": own_resident_bytes(),
+            "online_cpus": len(online_cpus()),
+        }
+        columns = {name: pl.Series([row[name]]).cast(dtype) for name, dtype in _HEALTH_TYPES.items()}
+        self._storing.put(HEALTH, pl.DataFrame(columns).to_arrow())

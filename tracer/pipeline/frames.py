@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames between the stages: drained columns, records, labelled rows."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from tracer.kernel.event_specs import COUNTER_COLUMNS
+from tracer.kernel.ring_reader import RecordBlock
+from tracer.pipeline.windows import RECORDS_SCHEMA
+
+
+def records_frame(
+    block: RecordBlock,
+    rows: int,
+    *,
+    counted: Sequence[bool],
+    coverage: Mapping[int, Sequence[float | None]],
+) -> pl.DataFrame:
+    """The first `rows` rows of a block as a frame of RECORDS_SCHEMA, copied, so that the block can be filled again.
+
+    `counted` says for each of COUNTER_COLUMNS whether it is counted at all, `coverage` gives for each CPU the share
+    of the time each *counted* event ran. Events that share the PMU by turns have different shares: their values are
+    brought to the smallest of them, which is then the coverage of the row.
+    """
+    cpu = block.cpu[:rows].copy()
+    shares = _shares(coverage, int(cpu.max()) + 1 if rows else 0, sum(counted))
+    row_shares = shares[:, cpu]
+    smallest = row_shares.min(axis=0) if any(counted) else np.full(rows, np.nan, np.float32)
+    columns: dict[str, pl.Series | np.ndarray[tuple[int], np.dtype[np.generic]]] = {
+        "tick": block.tick[:rows].copy(),
+        "cpu": cpu,
+        "cgroup_id": block.cgroup_id[:rows].copy(),
+        "cpu_time_ns": block.cpu_time_ns[:rows].astype(np.uint64),
+    }
+    position = 0
+    for index, name in enumerate(COUNTER_COLUMNS):
+        if not counted[index]:
+            columns[name] = pl.repeat(None, rows, dtype=pl.UInt64, eager=True)
+            continue
+        values = block.counters[index, :rows].copy()
+        uneven = row_shares[position] > smallest
+        if uneven.any():
+            values[uneven] = np.rint(values[uneven] * (smallest[uneven] / row_shares[position][uneven]))
+        column = pl.Series(name, values)
+        unread = (block.unread[:rows] >> index & 1).astype(bool)
+        if unread.any():
+            column = column.set(pl.Series(unread), None)
+        columns[name] = column
+        position += 1
+    columns["context_switches"] = block.context_switches[:rows].copy()
+    columns["coverage"] = pl.Series(smallest).fill_nan(None)
+    return pl.DataFrame(columns, schema=RECORDS_SCHEMA)
+
+
+def _shares(
+    coverage: Mapping[int, Sequence[float | None]], cpus: int, events: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Shares as [event, cpu], NaN where unknown. An unknown CPU went offline: nothing says that its counters ran."""
+    shares = np.full((events, cpus), np.nan, np.float32)
+    for cpu, of_events in coverage.items():
+        if cpu < cpus:
+            shares[:, cpu] = [np.nan if share is None else share for share in of_events]
+    return shares
+
+
+def labelled_rows(
+    rows: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    columns: Sequence[str],
+    node_name: str,
+    time_column: str,
+    tick_column: str,
+    tick_ns: int,
+    utc_offset_ns: int,
+) -> pl.DataFrame:
+    """Rows with the identity of their cgroup and the UTC time of their tick, in the order of `columns`.
+
+    `utc_offset_ns` is what turns CLOCK_MONOTONIC into UTC. A cgroup without a label is of kind `unknown`.
+    """
+    return (
+        rows.join(labels, on="cgroup_id", how="left")
+        .with_columns(
+            pl.col("cgroup_kind").fill_null("unknown"),
+            pl.lit(node_name).alias("node_name"),
+            (pl.col(tick_column).cast(pl.Int64) * tick_ns + utc_offset_ns)
+            .cast(pl.Datetime("ns", "UTC"))
+            .alias(time_column),
+        )
+        .select(columns)
+    )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the tracer itself fares: a row of the `health` table each second, from counts that only rise."""
+
+import os
+import resource
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_PAGE = resource.getpagesize()
+_NS_PER_CLOCK_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class Counts(NamedTuple):
+    """Counts since the start of the run, in the names of the table's columns."""
+
+    records: int = 0
+    record_bytes: int = 0
+    lost_ring_full: int = 0
+    lost_no_ring: int = 0
+    lost_malformed: int = 0
+    late_rows: int = 0
+    recursion_misses: int = 0
+    unknown_rows: int = 0
+    own_cpu_time_ns: int = 0
+    steal_time_ns: int = 0
+    files_closed: int = 0
+    bytes_written: int = 0
+
+
+class HealthMeter:
+    """Turns counts since the start into counts of one second, and keeps what is gathered in between."""
+
+    def __init__(self, at_start: Counts) -> None:
+        self._before = at_start
+        self._lateness: list[npt.NDArray[np.uint32]] = []
+        self._queue_depth_peak = 0
+
+    def observe(self, lateness_ns: npt.NDArray[np.uint32], queue_depth: int) -> None:
+        """Takes how late ticks were closed (only those that were), and how many batches waited."""
+        self._lateness.append(lateness_ns)
+        self._queue_depth_peak = max(self._queue_depth_peak, queue_depth)
+
+    def take(self, counts: Counts) -> dict[str, int | float | None]:
+        """The differences to the last call, the quantiles and the peaks since then."""
+        row: dict[str, int | float | None] = {
+            name: now - before for name, now, before in zip(Counts._fields, counts, self._before, strict=True)
+        }
+        lateness = np.concatenate(self._lateness) if self._lateness else np.empty(0, np.uint32)
+        for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
+            row[f"tick_lateness_{name}_ns"] = int(np.quantile(lateness, quantile)) if len(lateness) else None
+        row["queue_depth_peak"] = self._queue_depth_peak
+        self._before = counts
+        self._lateness.clear()
+        self._queue_depth_peak = 0
+        return row
+
+
+def steal_time_ns() -> int:
+    """Time a hypervisor kept this node's CPUs from running since boot (proc_stat(5), 8th figure of `cpu`)."""
+    with open("/proc/stat", "rb") as stat:  # noqa: PTH123 - read each second
+        return int(stat.readline().split()[8]) * _NS_PER_CLOCK_TICK
+
+
+def own_resident_bytes() -> int:
+    """Resident memory of this process (proc_pid_statm(5), second field)."""
+    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - read each second
+        return int(statm.read().split()[1]) * _PAGE

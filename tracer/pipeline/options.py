@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is asked to do, checked before anything starts."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tracer.errors import UsageError
+from tracer.kernel.event_specs import EventSpec
+
+_MS = 1_000_000
+TICK_BOUNDS_NS = (_MS // 2, 100 * _MS)
+# `ticks` and `active_ticks` of the tables are 16 bits wide.
+WINDOW_BOUNDS_TICKS = (1, 65_535)
+_LONGEST_WINDOW_NS = 60_000 * _MS
+_SHORTEST_ROTATION_NS = 1_000 * _MS
+_LEAST_KEEP_BYTES = 1 << 20
+RING_BOUNDS_BYTES = (1 << 12, 1 << 30)
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound."""
+
+    output: Path
+    duration_ns: int | None
+    tick_ns: int
+    window_ticks: int
+    rotate_ns: int
+    keep_bytes: int | None
+    on_full: Literal["delete-oldest", "stop"]
+    ticks: bool
+    events: tuple[EventSpec, ...]
+    identifier: str
+    ring_bytes: int | None
+
+    def check(self) -> None:
+        """Raises UsageError for a value out of its bounds."""
+        low, high = TICK_BOUNDS_NS
+        if not low <= self.tick_ns <= high:
+            raise UsageError("--tick must be between 0.5ms and 100ms")
+        low, high = WINDOW_BOUNDS_TICKS
+        if not low <= self.window_ticks <= high:
+            raise UsageError(f"--window must be between {low} and {high} ticks")
+        if self.window_ticks * self.tick_ns > _LONGEST_WINDOW_NS:
+            raise UsageError("--window times --tick must not be longer than a minute")
+        if self.duration_ns is not None and self.duration_ns < self.tick_ns:
+            raise UsageError("--duration must be at least one tick")
+        if self.rotate_ns < _SHORTEST_ROTATION_NS:
+            raise UsageError("--rotate must be at least 1s")
+        if self.keep_bytes is not None and self.keep_bytes < _LEAST_KEEP_BYTES:
+            raise UsageError("--keep must be at least 1MiB")
+        if self.ring_bytes is not None:
+            low, high = RING_BOUNDS_BYTES
+            if not low <= self.ring_bytes <= high or self.ring_bytes & (self.ring_bytes - 1):
+                raise UsageError("--ring-size must be a power of two between 4KiB and 1GiB")
+        if not self.identifier:
+            raise UsageError("--identifier must not be empty")

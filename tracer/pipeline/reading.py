@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first stage: rings to batches of columns."""
+
+import queue
+import threading
+import time
+from typing import NamedTuple
+
+from tracer.kernel.compiler_memory import release_compiler_pages
+from tracer.kernel.ring_reader import RecordBlock
+from tracer.kernel.rings import Rings
+from tracer.pipeline.stage import Stage
+
+BATCH_NS = 500_000_000
+_INTERVAL_NS = 1_000_000
+# Just after the CPUs closed their tick: they do it at its end, some tens of microseconds late.
+_PHASE_NS = 200_000
+_BLOCKS = 3
+_BLOCK_ROWS = 1 << 18
+
+
+class Batch(NamedTuple):
+    """What was drained until `drained_ns` (CLOCK_MONOTONIC): `rows` of the block's columns."""
+
+    block: RecordBlock
+    rows: int
+    drained_ns: int
+
+
+class Reading(Stage):
+    """Drains the rings each millisecond and hands out a batch each half second, or when a block is nearly full.
+
+    There are few blocks. When all of them wait for the next stage, the rings fill, and then the kernel counts what
+    it cannot store: memory stays bounded, and a loss is never silent.
+    """
+
+    def __init__(self, rings: Rings, stop_run: threading.Event) -> None:
+        super().__init__("reading", stop_run)
+        self._rings = rings
+        self._free: queue.SimpleQueue[RecordBlock] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._finish = threading.Event()
+        for _ in range(_BLOCKS):
+            self._free.put(RecordBlock(_BLOCK_ROWS))
+
+    def work(self) -> None:
+        """Until `finish`, and then until the rings are empty."""
+        release_compiler_pages()
+        finishing = False
+        while not finishing:
+            block = self._free.get()
+            finishing = self._finish.is_set()
+            rows = self._rings.follow(
+                block,
+                0,
+                interval_ns=_INTERVAL_NS,
+                phase_ns=_PHASE_NS,
+                deadline_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + BATCH_NS,
+            )
+            finishing = finishing and rows < block.capacity
+            self._full.put(Batch(block, rows, self._rings.last_drain_ns))
+        self._full.put(None)
+
+    def give_up(self) -> None:
+        """Ends the next stage's waiting."""
+        self._full.put(None)
+
+    def finish(self) -> None:
+        """Nothing more comes into the rings: drain what is there and end."""
+        self._finish.set()
+        self._rings.interrupt()
+
+    def take(self) -> Batch | None:
+        """The next batch; None after the last one."""
+        return self._full.get()
+
+    def waiting(self) -> int:
+        """Batches that wait to be taken."""
+        return self._full.qsize()
+
+    def give_back(self, block: RecordBlock) -> None:
+        """Returns a batch's block once its rows are copied."""
+        self._free.put(block)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the tracer on the live node, from attaching the programs to the last file."""
+
+import threading
+import time
+import uuid
+
+import msgspec
+
+from tracer.containers.cgroupfs import find_cgroup2_mount
+from tracer.containers.inventory import Inventory
+from tracer.errors import OutputError
+from tracer.kernel.clock import measure_anchor
+from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.tick_source import CpuLosses, KernelTickSource
+from tracer.pipeline.assembling import Assembling
+from tracer.pipeline.options import RunOptions
+from tracer.pipeline.reading import Reading
+from tracer.pipeline.session import begin_manifest, end_clock
+from tracer.pipeline.stage import Stage
+from tracer.pipeline.storing import Storing
+from tracer.store.manifest import Instant, Manifest, Totals
+from tracer.store.output import PreparedOutput
+from tracer.store.writer import Store
+
+
+class Run:
+    """A run in progress. `start`, `wait`, `finish`, once each and in this order, from one thread.
+
+    Anything may call `stop` meanwhile, a signal handler too.
+    """
+
+    def __init__(
+        self, options: RunOptions, plan: CounterPlan, source: KernelTickSource, output: PreparedOutput
+    ) -> None:
+        self.run_id = uuid.uuid4()
+        self._options = options
+        self._plan = plan
+        self._source = source
+        self._output = output
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
+        options = self._options
+        inventory = Inventory(find_cgroup2_mount())
+        self._source.start()
+        self._anchor = measure_anchor()
+        self._manifest = begin_manifest(
+            self.run_id,
+            options,
+            self._plan,
+            self._anchor,
+            first_tick=self._source.first_tick,
+            bcc_version=self._source.programs.bcc_version,
+        )
+        node_name = self._manifest.host.node_name
+        self._store = Store(
+            self._output.path,
+            identifier=options.identifier,
+            run_id=self.run_id,
+            node_name=node_name,
+            rotate_ns=options.rotate_ns,
+            keep_bytes=options.keep_bytes,
+            on_full=options.on_full,
+        )
+        self._store.write_manifest(self._manifest)
+        self._reading = Reading(self._source.rings, self._stop)
+        self._storing = Storing(self._store, self.manifest, self._stop)
+        self._assembling = Assembling(
+            source=self._source,
+            plan=self._plan,
+            reading=self._reading,
+            storing=self._storing,
+            store=self._store,
+            inventory=inventory,
+            anchor=self._anchor,
+            node_name=node_name,
+            window_ticks=options.window_ticks,
+            write_ticks=options.ticks,
+            stop_run=self._stop,
+        )
+        for stage in self._stages:
+            stage.start()
+
+    def stop(self) -> None:
+        """Ends the run before its time."""
+        self._stop.set()
+
+    def wait(self) -> None:
+        """Until the run's duration is over, or until something stops it."""
+        if self._options.duration_ns is None:
+            self._stop.wait()
+            return
+        end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
+        while not self._stop.is_set() and (left_ns := end_ns - _monotonic_ns()) > 0:
+            self._stop.wait(left_ns / 1e9)
+
+    def finish(self) -> Manifest:
+        """Accounts each CPU up to the last full tick, detaches, and writes what is left; returns the final manifest.
+
+        Raises what ended a stage: OutputError where the output is full.
+        """
+        last_tick = _monotonic_ns() // self._options.tick_ns - 1
+        if self._options.duration_ns is not None:
+            last_tick = min(last_tick, self._last_tick_of_duration())
+        self._source.rings.bound(last_tick=last_tick)
+        self._source.poke()
+        self._source.detach()
+        self._assembling.finish_at(last_tick)
+        self._reading.finish()
+        for stage in self._stages:
+            stage.join()
+        failure = next((stage.failure for stage in self._stages if stage.failure is not None), None)
+        final = msgspec.structs.replace(
+            self.manifest(),
+            status="finished" if failure is None else "failed",
+            exit_reason=str(failure)
+            if failure is not None
+            else "stopped"
+            if self._stop.is_set()
+            else "duration is over",
+            last_tick=last_tick,
+            end=Instant.of(self._anchor.utc_ns((last_tick + 1) * self._options.tick_ns)),
+            clock=end_clock(self._manifest.clock, self._anchor, measure_anchor()),
+        )
+        try:
+            self._store.write_manifest(final)
+        except OutputError as error:
+            failure = failure or error
+        if failure is not None:
+            raise failure
+        return final
+
+    def manifest(self) -> Manifest:
+        """The manifest as of now."""
+        stored = self._store.totals
+        counts = self._assembling.counts()
+        losses = {cpu: _causes(loss) for cpu, loss in self._source.losses().items()}
+        return msgspec.structs.replace(
+            self._manifest,
+            notes=[*self._manifest.notes, *self._assembling.notes],
+            totals=Totals(
+                rows=stored.rows,
+                files=stored.files,
+                bytes=stored.bytes,
+                rows_lost=stored.rows_lost,
+                files_removed=stored.files_removed,
+                records=counts.records,
+                records_lost=sum(sum(causes.values()) for causes in losses.values()),
+                lost_by_cpu={cpu: causes for cpu, causes in losses.items() if causes},
+                recursion_misses=counts.recursion_misses,
+                late_rows=counts.late_rows,
+                unknown_rows=counts.unknown_rows,
+            ),
+        )
+
+    def losses(self) -> dict[int, CpuLosses]:
+        """Lost records by CPU."""
+        return self._source.losses()
+
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        return self._reading, self._assembling, self._storing
+
+    def _last_tick_of_duration(self) -> int:
+        assert self._options.duration_ns is not None
+        return self._source.first_tick + self._options.duration_ns // self._options.tick_ns - 1
+
+
+def _causes(loss: CpuLosses) -> dict[str, int]:
+    """Lost records by cause; `unexplained` are those that only the sequence numbers miss, which would be a defect."""
+    causes = {"ring_full": loss.ring_full, "no_ring": loss.no_ring, "malformed": loss.malformed}
+    causes["unexplained"] = max(0, loss.missing - sum(causes.values()))
+    return {cause: count for cause, count in causes.items() if count}
+
+
+def _monotonic_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)

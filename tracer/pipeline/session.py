@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a run, from what the rooms know."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from tracer import __version__
+from tracer.kernel.clock import ClockAnchor, clock_source
+from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.cpus import online_cpus
+from tracer.kernel.topology import read_topology
+from tracer.pipeline.options import RunOptions
+from tracer.store import manifest as stored
+
+_LIBRARIES = ("numba", "numpy", "polars", "pyarrow", "msgspec")
+
+
+def begin_manifest(
+    run_id: UUID, options: RunOptions, plan: CounterPlan, anchor: ClockAnchor, *, first_tick: int, bcc_version: str
+) -> stored.Manifest:
+    """The manifest of a run that has just started."""
+    system = os.uname()
+    topology = read_topology()
+    notes = [
+        f"{spec.column} is null: {spec.text}: {reason}"
+        for spec, reason in zip(plan.specs, plan.reasons, strict=True)
+        if reason is not None
+    ]
+    if not plan.grouped:
+        notes.append("the counters do not fit the PMU together and take turns: each is scaled by its own share")
+    return stored.Manifest(
+        run_id=run_id,
+        status="running",
+        start=stored.Instant.of(anchor.utc_ns(first_tick * options.tick_ns)),
+        host=stored.Host(
+            node_name=system.nodename,
+            identifier=options.identifier,
+            kernel_release=system.release,
+            kernel_version=system.version,
+            machine=system.machine,
+            boot_id=_first_line(Path("/proc/sys/kernel/random/boot_id")),
+            cpu_model=topology.cpu_model.name,
+            online_cpus=online_cpus(),
+        ),
+        topology=topology,
+        events=[
+            stored.Event(
+                column=spec.column,
+                spec=spec.text,
+                type=spec.type,
+                config=hex(spec.config),
+                counted=reason is None,
+                reason_missing=reason,
+            )
+            for spec, reason in zip(plan.specs, plan.reasons, strict=True)
+        ],
+        clock=stored.Clock(start=_stored_anchor(anchor)),
+        tick_ns=options.tick_ns,
+        window_ticks=options.window_ticks,
+        first_tick=first_tick,
+        configuration=_configuration(options),
+        versions={
+            "tracer": __version__,
+            "python": platform.python_version(),
+            "bcc": bcc_version,
+            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+        },
+        git_revision=_git_revision(),
+        notes=notes,
+    )
+
+
+def end_clock(clock: stored.Clock, start: ClockAnchor, end: ClockAnchor) -> stored.Clock:
+    """The clock section with a second reading: how far the wall clock moved against the run's own."""
+    drift_ns = end.realtime_ns - start.utc_ns(end.monotonic_ns)
+    return msgspec.structs.replace(clock, end=_stored_anchor(end), drift_ns=drift_ns)
+
+
+def _stored_anchor(anchor: ClockAnchor) -> stored.ClockAnchor:
+    return stored.ClockAnchor(
+        anchor_realtime_ns=anchor.realtime_ns,
+        anchor_monotonic_ns=anchor.monotonic_ns,
+        uncertainty_ns=anchor.uncertainty_ns,
+        source=clock_source() or "unknown",
+    )
+
+
+def _configuration(options: RunOptions) -> dict[str, object]:
+    configuration = msgspec.to_builtins(options, enc_hook=str)
+    configuration["events"] = {spec.column: spec.text for spec in options.events}
+    return dict(configuration)
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The commit of the checkout this package lies in; None for an installed one."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        # The owner of the checkout is often not root, which git would refuse.
+        git = ["git", "-c", f"safe.directory={checkout}", "-C", str(checkout)]
+        return subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, check=True, timeout=5, text=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
