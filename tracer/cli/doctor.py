@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer doctor`: whether this node can run the tracer, and what to do about it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tracer.errors import NodeUnsupportedError
+from tracer.kernel.event_specs import parse_events
+from tracer.preflight.checks import Check, Status, verdict
+from tracer.preflight.doctor import run_checks
+
+_TICK_NS = 1_000_000
+_STYLES: dict[Status, str] = {
+    "ok": "green",
+    "info": "cyan",
+    "warning": "yellow",
+    "failed": "bold red",
+    "skipped": "dim",
+}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON object.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Check as well whether results can be written there.")
+    ] = None,
+    event: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SPEC", help="Check this counter event, as given to `run`.")
+    ] = None,
+) -> None:
+    """Check whether this node can run the tracer, and say what is missing; exit code 3 if it cannot."""
+    checks = list(run_checks(output, parse_events(event or []), _TICK_NS))
+    if as_json:
+        # In ASCII, so that it can be printed under any locale.
+        print(json.dumps({"verdict": verdict(checks), "checks": msgspec.to_builtins(checks)}, indent=2))
+    else:
+        _print(checks)
+    if verdict(checks) == "cannot-run":
+        raise typer.Exit(NodeUnsupportedError.exit_code)
+
+
+def _print(checks: Sequence[Check]) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in checks:
+        style = _STYLES[check.status]
+        table.add_row(Text(check.status, style), check.id, _printable(check.found, console))
+        if check.remedy is not None:
+            table.add_row("", "", _printable(f"-> {check.remedy}", console))
+    console.print(table)
+    console.print(_printable(_conclusion(checks), console), soft_wrap=True)
+
+
+def _conclusion(checks: Sequence[Check]) -> str:
+    match verdict(checks):
+        case "ready":
+            return "This node is ready."
+        case "ready-with-limits":
+            return f"This node is ready, with limits: {_named(checks, 'warning')}."
+        case "cannot-run":
+            return f"This node cannot run the tracer: {_named(checks, 'failed')}."
+
+
+def _named(checks: Sequence[Check], status: Status) -> str:
+    return ", ".join(check.id for check in checks if check.status == status)
+
+
+def _printable(text: str, console: Console) -> Text:
+    """As plain text without markup, in what the terminal's encoding can express."""
+    return Text(text.encode(console.encoding, errors="backslashreplace").decode(console.encoding))

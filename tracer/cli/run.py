@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer run`: trace this node."""
+
+import os
+import resource
+import signal
+import sys
+import tomllib
+from contextlib import ExitStack, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tracer.errors import UsageError
+
+if TYPE_CHECKING:
+    from tracer.kernel.counter_plan import CounterPlan
+    from tracer.store.manifest import Manifest
+
+_DEFAULT_OUTPUT = Path("results")
+
+
+class OnFull(StrEnum):
+    """What to do when the results reach --keep, or the disk is full."""
+
+    delete_oldest = "delete-oldest"
+    stop = "stop"
+
+
+def run(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option(help="Directory for the results.")] = _DEFAULT_OUTPUT,
+    duration: Annotated[str | None, typer.Option(help="Stop after this time (10s, 5m); else on Ctrl-C.")] = None,
+    tick: Annotated[str, typer.Option(help="Length of a tick, 0.5ms to 100ms.")] = "1ms",
+    window: Annotated[int, typer.Option(help="Ticks in a window.")] = 60,
+    rotate: Annotated[str, typer.Option(help="Close the files and begin new ones each so often.")] = "90s",
+    keep: Annotated[str, typer.Option(help="Bound on the closed files' size; `none` for no bound.")] = "1GiB",
+    on_full: Annotated[OnFull, typer.Option(help="What to do when they reach it.")] = OnFull.delete_oldest,
+    ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SPEC", help="Fill the counter NAME (cycles, instructions, llc_misses) with SPEC."),
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option(help="Value of the identifier= partition.  [default: node name]")
+    ] = None,
+    ring_size: Annotated[
+        str | None, typer.Option(help="Size of each CPU's ring buffer.  [default: 1MiB, less on many CPUs]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with these options by the same names.")] = None,
+) -> None:
+    """Trace this node: every millisecond of every CPU to its cgroup, 60 ticks to a window, as Parquet files."""
+    given: dict[str, Any] = {
+        "output": output,
+        "duration": duration,
+        "tick": tick,
+        "window": window,
+        "rotate": rotate,
+        "keep": keep,
+        "on-full": on_full.value,
+        "ticks": ticks,
+        "event": event or [],
+        "identifier": identifier,
+        "ring-size": ring_size,
+    }
+    if config is not None:
+        on_command_line = {
+            name.replace("_", "-")
+            for name in context.params
+            if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+        }
+        for name, value in _read_config(config, given).items():
+            if name not in on_command_line:
+                given[name] = value
+    _run(given)
+
+
+def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """Options of a TOML file. Raises UsageError for one that cannot be read, or has a name or type of its own."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read --config {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--config {str(path)!r} is not TOML: {error}") from error
+    if unknown := sorted(values.keys() - known.keys()):
+        raise UsageError(f"--config {str(path)!r}: no option {unknown[0]!r}; there are {', '.join(known)}")
+    for name, value in values.items():
+        wanted: tuple[type, str] = {
+            "window": (int, "a number"),
+            "ticks": (bool, "true or false"),
+            "event": (list, "a list of strings"),
+        }.get(name, (str, "a string"))
+        texts_only = not isinstance(value, list) or all(isinstance(item, str) for item in value)
+        if type(value) is not wanted[0] or not texts_only:
+            raise UsageError(f"--config {str(path)!r}: {name} must be {wanted[1]}")
+    values["output"] = Path(values.get("output", known["output"]))
+    return values
+
+
+def _run(given: dict[str, Any]) -> None:
+    """Checks, starts, waits, ends. The order keeps the start short: what takes long runs beside the compiler."""
+    from tracer.kernel.counter_plan import plan_counters
+    from tracer.kernel.event_specs import parse_events
+    from tracer.kernel.loader import ProgramLoad, ProgramLoadError
+    from tracer.pipeline.options import RunOptions
+    from tracer.preflight.doctor import explain_load_failure, require_runnable
+    from tracer.store.output import prepare_output
+    from tracer.units import parse_bytes, parse_duration_ns
+
+    if given["on-full"] not in list(OnFull):
+        raise UsageError(f"on-full must be one of {', '.join(OnFull)}, not {given['on-full']!r}")
+    options = RunOptions(
+        output=given["output"],
+        duration_ns=None if given["duration"] is None else parse_duration_ns(given["duration"]),
+        tick_ns=parse_duration_ns(given["tick"]),
+        window_ticks=given["window"],
+        rotate_ns=parse_duration_ns(given["rotate"]),
+        keep_bytes=None if given["keep"] == "none" else parse_bytes(given["keep"]),
+        on_full=given["on-full"],
+        ticks=given["ticks"],
+        events=parse_events(given["event"]),
+        identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
+        ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
+    )
+    options.check()
+    require_runnable(options.tick_ns)
+    # Four events, a ring and a few maps for each CPU.
+    with suppress(OSError, ValueError):
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    output = prepare_output(options.output)
+    with ExitStack() as on_failure:
+        on_failure.callback(output.remove_if_empty)
+        plan = plan_counters(options.events)
+        load = ProgramLoad(tick_ns=options.tick_ns, counted=plan.counted)
+        on_failure.callback(load.cancel)
+        # Polars' threads are for large nodes; more than two would compete with what is measured.
+        os.environ.setdefault("POLARS_MAX_THREADS", "2")
+
+        from tracer.kernel.tick_source import KernelTickSource
+        from tracer.pipeline.run import Run
+
+        source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
+        run = Run(options, plan, source, output)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: run.stop())
+        try:
+            run.start()
+        except ProgramLoadError as error:
+            raise explain_load_failure(error) from error
+        if missing := _missing_counters(plan):
+            _say(f"warning: not counted: {missing}")
+        _say(
+            f"tracing {len(source.online)} CPUs in ticks of {options.tick_ns / 1e6:g} ms, "
+            f"windows of {options.window_ticks}; results in {output.path}"
+        )
+        run.wait()
+        final = run.finish()
+        _say_totals(final)
+
+
+def _missing_counters(plan: "CounterPlan") -> str:
+    """The counters that stay null, those with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for spec, reason in zip(plan.specs, plan.reasons, strict=True):
+        if reason is not None:
+            by_reason.setdefault(reason, []).append(spec.column)
+    return "; ".join(f"{', '.join(columns)}: {reason}" for reason, columns in by_reason.items())
+
+
+def _say(text: str) -> None:
+    # The terminal may be gone; the run goes on.
+    with suppress(OSError):
+        print(f"tracer: {text}", file=sys.stderr, flush=True)
+
+
+def _say_totals(manifest: "Manifest") -> None:
+    totals = manifest.totals
+    assert manifest.end is not None
+    seconds = (manifest.end.utc_ns - manifest.start.utc_ns) / 1e9
+    written = ", ".join(f"{rows:,} rows of {table}" for table, rows in sorted(totals.rows.items()))
+    files, size = sum(totals.files.values()), sum(totals.bytes.values())
+    _say(f"{seconds:g} s traced: {written or 'no rows'} in {files} files, {size / 1e6:.1f} MB")
+    if not totals.records_lost:
+        _say(f"{totals.records:,} records, none lost")
+        return
+    causes: dict[str, int] = {}
+    for of_cpu in totals.lost_by_cpu.values():
+        for cause, count in of_cpu.items():
+            causes[cause] = causes.get(cause, 0) + count
+    listed = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
+    _say(f"{totals.records:,} records, {totals.records_lost:,} LOST ({listed}); by CPU in the manifest")
