@@ -107,7 +107,7 @@ def compare(name: str, records: pl.DataFrame, rounds: int) -> None:
         )
 
     def with_duckdb() -> pa.Table:
-        return database.execute(SQL).to_arrow_table()
+        return database.sql(SQL).to_arrow_table()
 
     ours, theirs = (
         rows.sort("window_tick", "cgroup_id").select(pl.col(COMPARED).cast(pl.Int64))

@@ -291,7 +291,8 @@ def test_assembler_agrees_with_reference(
         end = argument // window_ticks * window_ticks
         if action == "close_all":
             end += window_ticks
-            final = held
+            final = [record for record in held if record["tick"] <= argument]
+            held = final
             closed = assembler.close_all(argument)
         else:
             final = [record for record in held if record["tick"] < end and end > closed_before]

@@ -139,9 +139,13 @@ class WindowAssembler:
         self.late_rows = 0
         self._window_ticks = window_ticks
         self._first_tick = first_tick
-        self._llc_by_cpu = llc_lookup(llc_of_cpu)
+        self.use_llcs(llc_of_cpu)
         self._held = [RECORDS_SCHEMA.to_frame()]
         self._closed_before = 0  # all windows before this tick were closed
+
+    def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
+        """From the next close on, CPUs belong to these last-level caches: after one came online or went."""
+        self._llc_by_cpu = llc_lookup(llc_of_cpu)
 
     def add(self, records: pl.DataFrame) -> None:
         """Take records (RECORDS_SCHEMA) as they were drained, in any order."""
@@ -158,8 +162,8 @@ class WindowAssembler:
         return self._close(held.filter(final), end, last_tick=None)
 
     def close_all(self, last_tick: int) -> ClosedWindows:
-        """Hand out all that is held; `last_tick` is the last tick of the run."""
-        held = pl.concat(self._held)
+        """Hand out all that is held up to `last_tick`, the last of the run: what began after it is no full tick."""
+        held = pl.concat(self._held).filter(pl.col("tick") <= last_tick)
         self._held = [RECORDS_SCHEMA.to_frame()]
         end = last_tick - last_tick % self._window_ticks + self._window_ticks
         return self._close(held, end, last_tick=last_tick)
