@@ -120,9 +120,7 @@ def test_monitor_belongs_to_its_pod_but_to_no_container() -> None:
 
 
 def test_other_cgroup_of_a_pod_keeps_the_pod() -> None:
-    assert identify(f"{POD_SLICE}/kata_overhead") == Identity(
-        kind="other", pod_uid=UID, qos_class="burstable"
-    )
+    assert identify(f"{POD_SLICE}/kata_overhead") == Identity(kind="other", pod_uid=UID, qos_class="burstable")
 
 
 def test_container_within_a_container_of_a_pod() -> None:

@@ -14,7 +14,7 @@ from tracer import __version__
 from tracer.cli.doctor import doctor
 from tracer.cli.identify import identify
 from tracer.cli.run import run
-from tracer.errors import TracerError
+from tracer.errors import OutputError, TracerError
 
 app = typer.Typer(
     name="tracer",
@@ -47,14 +47,24 @@ def _options(
 def main() -> None:
     """Entry point of the `tracer` command; exits with the codes of `tracer.errors`."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except TracerError as error:
         print(f"tracer: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        _abandon_stdout()
+        # The reader of a pipe has seen enough.
+        if not isinstance(error, BrokenPipeError):
+            print(f"tracer: {error.strerror or error}", file=sys.stderr)
+            sys.exit(OutputError.exit_code)
+
+
+def _abandon_stdout() -> None:
+    """What is still buffered must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ def import_bcc() -> ModuleType:
             module = importlib.import_module("bcc")
         except ImportError as error:
             raise ImportError(f"BCC is not installed ({error}): apt-get install python3-bpfcc") from None
+    if module.__file__ is None:
+        raise ImportError("BCC is not installed (an empty directory is): apt-get install python3-bpfcc")
     if not hasattr(module, "BPF"):
         raise ImportError(
             "the installed `bcc` is PyPI's unrelated package: pip uninstall bcc, apt-get install python3-bpfcc"

@@ -64,14 +64,14 @@ class Assembling(Stage):
         self._anchor = anchor
         self._node_name = node_name
         self._write_ticks = write_ticks
-        # Shared with the assembler: a CPU that comes online gets its LLC here.
-        self._llc_of_cpu = llc_domain_of_cpu(read_topology())
         self._windows = WindowAssembler(
-            window_ticks=window_ticks, first_tick=source.first_tick, llc_of_cpu=self._llc_of_cpu
+            window_ticks=window_ticks,
+            first_tick=source.first_tick,
+            llc_of_cpu=llc_domain_of_cpu(read_topology()),
         )
         self._last_tick: int | None = None
         self._held: dict[str, list[pl.DataFrame]] = {WINDOWS.name: [], TICKS.name: []}
-        self._meter = HealthMeter(self.counts())
+        self._meter = HealthMeter(Counts(own_cpu_time_ns=time.process_time_ns(), steal_time_ns=steal_time_ns()))
         self._next_health_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _SECOND_NS
 
     def work(self) -> None:
@@ -165,7 +165,7 @@ class Assembling(Stage):
         self._next_health_ns = now_ns + _SECOND_NS
         if changes := self._source.maintain():
             self.notes += [f"{self._anchor.utc_ns(now_ns)}: {change}" for change in changes]
-            self._llc_of_cpu.update(llc_domain_of_cpu(read_topology()))
+            self._windows.use_llcs(llc_domain_of_cpu(read_topology()))
         self._emit_health(now_ns)
 
     def _emit_health(self, now_ns: int) -> None:

@@ -30,7 +30,10 @@ class Counts(NamedTuple):
 
 
 class HealthMeter:
-    """Turns counts since the start into counts of one second, and keeps what is gathered in between."""
+    """Turns counts since the start into counts of one second, and keeps what is gathered in between.
+
+    `at_start`: what of the counts does not belong to the run.
+    """
 
     def __init__(self, at_start: Counts) -> None:
         self._before = at_start

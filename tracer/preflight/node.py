@@ -154,7 +154,8 @@ def _cgroup2(_trial: Trial) -> Finding:
 
 
 def _open_files(_trial: Trial) -> Finding:
-    return judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(online_cpus()))
+    # A run raises its soft limit to the hard one.
+    return judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1], len(online_cpus()))
 
 
 def _clock_source(_trial: Trial) -> Finding:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests on the live kernel share: cgroups with work in them, and the tracer as a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from tracer.store.manifest import Manifest, read_manifest
+
+SPIN = "while :; do :; done"
+
+
+class Cgroup:
+    """A cgroup of the test's own; what runs in it is ended and it is removed when the test is over."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        self.path = path
+        self.id = path.stat().st_ino
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
+        """Runs a shell script in the cgroup, from its first instruction on."""
+        procs = self.path / "cgroup.procs"
+        process = subprocess.Popen(["/bin/sh", "-c", f'echo $$ > "{procs}" && {script}'], start_new_session=True)
+        self._processes.append(process)
+        return process
+
+    def cpu_time_ns(self) -> int:
+        """CPU time of the cgroup's life as the kernel accounts it."""
+        stat = dict(line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
+        return int(stat["usage_usec"]) * 1000
+
+    def stop(self) -> None:
+        """Ends what was started here, and its children."""
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)
+            process.wait()
+        self._processes.clear()
+
+    def remove(self) -> None:
+        self.stop()
+        for _attempt in range(100):
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                # The last task is gone from the process list before it is gone from the cgroup.
+                time.sleep(0.02)
+        self.path.rmdir()
+
+
+class Result(NamedTuple):
+    """What a finished run left behind."""
+
+    output: Path
+    manifest: Manifest
+    said: str
+
+    def table(self, name: str) -> pl.DataFrame:
+        """All rows of a table."""
+        return pl.read_parquet(self.output / name / "**/*.parquet", hive_partitioning=False)
+
+
+class Tracer:
+    """`tracer run` as a process."""
+
+    def __init__(self, output: Path, *options: str) -> None:
+        self.output = output
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tracer.cli.main", "run", "--output", str(output), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = ""
+
+    def wait_until_tracing(self) -> None:
+        """Returns once the tracer says that it traces."""
+        assert self.process.stderr is not None
+        while "tracing" not in self.said:
+            line = self.process.stderr.readline()
+            assert line, f"the tracer ended: {self.said}"
+            self.said += line
+
+    def end(self) -> int:
+        """Waits for the end; returns the exit code."""
+        _out, errors = self.process.communicate(timeout=120)
+        self.said += errors
+        return self.process.returncode
+
+    def result(self) -> Result:
+        """Waits for a good end; what the run left."""
+        code = self.end()
+        assert code == 0, self.said
+        (manifest,) = self.output.glob("runs/*/session.json")
+        return Result(self.output, read_manifest(manifest), self.said)
