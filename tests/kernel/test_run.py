@@ -83,7 +83,7 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
     assert metadata[b"tracer.run_id"] == str(result.manifest.run_id).encode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_well(start_tracer: Callable[..., Tracer], number: signal.Signals) -> None:
     tracer = start_tracer()
     tracer.wait_until_tracing()

@@ -146,7 +146,7 @@ def _run(given: dict[str, Any]) -> None:
 
         source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
         run = Run(options, plan, source, output)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: run.stop())
         try:
             run.start()
