@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint check bench install uninstall lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Set up, trace this node for 10 s, show the busiest cgroups and where the files are
+	@scripts/setup run
+	@scripts/as-root .venv/bin/tracer run --duration 10s --output results
+	@scripts/as-root .venv/bin/python scripts/busiest.py results
+
+test: ## Set up and run all tests, warnings being errors (what needs root through sudo)
+	@scripts/setup dev
+	@scripts/test
+
+lint: ## Check format, style and types
+	@scripts/setup dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+check: lint test ## Everything that must pass before a commit
+
+bench: ## Run each speed promise; prints ratios
+	@scripts/setup dev
+	@for bench in bench/[a-z]*.py; do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+
+install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
+	@scripts/install "$(PREFIX)" "$(DESTDIR)"
+
+uninstall: ## Remove what `make install` put there
+	@scripts/uninstall "$(PREFIX)" "$(DESTDIR)"
+
+lock: ## Write the lock files anew after a change of the dependencies in pyproject.toml
+	@scripts/setup dev
+	@scripts/lock

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["polars>=1.20"]
+# ///
+"""The busiest cgroups of the newest run in an output directory of `tracer run`: busiest.py DIR"""
+
+import json
+import sys
+from pathlib import Path
+
+import polars as pl
+
+ROWS = 15
+NAME_WIDTH = 32
+
+
+def newest_run(output: Path) -> dict:
+    manifests = [json.loads(path.read_bytes()) for path in output.glob("runs/*/session.json")]
+    return max(manifests, key=lambda manifest: manifest["start"]["utc_ns"])
+
+
+def busiest(files: list[Path]) -> pl.DataFrame:
+    """One row per cgroup, the busiest first; a counter that was not counted is null."""
+    names = pl.col("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name").cast(pl.String)
+    counters = pl.col("cycles", "instructions", "llc_misses")
+    return (
+        pl.read_parquet(files)
+        .sort("window_start")
+        .group_by("cgroup_id")
+        .agg(
+            # The first rows can be from before the name was known.
+            names.drop_nulls().last(),
+            pl.col("cpu_time_ns", "context_switches").sum(),
+            pl.when(counters.is_not_null().any()).then(counters.sum()),
+        )
+        .sort("cpu_time_ns", descending=True)
+    )
+
+
+def name(row: dict) -> str:
+    """Whose row it is, on one line; of a long path the end, which tells cgroups apart."""
+    text = "/".join(part for part in (row["pod_name"], row["container_name"]) if part)
+    if not text and row["container_id"]:
+        text = f"{row['cgroup_kind']} {row['container_id'][:12]}"
+    text = text or row["cgroup_path"] or f"cgroup {row['cgroup_id']}"
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= NAME_WIDTH else "..." + text[3 - NAME_WIDTH :]
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: busiest.py DIR")
+    output = Path(sys.argv[1])
+    try:
+        run = newest_run(output)["run_id"]
+        files = sorted(output.glob(f"windows/dt=*/identifier=*/windows-*-{run[:8]}-*.parquet"))
+        cgroups = busiest(files)
+    except (OSError, ValueError, TypeError, LookupError, pl.exceptions.PolarsError) as error:
+        sys.exit(f"no closed files of `tracer run` in {str(output)!r} that can be read ({type(error).__name__})")
+
+    sys.stdout.reconfigure(errors="backslashreplace")
+    busy = cgroups.filter(pl.col("cgroup_kind") != "idle")
+    share = busy["cpu_time_ns"].sum() / max(cgroups["cpu_time_ns"].sum(), 1)
+    print(f"CPU time in use: {share:.1%}; cgroups that ran: {busy.height}; the busiest:\n")
+    print(f"{'CGROUP':{NAME_WIDTH}} {'CPU TIME ms':>12} {'SWITCHES':>10} {'CPI':>6} {'LLC MISSES':>13}")
+    for row in busy.head(ROWS).iter_rows(named=True):
+        cpi = f"{row['cycles'] / row['instructions']:.2f}" if row["cycles"] and row["instructions"] else "-"
+        misses = "-" if row["llc_misses"] is None else f"{row['llc_misses']:,}"
+        milliseconds = row["cpu_time_ns"] / 1e6
+        print(f"{name(row):{NAME_WIDTH}} {milliseconds:>12,.1f} {row['context_switches']:>10,} {cpi:>6} {misses:>13}")
+    print("\nfrom", *files, f"about the run: {output / 'runs' / run / 'session.json'}", sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
