@@ -58,7 +58,7 @@ def test_what_cannot_be_a_directory_is_refused_and_nothing_is_left(tmp_path: Pat
     assert "Not a directory" in refused(tmp_path / "dangling")
     assert "Not a directory" in refused(tmp_path / "loop" / "below")
     assert "too long" in refused(tmp_path / "new" / ("x" * 300))
-    assert "null byte" in refused(tmp_path / "new" / "a\0b")
+    assert "embedded null" in refused(tmp_path / "new" / "a\0b")
     refused(tmp_path / "file" / "two\nlines")
     refused(tmp_path / "file" / "\udc80")
     assert sorted(tmp_path.rglob("*")) == before
@@ -128,3 +128,28 @@ def test_a_directory_without_permission_is_refused():
         assert "/locked/new': Permission denied" in missing
         assert allowed == "writable"
         assert list((directory / "locked").iterdir()) == []
+
+
+@pytest.mark.root
+def test_on_a_full_disk_room_is_made_as_long_as_there_is_something_to_remove(tmp_path: Path):
+    with mounted_tmpfs(tmp_path / "disk", "size=1m") as disk:
+        old = [disk / f"old-{number}" for number in range(3)]
+        for path in old:
+            path.write_bytes(bytes(1000))
+        fill_up(disk / "filler")
+        asked = []
+
+        def free_space(needed_bytes: int) -> bool:
+            asked.append(needed_bytes)
+            if not old:
+                return False
+            old.pop().unlink()
+            return True
+
+        assert prepare_output(disk / "results", free_space).path == disk / "results"
+        assert asked == [4096] * len(asked)
+        assert asked
+        fill_up(disk / "more")
+        old.clear()
+        with pytest.raises(OutputError, match="No space left"):
+            prepare_output(disk / "results", free_space)

@@ -79,7 +79,7 @@ class CraftedRing:
 
     def write(self, position: int, data: bytes) -> None:
         """Puts bytes at a position, as it shows in both mappings of the data."""
-        places = (position + np.arange(len(data))) % self.size
+        places = (position % self.size + np.arange(len(data))) % self.size
         values = np.frombuffer(data, np.uint8)
         self._data[places] = values
         self._data[places + self.size] = values

@@ -102,12 +102,15 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
 
 def _run(given: dict[str, Any]) -> None:
     """Checks, starts, waits, ends. The order keeps the start short: what takes long runs beside the compiler."""
+    from tracer.kernel.compiler_cache import ensure_compiler_cache
     from tracer.kernel.counter_plan import plan_counters
     from tracer.kernel.event_specs import parse_events
     from tracer.kernel.loader import ProgramLoad, ProgramLoadError
     from tracer.pipeline.options import RunOptions
     from tracer.preflight.doctor import explain_load_failure, require_runnable
+    from tracer.store.layout import partition_value
     from tracer.store.output import prepare_output
+    from tracer.store.retention import Retention
     from tracer.units import parse_bytes, parse_duration_ns
 
     if given["on-full"] not in list(OnFull):
@@ -132,7 +135,8 @@ def _run(given: dict[str, Any]) -> None:
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    output = prepare_output(options.output)
+    retention = Retention(options.output, partition_value(options.identifier), options.keep_bytes, options.on_full)
+    output = prepare_output(options.output, retention.free_space)
     with ExitStack() as on_failure:
         on_failure.callback(output.remove_if_empty)
         plan = plan_counters(options.events)
@@ -140,6 +144,7 @@ def _run(given: dict[str, Any]) -> None:
         on_failure.callback(load.cancel)
         # Polars' threads are for large nodes; more than two would compete with what is measured.
         os.environ.setdefault("POLARS_MAX_THREADS", "2")
+        ensure_compiler_cache()
 
         from tracer.kernel.tick_source import KernelTickSource
         from tracer.pipeline.run import Run

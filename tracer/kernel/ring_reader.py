@@ -54,6 +54,7 @@ _COLUMNS = (
     types.uint32[::1],  # lateness_ns
 )
 _drain_signature = types.int64(_U64_TABLE, _U64_TABLE, _U64, *_COLUMNS, types.int64)
+_expand_signature = types.void(types.uint64, types.uint64, types.uint64, *_COLUMNS, types.uint64)
 _follow_signature = types.int64(
     _U64_TABLE,
     _U64_TABLE,
@@ -89,6 +90,38 @@ class RecordBlock:
         )  # fmt: skip
 
 
+@njit(_expand_signature, nogil=True, cache=True, error_model="numpy")
+def _expand(  # type: ignore[no-untyped-def]
+    address, done, rows, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, row
+):
+    """Writes `rows` ticks of the run of ticks at `address`, of which `done` are written, from `row` on.
+
+    A function of its own: inside the drain's loop LLVM prepares each record for being a long run, and the drain takes
+    twice as long (bench/ring_drain.py).
+    """
+    value0 = load_u64(address + np.uint64(16))
+    value1 = load_u64(address + np.uint64(24))
+    value2 = load_u64(address + np.uint64(32))
+    sequence_cpu_unread = load_u64(address + np.uint64(40))
+    count_lateness = load_u64(address + np.uint64(56))
+    count = count_lateness & np.uint64(0xFFFFFFFF)
+    for _ in range(rows):
+        tick[row] = load_u64(address) + done
+        cpu[row] = np.uint16(sequence_cpu_unread >> np.uint64(32))
+        cgroup_id[row] = load_u64(address + np.uint64(8))
+        cpu_time_ns[row] = np.uint32(load_u64(address + np.uint64(48)))
+        # Ticks without an event share the increments evenly; the last ones take the remainder.
+        left = count - done
+        counters[0, row] = value0 // count + np.uint64(left <= value0 % count)
+        counters[1, row] = value1 // count + np.uint64(left <= value1 % count)
+        counters[2, row] = value2 // count + np.uint64(left <= value2 % count)
+        unread[row] = np.uint16(sequence_cpu_unread >> np.uint64(48))
+        context_switches[row] = 0
+        lateness_ns[row] = np.uint32(count_lateness >> np.uint64(32)) if done == 0 else 0
+        row += np.uint64(1)
+        done += np.uint64(1)
+
+
 @njit(_drain_signature, nogil=True, cache=True, error_model="numpy")
 def drain(  # type: ignore[no-untyped-def]
     rings,
@@ -111,9 +144,11 @@ def drain(  # type: ignore[no-untyped-def]
     malformed; a length that leads beyond the producer's position gives up all that the ring holds, as nothing behind
     it can be found.
     """
-    capacity = len(tick)
+    capacity = np.uint64(len(tick))
     first_tick = bounds[FIRST_TICK]
     last_tick = bounds[LAST_TICK]
+    # An unsigned index: numba checks a signed one for being below zero at each use.
+    place = np.uint64(row)
     for ring in range(len(rings)):
         consumer_address = load_acquire_u64(np.uint64(rings.ctypes.data + ring * 32))
         if consumer_address == 0:
@@ -124,14 +159,20 @@ def drain(  # type: ignore[no-untyped-def]
         start = load_u64(consumer_address)
         producer = load_acquire_u64(rings[ring, PRODUCER])
         position = start
+        # In registers while the ring is drained: the header's acquire would make each a load and a store a record.
+        expected = progress[ring, EXPECTED]
+        expanded = progress[ring, EXPANDED]
+        records = np.uint64(0)
+        missing = np.uint64(0)
+        malformed = np.uint64(0)
         fill = producer - start
         if fill > size:
             # Only a ring that is not the kernel's looks like this.
-            progress[ring, MALFORMED] += np.uint64(1)
+            malformed += np.uint64(1)
             position = producer
         elif fill > progress[ring, FILL_PEAK]:
             progress[ring, FILL_PEAK] = fill
-        while position < producer and row < capacity:
+        while position < producer and place < capacity:
             address = data + (position & mask)
             header = load_acquire_u32(address)
             if header & _BUSY:
@@ -139,75 +180,72 @@ def drain(  # type: ignore[no-untyped-def]
             length = header & _LENGTH
             step = np.uint64((np.int64(length) + _HEADER_BYTES + 7) & ~7)
             if step > producer - position:
-                progress[ring, MALFORMED] += np.uint64(1)
+                malformed += np.uint64(1)
                 position = producer
                 break
             if header & _DISCARDED:
                 position += step
                 continue
             if length != _RECORD_BYTES:
-                progress[ring, MALFORMED] += np.uint64(1)
+                malformed += np.uint64(1)
                 position += step
                 continue
             address += np.uint64(_HEADER_BYTES)
+            record_tick = load_u64(address)
             sequence_cpu_unread = load_u64(address + np.uint64(40))
-            time_switches = load_u64(address + np.uint64(48))
             count_lateness = load_u64(address + np.uint64(56))
-            record_cpu = (sequence_cpu_unread >> np.uint64(32)) & np.uint64(0xFFFF)
             count = count_lateness & np.uint64(0xFFFFFFFF)
-            if record_cpu != np.uint64(ring) or count == 0:
-                progress[ring, MALFORMED] += np.uint64(1)
+            if (sequence_cpu_unread >> np.uint64(32)) & np.uint64(0xFFFF) != np.uint64(ring) or count == 0:
+                malformed += np.uint64(1)
                 position += step
                 continue
-            done = progress[ring, EXPANDED]
-            if done == 0:
+            if expanded == 0:
                 sequence = sequence_cpu_unread & np.uint64(0xFFFFFFFF)
-                missing = (sequence - progress[ring, EXPECTED]) & np.uint64(0xFFFFFFFF)
-                progress[ring, MISSING] += missing
-                progress[ring, EXPECTED] = (sequence + np.uint64(1)) & np.uint64(0xFFFFFFFF)
-            record_tick = load_u64(address)
-            # Only the part of a run of ticks that lies within the bounds gives rows.
-            end = count
-            if record_tick > last_tick:
-                end = np.uint64(0)
-            elif count > last_tick - record_tick:
-                end = last_tick - record_tick + np.uint64(1)
-            if done == 0 and record_tick < first_tick:
-                done = min(first_tick - record_tick, count)
-            value0 = load_u64(address + np.uint64(16))
-            value1 = load_u64(address + np.uint64(24))
-            value2 = load_u64(address + np.uint64(32))
-            while done < end and row < capacity:
-                tick[row] = record_tick + done
-                cpu[row] = np.uint16(record_cpu)
-                cgroup_id[row] = load_u64(address + np.uint64(8))
-                cpu_time_ns[row] = np.uint32(time_switches)
-                if count == 1:
-                    counters[0, row] = value0
-                    counters[1, row] = value1
-                    counters[2, row] = value2
-                    context_switches[row] = np.uint32(time_switches >> np.uint64(32))
-                    lateness_ns[row] = np.uint32(count_lateness >> np.uint64(32))
-                else:
-                    # Ticks without an event share the increments evenly; the last ones take the remainder.
-                    left = count - done
-                    counters[0, row] = value0 // count + np.uint64(left <= value0 % count)
-                    counters[1, row] = value1 // count + np.uint64(left <= value1 % count)
-                    counters[2, row] = value2 // count + np.uint64(left <= value2 % count)
-                    context_switches[row] = 0
-                    lateness_ns[row] = np.uint32(count_lateness >> np.uint64(32)) if done == 0 else 0
-                unread[row] = np.uint16(sequence_cpu_unread >> np.uint64(48))
-                row += 1
-                done += np.uint64(1)
-            if done < end:
-                progress[ring, EXPANDED] = done
-                break
-            progress[ring, EXPANDED] = 0
-            progress[ring, RECORDS] += np.uint64(1)
+                missing += (sequence - expected) & np.uint64(0xFFFFFFFF)
+                expected = (sequence + np.uint64(1)) & np.uint64(0xFFFFFFFF)
+            if count > 1:
+                # Only the part of a run of ticks that lies within the bounds gives rows.
+                end = count
+                if record_tick > last_tick:
+                    end = np.uint64(0)
+                elif count > last_tick - record_tick:
+                    end = last_tick - record_tick + np.uint64(1)
+                done = expanded
+                if done == 0 and record_tick < first_tick:
+                    done = min(first_tick - record_tick, count)
+                rows = min(end - done, capacity - place) if done < end else np.uint64(0)
+                _expand(
+                    address, done, rows,
+                    tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, place,
+                )  # fmt: skip
+                place += rows
+                expanded = done + rows
+                if expanded < end:
+                    break
+            elif first_tick <= record_tick <= last_tick:
+                time_switches = load_u64(address + np.uint64(48))
+                tick[place] = record_tick
+                cpu[place] = np.uint16(ring)
+                cgroup_id[place] = load_u64(address + np.uint64(8))
+                cpu_time_ns[place] = np.uint32(time_switches)
+                counters[0, place] = load_u64(address + np.uint64(16))
+                counters[1, place] = load_u64(address + np.uint64(24))
+                counters[2, place] = load_u64(address + np.uint64(32))
+                unread[place] = np.uint16(sequence_cpu_unread >> np.uint64(48))
+                context_switches[place] = np.uint32(time_switches >> np.uint64(32))
+                lateness_ns[place] = np.uint32(count_lateness >> np.uint64(32))
+                place += np.uint64(1)
+            expanded = np.uint64(0)
+            records += np.uint64(1)
             position += step
+        progress[ring, EXPECTED] = expected
+        progress[ring, EXPANDED] = expanded
+        progress[ring, RECORDS] += records
         progress[ring, BYTES] += position - start
+        progress[ring, MISSING] += missing
+        progress[ring, MALFORMED] += malformed
         store_release_u64(consumer_address, position)
-    return row
+    return np.int64(place)
 
 
 @njit(types.int64(types.int64[::1]), nogil=True, cache=True)

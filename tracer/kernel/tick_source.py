@@ -139,7 +139,9 @@ class KernelTickSource:
     def maintain(self) -> list[str]:
         """Follows CPUs that went offline or came online; call it about each second. Returns what changed, in words."""
         with self._lock:
-            changes = []
+            changes: list[str] = []
+            if self._switch_fd is None:
+                return changes
             online = set(online_cpus())
             for cpu in [cpu for cpu in self._cpus if cpu not in online or self._is_dead(cpu)]:
                 self._close_cpu(cpu)

@@ -19,7 +19,7 @@ from tracer.store.layout import ClosedFileName, parse_closed_file
 
 OnFull = Literal["delete-oldest", "stop"]
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, order=True)
@@ -75,14 +75,20 @@ class Retention:
             try:
                 return write_atomically(path, payload)
             except OSError as error:
-                if error.errno not in _NO_SPACE:
+                if error.errno not in NO_SPACE:
                     raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+                if self.free_space(len(payload)):
+                    continue
                 full = f"the file system of {str(self._output)!r} is full ({error.strerror})"
                 if self._on_full == "stop":
                     raise OutputError(f"{full}; free space, or use --on-full delete-oldest") from error
-                files = closed_files(self._output, self._partition)
-                if not self._remove_oldest(files, len(payload)):
-                    raise OutputError(f"{full} and no older result is left to remove; free space") from error
+                raise OutputError(f"{full} and no older result is left to remove; free space") from error
+
+    def free_space(self, needed_bytes: int) -> bool:
+        """Remove the oldest closed files of a file system that is full, if that is wanted; False if nothing went."""
+        if self._on_full == "stop":
+            return False
+        return self._remove_oldest(closed_files(self._output, self._partition), needed_bytes) > 0
 
     def _make_room(self, incoming_bytes: int, keep_bytes: int) -> None:
         files = closed_files(self._output, self._partition)
