@@ -29,11 +29,12 @@ import numpy as np
 from _common import need_root, print_machine, print_mark
 
 from tracer.kernel import bpf
-from tracer.kernel.loader import ProgramLoad, Programs, programs_directory
+from tracer.kernel.loader import Programs, programs_directory
 from tracer.kernel.loader_process import import_bcc
 from tracer.kernel.records import COUNTERS, TICK_RECORD
 from tracer.kernel.ring_reader import RecordBlock
 from tracer.kernel.rings import Rings
+from tracer.kernel.tick_load import TickLoad
 
 HERE = Path(__file__).parent
 TICK_NS = 1_000_000
@@ -367,7 +368,7 @@ def main() -> None:
     print_machine()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     module = load_bcc_ring()
-    with ProgramLoad(tick_ns=TICK_NS, counted=[True] * COUNTERS, extra_functions=["replay"]).result() as programs:
+    with TickLoad(tick_ns=TICK_NS, counted=[True] * COUNTERS, extra_functions=["replay"]).result() as programs:
         run(Ring(module["ring"].map_fd, programs), rounds)
     module.cleanup()
 

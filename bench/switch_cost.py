@@ -31,11 +31,12 @@ from tracer.kernel import bpf
 from tracer.kernel.counter_plan import CounterPlan, plan_counters
 from tracer.kernel.cpus import online_cpus, possible_cpus
 from tracer.kernel.event_specs import parse_events
-from tracer.kernel.loader import ProgramLoad, programs_directory
+from tracer.kernel.loader import programs_directory
 from tracer.kernel.loader_process import import_bcc
 from tracer.kernel.perf_events import open_counters
 from tracer.kernel.ring_reader import RecordBlock
 from tracer.kernel.rings import Rings
+from tracer.kernel.tick_load import TickLoad
 from tracer.kernel.tick_source import KernelTickSource
 
 HERE = Path(__file__).parent
@@ -92,7 +93,7 @@ class Baselines:
 
 def tracer_ns_per_run(plan: CounterPlan, cpu: int) -> float:
     """Cost of the tracer's program in a run."""
-    load = ProgramLoad(tick_ns=TICK_NS, counted=plan.counted)
+    load = TickLoad(tick_ns=TICK_NS, counted=plan.counted)
     with KernelTickSource(load, plan) as source:
         source.start()
         reader = threading.Thread(target=drain_until_interrupted, args=(source.rings,))

@@ -15,6 +15,17 @@ from tracer.store.manifest import Manifest, read_manifest
 SPIN = "while :; do :; done"
 
 
+def stolen_ns() -> int:
+    """Time the hypervisor kept the node's CPUs from running (proc_stat(5)), in steps of 10 ms."""
+    return int(Path("/proc/stat").read_text().split()[8]) * 10_000_000
+
+
+def cpu_time_ns(cgroup: Path) -> int:
+    """CPU time of a cgroup's life as the kernel accounts it."""
+    stat = dict(line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
+    return int(stat["usage_usec"]) * 1000
+
+
 class Cgroup:
     """A cgroup of the test's own; what runs in it is ended and it is removed when the test is over."""
 
@@ -33,8 +44,7 @@ class Cgroup:
 
     def cpu_time_ns(self) -> int:
         """CPU time of the cgroup's life as the kernel accounts it."""
-        stat = dict(line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
-        return int(stat["usage_usec"]) * 1000
+        return cpu_time_ns(self.path)
 
     def stop(self) -> None:
         """Ends what was started here, and its children."""
@@ -102,3 +112,9 @@ class Tracer:
         assert code == 0, self.said
         (manifest,) = self.output.glob("runs/*/session.json")
         return Result(self.output, read_manifest(manifest), self.said)
+
+
+def agrees_with_cpu_stat(measured_ns: int, cgroup: Cgroup, stolen: int) -> bool:
+    """To 1 %, and to the time stolen: the kernel takes it off a task's time, in the tables it is the task's."""
+    truth_ns = cgroup.cpu_time_ns()
+    return -0.01 * truth_ns <= measured_ns - truth_ns <= 0.01 * truth_ns + stolen

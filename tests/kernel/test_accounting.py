@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pytest
-from live_node import SPIN, Cgroup, Result, Tracer
+from live_node import SPIN, Cgroup, Result, Tracer, agrees_with_cpu_stat, stolen_ns
 
 from tracer.kernel.cpus import online_cpus
 
@@ -30,11 +30,6 @@ def context_switches() -> int:
     return int(line.split()[1])
 
 
-def stolen_ns() -> int:
-    """Time the hypervisor kept the node's CPUs from running (proc_stat(5)), in steps of 10 ms."""
-    return int(Path("/proc/stat").read_text().split()[8]) * 10_000_000
-
-
 class Mark(NamedTuple):
     """The node's own counts at a moment."""
 
@@ -45,12 +40,6 @@ class Mark(NamedTuple):
     @classmethod
     def now(cls) -> "Mark":
         return cls(time.clock_gettime_ns(time.CLOCK_MONOTONIC), context_switches(), stolen_ns())
-
-
-def agrees_with_cpu_stat(measured_ns: int, cgroup: Cgroup, stolen: int) -> bool:
-    """To 1 %, and to the time stolen: the kernel takes it off a task's time, in the tables it is the task's."""
-    truth_ns = cgroup.cpu_time_ns()
-    return -0.01 * truth_ns <= measured_ns - truth_ns <= 0.01 * truth_ns + stolen
 
 
 def within(measured: float, truth: float, share: float) -> bool:

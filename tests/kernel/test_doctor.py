@@ -28,11 +28,11 @@ DOCTOR = (
 # Prints what a run would fail with, like the run: first the quick checks, then the load.
 RUN = f"""
 from tracer.errors import NodeUnsupportedError
-from tracer.kernel.loader import ProgramLoad
+from tracer.kernel.tick_load import TickLoad
 from tracer.preflight.doctor import explain_load_failure, require_runnable
 try:
     require_runnable({TICK_NS})
-    load = ProgramLoad(tick_ns={TICK_NS}, counted=[False] * 3)
+    load = TickLoad(tick_ns={TICK_NS}, counted=[False] * 3)
     try:
         load.result().close()
     except NodeUnsupportedError as error:

@@ -12,9 +12,10 @@ pytestmark = pytest.mark.root
 
 # Prints which headers there are, and loads.
 LOAD = """
-from tracer.kernel.loader import ProgramLoad, host_headers
+from tracer.kernel.loader import host_headers
+from tracer.kernel.tick_load import TickLoad
 headers = host_headers()
-with ProgramLoad(tick_ns=1_000_000, counted=[True] * 3).result():
+with TickLoad(tick_ns=1_000_000, counted=[True] * 3).result():
     print("host" if headers else "bundled")
 """
 

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from reader_rows import take_rows
 
 from tracer.kernel import bpf
-from tracer.kernel.loader import ProgramLoad, Programs
+from tracer.kernel.loader import Programs
 from tracer.kernel.records import CPU_STATE, TICK_RECORD
 from tracer.kernel.rings import Rings
+from tracer.kernel.tick_load import TickLoad
 
 pytestmark = pytest.mark.root
 
@@ -126,7 +127,7 @@ class Replayer:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Replayer]:
-    load = ProgramLoad(tick_ns=TICK_NS, counted=[True] * 3, extra_functions=["replay"])
+    load = TickLoad(tick_ns=TICK_NS, counted=[True] * 3, extra_functions=["replay"])
     with load.result() as programs:
         replayer = Replayer(programs, load.cpus)
         yield replayer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the BPF programs through a short-lived child and takes over their descriptors."""
+"""Loads BPF programs through a short-lived child and takes over their descriptors."""
 
 import os
 import platform
@@ -9,35 +9,24 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
 from tracer.errors import NodeUnsupportedError, TracerError
-from tracer.kernel.cpus import possible_cpus
 from tracer.kernel.loader_process import LoadReply, LoadRequest
 
 # In a checkout the programs lie beside the package, in an installed wheel inside it.
 _PLACES = (Path(__file__).parents[1] / "bpf_programs", Path(__file__).parents[2] / "bpf_programs")
 
-_FUNCTIONS = {
-    "sched_switch": "RAW_TRACEPOINT",
-    "tick": "PERF_EVENT",
-    "poke": "RAW_TRACEPOINT",
-}
-_MAPS = ["states", "rings", "counter0", "counter1", "counter2"]
-
-# The template only gives BCC the type of the rings in the array; one page would do, two are the least it takes.
-_TEMPLATE_PAGES = 2
-
 _TIMEOUT_SECONDS = 60
 
 
 def programs_directory() -> Path:
-    """Where `cgroup_ticks.c` lies. Raises TracerError for an incomplete installation."""
+    """Where the C files lie. Raises TracerError for an incomplete installation."""
     for place in _PLACES:
         if (place / "cgroup_ticks.c").is_file():
             return place
@@ -51,6 +40,18 @@ def host_headers() -> Path | None:
         modules / "source" / "include" / "linux" / "kconfig.h"
     ).is_file()
     return modules if complete else None
+
+
+class LoadSpec(NamedTuple):
+    """What to load: the functions and maps of one file of `bpf_programs/`."""
+
+    source: str
+    """The file's name."""
+    functions: Mapping[str, str]
+    """The type of each function by BCC's name for it, such as RAW_TRACEPOINT."""
+    maps: Sequence[str]
+    definitions: Mapping[str, str]
+    """Become -D flags of the compiler."""
 
 
 class ProgramLoadError(NodeUnsupportedError):
@@ -80,32 +81,23 @@ class Programs:
 
 
 class ProgramLoad:
-    """A load of `cgroup_ticks.c` under way: the child compiles while the caller does something else.
+    """A load under way: the child compiles while the caller does something else.
 
-    `counted` says which counters will be open. The per-CPU tables are sized for all possible CPUs. The host's kernel
-    headers are taken where they are complete, and the few bundled ones otherwise or when the host's do not compile.
+    The host's kernel headers are taken where they are complete, and the few bundled ones otherwise or when the host's
+    do not compile.
     """
 
-    def __init__(self, *, tick_ns: int, counted: Sequence[bool], extra_functions: Sequence[str] = ()) -> None:
-        self.tick_ns = tick_ns
-        # The numbers can have gaps.
-        self.cpus = possible_cpus()[-1] + 1
+    def __init__(self, spec: LoadSpec) -> None:
         # Before Linux kernel commit d5299b67dd59 ("bpf: Memcg-based memory accounting for bpf maps") (in v5.11),
         # maps counted as locked memory.
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         directory = programs_directory()
-        functions = _FUNCTIONS | dict.fromkeys(extra_functions, "RAW_TRACEPOINT")
         self._request = LoadRequest(
-            source=str(directory / "cgroup_ticks.c"),
-            definitions={
-                "TICK_NS": f"{tick_ns}ULL",
-                "CPUS": str(self.cpus),
-                "COUNTED": str(sum(1 << index for index, is_open in enumerate(counted) if is_open)),
-                "RING_PAGES": str(_TEMPLATE_PAGES),
-            },
-            functions=functions,
-            maps=_MAPS,
+            source=str(directory / spec.source),
+            definitions=dict(spec.definitions),
+            functions=dict(spec.functions),
+            maps=list(spec.maps),
             kernel_source=None if host_headers() else str(directory / "headers"),
         )
         self._headers = directory / "headers"
@@ -153,7 +145,7 @@ class ProgramLoad:
             message, descriptors, _flags, _address = socket.recv_fds(self._socket, 65536, len(names))
             self._child.wait(_TIMEOUT_SECONDS)
         except (TimeoutError, subprocess.TimeoutExpired):
-            self.cancel()
+            self._kill()
             return None, f"the compiler did not finish within {_TIMEOUT_SECONDS} s"
         finally:
             self._socket.close()
@@ -168,14 +160,20 @@ class ProgramLoad:
         return Programs(dict(zip(names, descriptors, strict=True)), reply.bcc_version), ""
 
     def cancel(self) -> None:
-        """Ends the child and waits for it."""
+        """Ends the child, waits for it and forgets what it said. Can be called at any time and twice."""
+        self._kill()
+        self._socket.close()
+        self._said.close()
+
+    def _kill(self) -> None:
         self._child.send_signal(signal.SIGKILL)
         self._child.wait()
 
 
 def _explain(said: str) -> str:
     """The line of a compiler's or verifier's output that names the fault, or an empty string."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    # The verifier ends its log with statistics; what it found lies before them.
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("processed ")]
     for line in lines:
         if "error:" in line or "Operation not permitted" in line or "Unable to find kernel headers" in line:
             return line

@@ -15,7 +15,7 @@ from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel import bpf
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
-from tracer.kernel.loader import ProgramLoad, Programs
+from tracer.kernel.loader import Programs
 from tracer.kernel.perf_events import (
     CpuCounters,
     CpuOfflineError,
@@ -29,6 +29,7 @@ from tracer.kernel.perf_events import (
 )
 from tracer.kernel.records import CPU_STATE
 from tracer.kernel.rings import Rings, default_ring_bytes
+from tracer.kernel.tick_load import TickLoad
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class KernelTickSource:
     It takes over a load under way, for which `start` waits.
     """
 
-    def __init__(self, load: ProgramLoad, plan: CounterPlan, *, ring_bytes: int | None = None) -> None:
+    def __init__(self, load: TickLoad, plan: CounterPlan, *, ring_bytes: int | None = None) -> None:
         self.tick_ns = load.tick_ns
         self._load = load
         self._plan = plan

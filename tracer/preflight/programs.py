@@ -11,8 +11,8 @@ import time
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel import bpf
 from tracer.kernel.cpus import online_cpus
-from tracer.kernel.loader import ProgramLoad
 from tracer.kernel.perf_events import attach_program, open_tick
+from tracer.kernel.tick_load import TickLoad
 from tracer.preflight.checks import Finding
 from tracer.preflight.probes import Probe, Trial
 
@@ -94,7 +94,7 @@ def _bcc_import(_trial: Trial) -> Finding:
 
 def _bpf_load(trial: Trial) -> Finding:
     begun = time.monotonic()
-    load = ProgramLoad(tick_ns=trial.tick_ns, counted=trial.counted)
+    load = TickLoad(tick_ns=trial.tick_ns, counted=trial.counted)
     try:
         trial.loaded = load.result()
     except NodeUnsupportedError as error:

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's own word on each cgroup that comes, goes, gets its first process or loses its last.
+
+`bpf_programs/cgroup_lifecycle.c` on raw tracepoints needs neither tracefs nor kernel headers, but the kernel's type
+information for the offsets of three structs' fields. Nothing is polled, so nothing is too short-lived to be told.
+
+Cgroups of version 2 cannot be renamed: the kernel refuses it, and `cgroup_rename` is fired by version 1 only.
+"""
+
+import mmap
+import os
+import struct
+from typing import Self
+
+from tracer.cgroup_event import CgroupEvent, EventKind
+from tracer.errors import NodeUnsupportedError
+from tracer.kernel import bpf
+from tracer.kernel.btf import member_offsets, read_kernel_btf
+from tracer.kernel.event_ring import EventRing
+from tracer.kernel.loader import LoadSpec, ProgramLoad, Programs
+
+PATH_BYTES = 1024
+"""The kernel's tracepoints give no more of a path than this, with a final NUL (TRACE_CGROUP_PATH_LEN)."""
+
+RECORD = struct.Struct("=QQII")
+"""`struct lifecycle_record` of bpf_programs/lifecycle_records.h before the path."""
+
+KINDS: dict[int, EventKind] = {1: "created", 2: "removed", 3: "populated", 4: "emptied"}
+"""`enum lifecycle_kind`."""
+
+_TRACEPOINTS = ("cgroup_mkdir", "cgroup_rmdir", "cgroup_notify_populated")
+
+# The fields whose offsets the programs need, by the name of the definition.
+_FIELDS = {
+    "CGROUP_KN": ("cgroup", "kn"),
+    "CGROUP_ROOT": ("cgroup", "root"),
+    "KERNFS_NODE_ID": ("kernfs_node", "id"),
+    "CGROUP_ROOT_HIERARCHY_ID": ("cgroup_root", "hierarchy_id"),
+}
+
+# About 9,000 events of a pod's containers: four seconds of 1,000 containers a second that come, run and go.
+_RING_BYTES = 2 << 20
+
+
+class CgroupEvents:
+    """Events of the whole node in the order in which they happened, in every mount and namespace.
+
+    Paths start at the hierarchy's root, also where the mount that this process sees starts lower. A cgroup is told
+    before its directory can be opened, and once more after nothing is left of it.
+
+    One thread calls `read`; it has ended when `close` is called.
+    """
+
+    def __init__(self, *, ring_bytes: int = _RING_BYTES) -> None:
+        """Begins to compile in a child; `ring_bytes` is a power of two of at least two pages.
+
+        Raises NodeUnsupportedError where the kernel has no type information.
+        """
+        self._ring_bytes = ring_bytes
+        self._load = ProgramLoad(
+            LoadSpec(
+                source="cgroup_lifecycle.c",
+                functions=dict.fromkeys(_TRACEPOINTS, "RAW_TRACEPOINT"),
+                maps=("state", "events"),
+                definitions=_field_offsets() | {"RING_PAGES": str(ring_bytes // mmap.PAGESIZE)},
+            )
+        )
+        self._programs: Programs | None = None
+        self._ring: EventRing | None = None
+        self._state: mmap.mmap | None = None
+        self._lost = 0
+        self._links: list[int] = []
+
+    def start(self) -> None:
+        """Waits for the compiler and attaches; what happens from then on is told. Raises NodeUnsupportedError."""
+        self._programs = self._load.result()
+        try:
+            self._ring = EventRing(self._programs["events"], self._ring_bytes)
+            self._state = mmap.mmap(self._programs["state"], mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+            for name in _TRACEPOINTS:
+                self._links.append(bpf.attach_raw_tracepoint(name, self._programs[name]))
+        except OSError as error:
+            raise NodeUnsupportedError(f"the kernel refuses to tell of cgroups: {error.strerror}") from error
+
+    def read(self, timeout_seconds: float) -> list[CgroupEvent]:
+        """What happened since the last call; waits up to `timeout_seconds` where that is nothing yet."""
+        assert self._ring is not None
+        return [decode(record) for record in self._ring.read(timeout_seconds)]
+
+    @property
+    def lost(self) -> int:
+        """Events so far that found no room in the ring: the cgroups they spoke of are to be found by a walk."""
+        if self._state is not None:
+            # The first field of `struct lifecycle_state`.
+            self._lost = int.from_bytes(self._state[:8], "little")
+        return self._lost
+
+    def close(self) -> None:
+        """Detaches and gives everything back to the kernel. Can be called at any time and twice."""
+        while self._links:
+            os.close(self._links.pop())
+        if self._state is not None:
+            self._lost = self.lost
+            self._state.close()
+            self._state = None
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+        if self._programs is None:
+            self._load.cancel()
+        else:
+            self._programs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def decode(record: bytes) -> CgroupEvent:
+    """The event in a `struct lifecycle_record`."""
+    time_ns, cgroup_id, kind, path_length = RECORD.unpack_from(record)
+    path = record[RECORD.size : RECORD.size + path_length]
+    # A path of exactly the greatest length may be whole; a walk then gives the same again.
+    truncated = path_length in (0, PATH_BYTES - 1)
+    return CgroupEvent(time_ns, KINDS[kind], cgroup_id, os.fsdecode(path), truncated)
+
+
+def _field_offsets() -> dict[str, str]:
+    """The offsets as definitions for the compiler. Raises NodeUnsupportedError where the kernel lacks a field."""
+    structs = member_offsets(read_kernel_btf(), {struct_name for struct_name, _field in _FIELDS.values()})
+    definitions = {}
+    for name, (struct_name, field) in _FIELDS.items():
+        offset = structs.get(struct_name, {}).get(field)
+        if offset is None:
+            raise NodeUnsupportedError(f"this kernel's struct {struct_name} has no field {field} that the tracer knows")
+        definitions[name] = str(offset)
+    return definitions
