@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a runtime's state says about a container, made harmless."""
+
+import msgspec
+
+from tracer.containers.identity import Identity
+
+_LONGEST_NAME = 512
+"""Characters. A pod's name has at most 253, an image's with tag and digest rarely more than 400."""
+
+
+class ContainerNames(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a container is by its runtime's own state; None is what that does not say.
+
+    runtime: `containerd`, `cri-o`, `podman` or `docker`: whose state it is.
+    is_sandbox: it holds a pod's namespaces (the pause container); such a one has no container_name.
+    namespace: Kubernetes' own, not containerd's.
+
+    All texts are at most 512 characters long and printable.
+    """
+
+    runtime: str
+    is_sandbox: bool = False
+    container_name: str | None = None
+    pod_name: str | None = None
+    pod_uid: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+
+
+def with_names(identity: Identity, names: ContainerNames) -> Identity:
+    """`identity`, as the path says it, completed; of runtimes the names' own is right, a path can only guess one."""
+    is_sandbox = names.is_sandbox and identity.kind == "container"
+    return msgspec.structs.replace(
+        identity,
+        kind="sandbox" if is_sandbox else identity.kind,
+        runtime=names.runtime,
+        container_name=names.container_name,
+        pod_name=names.pod_name,
+        pod_uid=identity.pod_uid or names.pod_uid,
+        namespace=names.namespace,
+    )
+
+
+def harmless(text: str | None) -> str | None:
+    """`text` cut to 512 characters, those that do not print as `\\x..` or `\\u....`; None for an empty one."""
+    if not text:
+        return None
+    text = text[:_LONGEST_NAME]
+    if not text.isprintable():
+        text = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+            for character in text
+        )
+    return text[:_LONGEST_NAME]

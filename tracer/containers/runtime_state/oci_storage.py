@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CRI-O and podman, which share containers/storage: `<storage>/<driver>-containers/<id>/userdata/config.json`.
+
+CRI-O writes this OCI configuration below both /run and /var/lib, with the kubelet's labels as annotations
+`io.kubernetes.*` (as in its internal/factory/container and server/sandbox_run; not seen live). It is there before the
+cgroup, except for a pod without a pause container: for that CRI-O makes an empty cgroup first.
+
+podman writes it below /var/lib before the cgroup (seen live with 4.3.1), or with `transient_store` below /run (as in
+its libpod/container_internal). Its annotations hold no names: these are in `containers.json` beside the containers'
+directories (seen live) or, of volatile containers, in `volatile-containers.json` (as in containers/storage's
+containers.go). A pod's name is only in podman's database. Rootless podman's storage, in its user's home, is not
+looked for.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from tracer.containers.runtime_state.files import read_json
+from tracer.containers.runtime_state.names import ContainerNames, harmless
+
+STORAGE_ROOTS = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
+"""containers/storage's `runroot` and `graphroot` for root."""
+
+_DRIVERS = ("overlay", "btrfs", "vfs", "zfs")
+_STORE_FILES = ("containers.json", "volatile-containers.json")
+_MANAGERS = {"cri-o": "cri-o", "libpod": "podman"}
+
+
+class _Annotations(
+    msgspec.Struct,
+    rename={
+        "manager": "io.container.manager",
+        "container_type": "io.kubernetes.cri-o.ContainerType",
+        "container_name": "io.kubernetes.container.name",
+        "pod_name": "io.kubernetes.pod.name",
+        "pod_uid": "io.kubernetes.pod.uid",
+        "namespace": "io.kubernetes.pod.namespace",
+        "image": "io.kubernetes.cri-o.ImageName",
+    },
+):
+    manager: str | None = None
+    container_type: str | None = None
+    container_name: str | None = None
+    pod_name: str | None = None
+    pod_uid: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+
+
+class _Configuration(msgspec.Struct):
+    annotations: _Annotations | None = None
+
+
+class _Metadata(msgspec.Struct, rename={"image": "image-name"}):
+    image: str | None = None
+
+
+class _StoredContainer(msgspec.Struct):
+    """names: `podman rename` changes them here, but not in `metadata`, a JSON text of its own."""
+
+    id: str
+    names: tuple[str, ...] = ()
+    metadata: str = "{}"
+
+
+class _StoreFile(msgspec.Struct, frozen=True):
+    version: tuple[int, int, int]
+    containers: dict[str, _StoredContainer]
+
+
+_CONFIGURATION_DECODER = msgspec.json.Decoder(_Configuration)
+_METADATA_DECODER = msgspec.json.Decoder(_Metadata)
+_STORE_DECODER = msgspec.json.Decoder(list[_StoredContainer])
+
+
+class OciStorage:
+    """The containers below some roots of containers/storage."""
+
+    runtimes = frozenset({"cri-o", "podman"})
+
+    def __init__(self, storage_roots: Iterable[Path]) -> None:
+        self._stores = [str(root / f"{driver}-containers") for root in storage_roots for driver in _DRIVERS]
+        # podman's list of all containers, which grows with their number, would otherwise be read for each of them.
+        self._store_files: dict[str, _StoreFile] = {}
+
+    def find(self, container_id: str, runtime: str | None) -> ContainerNames | None:
+        """Names of the container `container_id`.
+
+        A `runtime` of this storage is believed; only without one does the configuration tell, since an image can bring
+        podman's containers any annotation.
+        """
+        for store in self._stores:
+            configuration = read_json(f"{store}/{container_id}/userdata/config.json", _CONFIGURATION_DECODER)
+            if configuration is None:
+                continue
+            annotations = configuration.annotations or _Annotations()
+            manager = runtime if runtime in self.runtimes else _MANAGERS.get(annotations.manager or "")
+            if manager == "cri-o":
+                return _crio_names(annotations)
+            if manager == "podman":
+                return self._podman_names(store, container_id)
+        return None
+
+    def _podman_names(self, store: str, container_id: str) -> ContainerNames:
+        for file in _STORE_FILES:
+            container = self._store_file(f"{store}/{file}").get(container_id)
+            if container is not None:
+                return ContainerNames(
+                    runtime="podman",
+                    container_name=harmless(next(iter(container.names), None)),
+                    image=harmless(_image(container.metadata)),
+                )
+        return ContainerNames(runtime="podman")
+
+    def _store_file(self, path: str) -> dict[str, _StoredContainer]:
+        """The containers in the list at `path`, by id; read again only once it has been replaced."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return {}
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._store_files.get(path)
+        if known is None or known.version != version:
+            containers = read_json(path, _STORE_DECODER) or []
+            known = _StoreFile(version, {container.id: container for container in containers})
+            self._store_files[path] = known
+        return known.containers
+
+
+def _crio_names(annotations: _Annotations) -> ContainerNames:
+    is_sandbox = annotations.container_type == "sandbox"
+    return ContainerNames(
+        runtime="cri-o",
+        is_sandbox=is_sandbox,
+        # CRI-O calls every sandbox `POD`.
+        container_name=None if is_sandbox else harmless(annotations.container_name),
+        pod_name=harmless(annotations.pod_name),
+        pod_uid=harmless(annotations.pod_uid),
+        namespace=harmless(annotations.namespace),
+        image=harmless(annotations.image),
+    )
+
+
+def _image(metadata: str) -> str | None:
+    try:
+        return _METADATA_DECODER.decode(metadata).image
+    except (ValueError, RecursionError):
+        return None
