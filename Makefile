@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench install uninstall lock
+.PHONY: help run test lint check bench install uninstall lock messages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,3 +39,7 @@ uninstall: ## Remove what `make install` put there
 lock: ## Write the lock files anew after a change of the dependencies in pyproject.toml
 	@scripts/setup dev
 	@scripts/lock
+
+messages: ## Generate the Python modules of tracer/containers/nri/messages.proto
+	@scripts/setup dev
+	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto
