@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracer.cgroup_event import CgroupEvent, EventKind
 from tracer.containers import inventory as inventory_module
 from tracer.containers.inventory import IDLE_ID, LABEL_SCHEMA, Inventory
+from tracer.containers.runtime_state import ContainerNames
 
 ID = "0123456789abcdef" * 4
 UID = "dde1244b-5bb5-4297-b544-85f3bc0d80bf"
@@ -274,3 +276,110 @@ def test_after_any_history_every_id_is_labelled_or_pending(
         assert labels[IDLE_ID]["cgroup_kind"] == "idle"
         if directory.exists() and directory.stat().st_ino not in pending:
             assert labels[directory.stat().st_ino]["cgroup_kind"] in ("unit", "unknown")
+
+
+# --- events and names ---------------------------------------------------------------------------------------------
+
+NAMES = ContainerNames(runtime="containerd", container_name="app", pod_name="web-1", namespace="shop", image="i")
+SHORT_LIVED = 77
+
+
+def told(kind: EventKind, path: str, cgroup_id: int = SHORT_LIVED) -> CgroupEvent:
+    return CgroupEvent(time_ns=5, kind=kind, cgroup_id=cgroup_id, path=path)
+
+
+def test_a_cgroup_that_was_never_seen_on_disk_keeps_its_name(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/kubepods/pod{UID}/{ID}"), "kernel")
+    inventory.see(told("removed", f"/kubepods/pod{UID}/{ID}"), "kernel")
+    clock.now += 599
+    inventory.refresh()
+    assert kind_of(inventory, SHORT_LIVED) == "container"
+    clock.now += 2
+    inventory.refresh()
+    assert label_of(inventory, SHORT_LIVED) is None
+
+
+def test_the_dead_are_kept_for_two_rotations_if_these_are_longer(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, keep_dead_seconds=7200)
+    inventory.see(told("created", "/a.service"), "kernel")
+    inventory.refresh()
+    clock.now += 7199
+    inventory.refresh()
+    assert kind_of(inventory, SHORT_LIVED) == "unit"
+
+
+def test_names_reach_all_cgroups_of_a_container_whenever_they_come(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    path = f"/kubepods/burstable/pod{UID}/{ID}"
+    inventory.see(told("created", path), "kernel")
+    assert inventory.take_nameless() == [(ID, "unknown-cri")]
+    assert inventory.resolve([SHORT_LIVED]) == {SHORT_LIVED}
+    inventory.give_names(ID, NAMES, "runtime")
+    assert not inventory.is_nameless(ID)
+    inventory.see(told("created", f"{path}/child", SHORT_LIVED + 1), "kernel")
+    assert inventory.resolve([SHORT_LIVED, SHORT_LIVED + 1]) == set()
+    for cgroup_id in (SHORT_LIVED, SHORT_LIVED + 1):
+        label = label_of(inventory, cgroup_id)
+        assert label is not None
+        assert (label["container_name"], label["pod_name"], label["namespace"]) == ("app", "web-1", "shop")
+        assert (label["pod_uid"], label["runtime"], label["qos_class"]) == (UID, "containerd", "burstable")
+    events = [(change.event, change.source, change.cgroup_id) for change in inventory.take_changes()][-4:]
+    assert events == [
+        ("created", "kernel", SHORT_LIVED),
+        ("named", "runtime", SHORT_LIVED),
+        ("created", "kernel", SHORT_LIVED + 1),
+        ("named", "runtime", SHORT_LIVED + 1),
+    ]
+
+
+def test_names_may_come_before_the_cgroup(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    inventory.give_names(ID, NAMES, "nri")
+    inventory.see(told("created", f"/docker/{ID}"), "kernel")
+    assert inventory.resolve([SHORT_LIVED]) == set()
+    label = label_of(inventory, SHORT_LIVED)
+    assert label is not None
+    assert (label["runtime"], label["container_name"]) == ("containerd", "app")
+
+
+def test_names_that_say_more_win(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/docker/{ID}"), "kernel")
+    inventory.give_names(ID, ContainerNames(runtime="docker", container_name="old"), "runtime")
+    inventory.give_names(ID, NAMES, "nri")
+    inventory.give_names(ID, ContainerNames(runtime="docker", container_name="less"), "runtime")
+    label = label_of(inventory, SHORT_LIVED)
+    assert label is not None
+    assert label["container_name"] == "app"
+
+
+def test_a_sandbox_is_known_by_its_names(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/kubepods/pod{UID}/{ID}"), "kernel")
+    inventory.give_names(ID, ContainerNames(runtime="containerd", is_sandbox=True, pod_name="web-1"), "runtime")
+    assert kind_of(inventory, SHORT_LIVED) == "sandbox"
+
+
+def test_rows_wait_a_second_for_names_and_no_longer(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    inventory.see(told("created", f"/docker/{ID}"), "kernel")
+    clock.now += 0.9
+    assert inventory.resolve([SHORT_LIVED]) == {SHORT_LIVED}
+    clock.now += 0.2
+    assert inventory.resolve([SHORT_LIVED]) == set()
+    assert kind_of(inventory, SHORT_LIVED) == "container"
+
+
+def test_a_burst_leaves_the_inventory_as_large_as_it_was(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    before = len(inventory)
+    for number in range(1000):
+        container_id = f"{number:064x}"
+        inventory.see(told("created", f"/docker/{container_id}", 100 + number), "kernel")
+        inventory.give_names(container_id, NAMES, "runtime")
+        inventory.see(told("removed", f"/docker/{container_id}", 100 + number), "kernel")
+    assert len(inventory) == before + 1000
+    clock.now += 601
+    inventory.refresh()
+    assert len(inventory) == before

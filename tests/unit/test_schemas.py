@@ -2,7 +2,7 @@
 import pyarrow as pa
 import pytest
 
-from tracer.store.schemas import DESCRIPTION, HEALTH, IDENTITY, TABLES, TICKS, WINDOWS, Table
+from tracer.store.schemas import DESCRIPTION, HEALTH, IDENTITY, LIFECYCLE, TABLES, TICKS, WINDOWS, Table
 
 STRING = "dictionary<values=string, indices=int32, ordered=0>"
 TIME = "timestamp[ns, tz=UTC]"
@@ -51,6 +51,16 @@ TICKS_COLUMNS = {
     "llc_misses": "uint64?",
     "context_switches": "uint32",
 }
+LIFECYCLE_COLUMNS = {
+    "time": TIME,
+    "event": STRING,
+    "source": STRING,
+    "cpu_quota_usec": "uint64?",
+    "cpu_period_usec": "uint64?",
+    "cpu_weight": "uint64?",
+    "memory_max_bytes": "uint64?",
+    "cpuset_cpus": STRING + "?",
+}
 HEALTH_COLUMNS = {
     "node_name": STRING,
     "time": TIME,
@@ -68,6 +78,8 @@ HEALTH_COLUMNS = {
     "queue_depth_peak": "uint16",
     "recursion_misses": "uint64",
     "unresolved_cgroups": "uint32",
+    "cgroup_events_lost": "uint64",
+    "nri_events_lost": "uint64",
     "unknown_rows": "uint64",
     "own_cpu_time_ns": "uint64",
     "own_rss_bytes": "uint64",
@@ -85,6 +97,7 @@ def described(schema: pa.Schema) -> dict[str, str]:
 def test_columns_of_every_table_are_as_published():
     assert described(WINDOWS.schema) == IDENTITY_COLUMNS | WINDOWS_COLUMNS
     assert described(TICKS.schema) == IDENTITY_COLUMNS | TICKS_COLUMNS
+    assert described(LIFECYCLE.schema) == IDENTITY_COLUMNS | LIFECYCLE_COLUMNS
     assert described(HEALTH.schema) == HEALTH_COLUMNS
 
 

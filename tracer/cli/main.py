@@ -13,6 +13,7 @@ import typer
 from tracer import __version__
 from tracer.cli.doctor import doctor
 from tracer.cli.identify import identify
+from tracer.cli.ps import ps
 from tracer.cli.run import run
 from tracer.errors import OutputError, TracerError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(doctor)
 app.command()(identify)
+app.command()(ps)
 
 
 def _print_version(wanted: bool) -> None:

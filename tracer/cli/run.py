@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracer.errors import UsageError
+from tracer.errors import NodeUnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from tracer.kernel.counter_plan import CounterPlan
     from tracer.store.manifest import Manifest
 
+# Where containerd and CRI-O serve NRI unless told otherwise.
+_NRI_SOCKET = Path("/var/run/nri/nri.sock")
 _DEFAULT_OUTPUT = Path("results")
 
 
@@ -49,6 +51,13 @@ def run(
     ring_size: Annotated[
         str | None, typer.Option(help="Size of each CPU's ring buffer.  [default: 1MiB, less on many CPUs]")
     ] = None,
+    nri: Annotated[
+        str, typer.Option(metavar="auto|off|PATH", help="Container names by NRI: its usual socket, none, or another.")
+    ] = "auto",
+    containerd_state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with these options by the same names.")] = None,
 ) -> None:
     """Trace this node: every millisecond of every CPU to its cgroup, 60 ticks to a window, as Parquet files."""
@@ -64,6 +73,8 @@ def run(
         "event": event or [],
         "identifier": identifier,
         "ring-size": ring_size,
+        "nri": nri,
+        "containerd-state": containerd_state or [],
     }
     if config is not None:
         on_command_line = {
@@ -92,6 +103,7 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
             "window": (int, "a number"),
             "ticks": (bool, "true or false"),
             "event": (list, "a list of strings"),
+            "containerd-state": (list, "a list of strings"),
         }.get(name, (str, "a string"))
         texts_only = not isinstance(value, list) or all(isinstance(item, str) for item in value)
         if type(value) is not wanted[0] or not texts_only:
@@ -105,7 +117,8 @@ def _run(given: dict[str, Any]) -> None:
     from tracer.kernel.compiler_cache import ensure_compiler_cache
     from tracer.kernel.counter_plan import plan_counters
     from tracer.kernel.event_specs import parse_events
-    from tracer.kernel.loader import ProgramLoad, ProgramLoadError
+    from tracer.kernel.loader import ProgramLoadError
+    from tracer.kernel.tick_load import TickLoad
     from tracer.pipeline.options import RunOptions
     from tracer.preflight.doctor import explain_load_failure, require_runnable
     from tracer.store.layout import partition_value
@@ -127,6 +140,8 @@ def _run(given: dict[str, Any]) -> None:
         events=parse_events(given["event"]),
         identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
         ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
+        nri_socket=_nri_socket(given["nri"]),
+        containerd_states=tuple(map(Path, given["containerd-state"])),
     )
     options.check()
     require_runnable(options.tick_ns)
@@ -140,17 +155,22 @@ def _run(given: dict[str, Any]) -> None:
     with ExitStack() as on_failure:
         on_failure.callback(output.remove_if_empty)
         plan = plan_counters(options.events)
-        load = ProgramLoad(tick_ns=options.tick_ns, counted=plan.counted)
+        load = TickLoad(tick_ns=options.tick_ns, counted=plan.counted)
         on_failure.callback(load.cancel)
         # Polars' threads are for large nodes; more than two would compete with what is measured.
         os.environ.setdefault("POLARS_MAX_THREADS", "2")
         ensure_compiler_cache()
 
+        from tracer.kernel.cgroup_events import CgroupEvents
         from tracer.kernel.tick_source import KernelTickSource
         from tracer.pipeline.run import Run
 
         source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
-        run = Run(options, plan, source, output)
+        try:
+            cgroup_events = on_failure.enter_context(CgroupEvents())
+        except NodeUnsupportedError:
+            cgroup_events = None
+        run = Run(options, plan, source, cgroup_events, output)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: run.stop())
         try:
@@ -166,6 +186,17 @@ def _run(given: dict[str, Any]) -> None:
         run.wait()
         final = run.finish()
         _say_totals(final)
+
+
+def _nri_socket(text: str) -> Path | None:
+    """Raises UsageError for what is neither `auto`, `off` nor an absolute path."""
+    if text == "off":
+        return None
+    if text == "auto":
+        return _NRI_SOCKET
+    if not text.startswith("/"):
+        raise UsageError(f"--nri must be auto, off or the absolute path of a socket, not {text!r}")
+    return Path(text)
 
 
 def _missing_counters(plan: "CounterPlan") -> str:

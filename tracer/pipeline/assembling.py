@@ -3,12 +3,12 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 import pyarrow as pa
 
-from tracer.containers.inventory import Inventory
+from tracer.containers.inventory import Change, Inventory
 from tracer.kernel.clock import ClockAnchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
@@ -19,13 +19,25 @@ from tracer.pipeline.health import Counts, HealthMeter, own_resident_bytes, stea
 from tracer.pipeline.reading import Batch, Reading
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.storing import Storing
+from tracer.pipeline.watching import Watching
 from tracer.pipeline.windows import ClosedWindows, WindowAssembler, tick_rows
-from tracer.store.schemas import HEALTH, TICKS, WINDOWS, Table
+from tracer.store.schemas import HEALTH, LIFECYCLE, TICKS, WINDOWS, Table
 from tracer.store.writer import Store
 
 # After a tick's end: its CPU closes it at the next tick or switch, and the reader finds it a millisecond later.
 _GRACE_NS = 20_000_000
 _SECOND_NS = 1_000_000_000
+_LIFECYCLE_ROWS = {
+    "monotonic_ns": pl.Int64,
+    "event": pl.String,
+    "source": pl.String,
+    "cgroup_id": pl.UInt64,
+    "cpu_quota_usec": pl.UInt64,
+    "cpu_period_usec": pl.UInt64,
+    "cpu_weight": pl.UInt64,
+    "memory_max_bytes": pl.UInt64,
+    "cpuset_cpus": pl.String,
+}
 # By way of Polars: pyarrow's conversion of Python values imports pandas where that is installed (30 MB).
 _HEALTH_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
 
@@ -45,22 +57,25 @@ class Assembling(Stage):
         storing: Storing,
         store: Store,
         inventory: Inventory,
+        watching: Watching,
         anchor: ClockAnchor,
         node_name: str,
         window_ticks: int,
         write_ticks: bool,
+        note: Callable[[str], None],
         stop_run: threading.Event,
     ) -> None:
         super().__init__("assembling", stop_run)
+        self._note = note
         self.unknown_rows = 0
         self.late_rows = 0
-        self.notes: list[str] = []
         self._source = source
         self._plan = plan
         self._reading = reading
         self._storing = storing
         self._store = store
         self._inventory = inventory
+        self._watching = watching
         self._anchor = anchor
         self._node_name = node_name
         self._write_ticks = write_ticks
@@ -70,7 +85,8 @@ class Assembling(Stage):
             llc_of_cpu=llc_domain_of_cpu(read_topology()),
         )
         self._last_tick: int | None = None
-        self._held: dict[str, list[pl.DataFrame]] = {WINDOWS.name: [], TICKS.name: []}
+        self._held: dict[str, list[pl.DataFrame]] = {table.name: [] for table in (WINDOWS, TICKS, LIFECYCLE)}
+        self._ending = False
         self._meter = HealthMeter(Counts(own_cpu_time_ns=time.process_time_ns(), steal_time_ns=steal_time_ns()))
         self._next_health_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _SECOND_NS
 
@@ -80,11 +96,14 @@ class Assembling(Stage):
             grace_ns = self._source.tick_ns + _GRACE_NS
             self._add(batch)
             self._emit(self._windows.close_before((batch.drained_ns - grace_ns) // self._source.tick_ns))
+            self._emit_lifecycle()
             if batch.drained_ns >= self._next_health_ns:
                 self._look_after(batch.drained_ns)
+        self._ending = True
         if self._last_tick is not None:
             self._inventory.refresh()
             self._emit(self._windows.close_all(self._last_tick))
+        self._emit_lifecycle()
         self._emit_health(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         self._storing.finish()
 
@@ -112,6 +131,8 @@ class Assembling(Stage):
             late_rows=self.late_rows,
             recursion_misses=self._source.recursion_misses(),
             unknown_rows=self.unknown_rows,
+            cgroup_events_lost=self._watching.lost,
+            nri_events_lost=self._watching.nri_dropped,
             own_cpu_time_ns=time.process_time_ns(),
             steal_time_ns=steal_time_ns(),
             files_closed=sum(totals.files.values()),
@@ -133,38 +154,52 @@ class Assembling(Stage):
 
     def _emit(self, closed: ClosedWindows) -> None:
         self.late_rows = self._windows.late_rows
-        self._emit_table(WINDOWS, closed.windows, "window_tick")
+        tick_ns = self._source.tick_ns
+        self._emit_table(WINDOWS, closed.windows, pl.col("window_tick").cast(pl.Int64) * tick_ns)
         if self._write_ticks:
-            self._emit_table(TICKS, tick_rows(closed.records, tick_ns=self._source.tick_ns), "tick")
+            self._emit_table(TICKS, tick_rows(closed.records, tick_ns=tick_ns), pl.col("tick").cast(pl.Int64) * tick_ns)
 
-    def _emit_table(self, table: Table, rows: pl.DataFrame, tick_column: str) -> None:
+    def _emit_table(self, table: Table, rows: pl.DataFrame, monotonic_ns: pl.Expr) -> None:
         held = self._held[table.name]
         rows = pl.concat([*held, rows]) if held else rows
         held.clear()
         if rows.is_empty():
             return
-        if pending := self._inventory.resolve(rows["cgroup_id"].unique()):
+        pending = self._inventory.resolve(rows["cgroup_id"].unique())
+        if pending and not self._ending:
             is_pending = pl.col("cgroup_id").is_in(list(pending))
             held.append(rows.filter(is_pending))
             rows = rows.filter(~is_pending)
-        labelled = labelled_rows(
+        labelled = self._label(table, rows, monotonic_ns)
+        self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
+        self._storing.put(table, labelled.to_arrow())
+
+    def _label(self, table: Table, rows: pl.DataFrame, monotonic_ns: pl.Expr) -> pl.DataFrame:
+        return labelled_rows(
             rows,
             self._inventory.labels(),
             columns=table.schema.names,
             node_name=self._node_name,
             time_column=table.time_column,
-            tick_column=tick_column,
-            tick_ns=self._source.tick_ns,
-            utc_offset_ns=self._anchor.utc_ns(0),
+            time_ns=monotonic_ns + self._anchor.utc_ns(0),
         )
-        self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
-        self._storing.put(table, labelled.to_arrow())
+
+    def _emit_lifecycle(self) -> None:
+        changes = [*self._inventory.take_changes()]
+        changes += [Change(time_ns, "limits", "walk", id_) for time_ns, id_ in self._watching.take_changed_limits()]
+        rows = pl.DataFrame(
+            [(*change, *self._watching.limits(change.cgroup_id)) for change in changes],
+            schema=_LIFECYCLE_ROWS,
+            orient="row",
+        )
+        self._emit_table(LIFECYCLE, rows, pl.col("monotonic_ns"))
 
     def _look_after(self, now_ns: int) -> None:
         """Once a second: CPUs that came or went, and the row of `health`."""
         self._next_health_ns = now_ns + _SECOND_NS
         if changes := self._source.maintain():
-            self.notes += [f"{self._anchor.utc_ns(now_ns)}: {change}" for change in changes]
+            for change in changes:
+                self._note(change)
             self._windows.use_llcs(llc_domain_of_cpu(read_topology()))
         self._emit_health(now_ns)
 

@@ -72,22 +72,18 @@ def labelled_rows(
     columns: Sequence[str],
     node_name: str,
     time_column: str,
-    tick_column: str,
-    tick_ns: int,
-    utc_offset_ns: int,
+    time_ns: pl.Expr,
 ) -> pl.DataFrame:
-    """Rows with the identity of their cgroup and the UTC time of their tick, in the order of `columns`.
+    """Rows with the identity of their cgroup and their UTC time, in the order of `columns`.
 
-    `utc_offset_ns` is what turns CLOCK_MONOTONIC into UTC. A cgroup without a label is of kind `unknown`.
+    `time_ns` gives a row's time in ns since the epoch. A cgroup without a label is of kind `unknown`.
     """
     return (
         rows.join(labels, on="cgroup_id", how="left")
         .with_columns(
             pl.col("cgroup_kind").fill_null("unknown"),
             pl.lit(node_name).alias("node_name"),
-            (pl.col(tick_column).cast(pl.Int64) * tick_ns + utc_offset_ns)
-            .cast(pl.Datetime("ns", "UTC"))
-            .alias(time_column),
+            time_ns.cast(pl.Datetime("ns", "UTC")).alias(time_column),
         )
         .select(columns)
     )

@@ -23,6 +23,8 @@ class Counts(NamedTuple):
     late_rows: int = 0
     recursion_misses: int = 0
     unknown_rows: int = 0
+    cgroup_events_lost: int = 0
+    nri_events_lost: int = 0
     own_cpu_time_ns: int = 0
     steal_time_ns: int = 0
     files_closed: int = 0

@@ -34,6 +34,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventSpec, ...]
     identifier: str
     ring_bytes: int | None
+    nri_socket: Path | None
+    containerd_states: tuple[Path, ...]
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""

@@ -4,12 +4,15 @@
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import msgspec
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inventory import Inventory
-from tracer.errors import OutputError
+from tracer.containers.runtime_state import RuntimeState
+from tracer.errors import NodeUnsupportedError, OutputError
+from tracer.kernel.cgroup_events import CgroupEvents
 from tracer.kernel.clock import measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
@@ -19,9 +22,12 @@ from tracer.pipeline.reading import Reading
 from tracer.pipeline.session import begin_manifest, end_clock
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.storing import Storing
+from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest, Totals
 from tracer.store.output import PreparedOutput
 from tracer.store.writer import Store
+
+_ROOT_CGROUP_ID = 1
 
 
 class Run:
@@ -31,21 +37,39 @@ class Run:
     """
 
     def __init__(
-        self, options: RunOptions, plan: CounterPlan, source: KernelTickSource, output: PreparedOutput
+        self,
+        options: RunOptions,
+        plan: CounterPlan,
+        source: KernelTickSource,
+        cgroup_events: CgroupEvents | None,
+        output: PreparedOutput,
     ) -> None:
         self.run_id = uuid.uuid4()
         self._options = options
         self._plan = plan
         self._source = source
+        self._cgroup_events = cgroup_events
         self._output = output
         self._stop = threading.Event()
+        self._notes: list[str] = []
 
     def start(self) -> None:
         """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
         options = self._options
-        inventory = Inventory(find_cgroup2_mount())
-        self._source.start()
+        cgroup_root = find_cgroup2_mount()
         self._anchor = measure_anchor()
+        self._start_cgroup_events(cgroup_root)
+        # After the events began, so that no cgroup falls between them and the first walk.
+        inventory = Inventory(cgroup_root, expect_names=True, keep_dead_seconds=2 * options.rotate_ns / 1e9)
+        self._watching = Watching(
+            inventory=inventory,
+            root=cgroup_root,
+            cgroup_events=self._cgroup_events,
+            nri_socket=options.nri_socket,
+            runtime_state=RuntimeState(containerd_states=options.containerd_states),
+            note=self._note,
+        )
+        self._source.start()
         self._manifest = begin_manifest(
             self.run_id,
             options,
@@ -74,12 +98,15 @@ class Run:
             storing=self._storing,
             store=self._store,
             inventory=inventory,
+            watching=self._watching,
             anchor=self._anchor,
             node_name=node_name,
             window_ticks=options.window_ticks,
             write_ticks=options.ticks,
+            note=self._note,
             stop_run=self._stop,
         )
+        self._watching.start()
         for stage in self._stages:
             stage.start()
 
@@ -111,6 +138,10 @@ class Run:
         self._reading.finish()
         for stage in self._stages:
             stage.join()
+        self._watching.finish()
+        self._watching.join()
+        if self._cgroup_events is not None:
+            self._cgroup_events.close()
         failure = next((stage.failure for stage in self._stages if stage.failure is not None), None)
         final = msgspec.structs.replace(
             self.manifest(),
@@ -139,7 +170,7 @@ class Run:
         losses = {cpu: _causes(loss) for cpu, loss in self._source.losses().items()}
         return msgspec.structs.replace(
             self._manifest,
-            notes=[*self._manifest.notes, *self._assembling.notes],
+            notes=[*self._manifest.notes, *self._notes],
             totals=Totals(
                 rows=stored.rows,
                 files=stored.files,
@@ -158,6 +189,25 @@ class Run:
     def losses(self) -> dict[int, CpuLosses]:
         """Lost records by CPU."""
         return self._source.losses()
+
+    def _start_cgroup_events(self, cgroup_root: Path) -> None:
+        """Begins to hear of cgroups from the kernel; a kernel that cannot tell is no failure."""
+        if self._cgroup_events is None:
+            self._note("cgroups are watched by inotify: the kernel has no type information (BTF) that can be used")
+            return
+        try:
+            if cgroup_root.stat().st_ino != _ROOT_CGROUP_ID:
+                raise NodeUnsupportedError(
+                    "only a part of the cgroup2 tree is mounted here, and the kernel tells of all"
+                )
+            self._cgroup_events.start()
+        except NodeUnsupportedError as error:
+            self._cgroup_events.close()
+            self._cgroup_events = None
+            self._note(f"cgroups are watched by inotify: {error}")
+
+    def _note(self, text: str) -> None:
+        self._notes.append(f"{Instant.of(self._anchor.utc_ns(_monotonic_ns())).utc}: {text}")
 
     @property
     def _stages(self) -> tuple[Stage, ...]:

@@ -152,6 +152,29 @@ TICKS: Final = Table(
     sort_columns=("tick_start", "cpu", "cgroup_id"),
 )
 
+LIFECYCLE: Final = Table(
+    "lifecycle",
+    pa.schema(
+        [
+            *IDENTITY,
+            _measured("time", _TIME, "when it happened, or when the tracer found out, UTC"),
+            _measured(
+                "event",
+                STRING,
+                "created (or found to be there), named, populated, emptied, removed, or limits: first seen or changed",
+            ),
+            _measured("source", STRING, "who told of it: kernel, walk, inotify, nri or runtime (its state on disk)"),
+            _optional("cpu_quota_usec", pa.uint64(), "cpu.max: CPU time in each period, us; null if there is no limit"),
+            _optional("cpu_period_usec", pa.uint64(), "cpu.max: the period, us; null if the node has no such file"),
+            _optional("cpu_weight", pa.uint64(), "cpu.weight; null if the node has no such file"),
+            _optional("memory_max_bytes", pa.uint64(), "memory.max, bytes; null if there is no limit or no such file"),
+            _optional("cpuset_cpus", STRING, "cpuset.cpus; null if all CPUs are allowed or there is no such file"),
+        ]
+    ),
+    time_column="time",
+    sort_columns=("time", "cgroup_id"),
+)
+
 HEALTH: Final = Table(
     "health",
     pa.schema(
@@ -192,6 +215,12 @@ HEALTH: Final = Table(
                 "runs of the BPF programs that the kernel skipped in this second to prevent recursion",
             ),
             _measured("unresolved_cgroups", pa.uint32(), "cgroup ids without a known path at the end of the second"),
+            _measured(
+                "cgroup_events_lost",
+                pa.uint64(),
+                "events of cgroups that the kernel could not hand over in it",
+            ),
+            _measured("nri_events_lost", pa.uint64(), "events of NRI that were dropped in this second"),
             _measured("unknown_rows", pa.uint64(), "rows written in this second with cgroup_kind unknown"),
             _measured("own_cpu_time_ns", pa.uint64(), "CPU time the tracer itself used in this second, ns"),
             _measured("own_rss_bytes", pa.uint64(), "resident memory of the tracer at the end of the second, bytes"),
@@ -210,4 +239,4 @@ HEALTH: Final = Table(
     sort_columns=("time",),
 )
 
-TABLES: Final = {table.name: table for table in (WINDOWS, TICKS, HEALTH)}
+TABLES: Final = {table.name: table for table in (WINDOWS, TICKS, LIFECYCLE, HEALTH)}

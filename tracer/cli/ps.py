@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer ps`: every cgroup now, and who it is."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from tracer.containers.census import CountedCgroup, take_census
+from tracer.containers.cgroupfs import find_cgroup2_mount
+from tracer.containers.runtime_state import RuntimeState
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_SHORT_ID = 12
+# Branch, last branch, the line past a branch, nothing past the last one.
+_GUIDES = ("├─ ", "└─ ", "│  ", "   ")
+_ASCII_GUIDES = ("|- ", "`- ", "|  ", "   ")
+
+
+def ps(
+    flat: Annotated[bool, typer.Option("--flat", help="Print a list with whole paths, not a tree.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines: one object a cgroup, nothing shortened.")
+    ] = False,
+    containerd_state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
+    ] = None,
+) -> None:
+    """Show every cgroup that exists now: who it is, how many processes it has, and for how long.
+
+    SOURCE says where the name is from: the cgroup's path, or also the state
+    that the container's runtime keeps on disk, which takes root to read. PROCS
+    and AGE (of the oldest process) hold for the cgroup and all below it. In the
+    tree, names too long for the terminal are cut; --flat and --json show them
+    and the paths whole.
+    """
+    census = take_census(find_cgroup2_mount(), RuntimeState(containerd_states=map(Path, containerd_state or [])))
+    if as_json:
+        for cgroup in census:
+            print(json_line(cgroup))
+    else:
+        print_table(census, flat=flat)
+
+
+def short_name(cgroup: CountedCgroup) -> str:
+    """What to call a cgroup among its neighbours: names from its runtime, a pod's UID, or its last path component."""
+    identity = cgroup.identity
+    if identity.container_id is not None and not identity.subpath:
+        names = filter(None, (identity.namespace, identity.pod_name, identity.container_name))
+        return "/".join(names) or identity.container_id[:_SHORT_ID]
+    if identity.kind == "pod" and identity.pod_uid is not None:
+        return identity.pod_uid
+    return cgroup.path.rpartition("/")[2] or "/"
+
+
+def age_text(seconds: float | None) -> str:
+    """An age in its largest unit of which there are at least two: `95s`, `3m`, `47h`, `400d`; `-` for None."""
+    if seconds is None:
+        return "-"
+    for unit, unit_seconds in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * unit_seconds:
+            return f"{int(seconds // unit_seconds)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def json_line(cgroup: CountedCgroup) -> str:
+    """One line of JSON, in ASCII so that it can be printed under any locale."""
+    return json.dumps(
+        {
+            "cgroup_id": cgroup.cgroup_id,
+            "path": cgroup.path,
+            "name": short_name(cgroup),
+            "name_source": cgroup.name_source,
+            **msgspec.to_builtins(cgroup.identity),
+            "processes": cgroup.processes,
+            "age_seconds": None if cgroup.age_seconds is None else round(cgroup.age_seconds, 3),
+        }
+    )
+
+
+def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
+    """Print a census as a tree, one line a cgroup, or as a list of names and paths."""
+    # Here, so that `tracer.cli.main` and --json do without.
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    ascii_only = console.options.ascii_only
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    # The only column that may wrap, so that it alone gives way where the terminal is narrow.
+    table.add_column("CGROUP", overflow="fold")
+    table.add_column("KIND", no_wrap=True)
+    table.add_column("SOURCE", no_wrap=True)
+    table.add_column("PROCS", no_wrap=True, justify="right")
+    table.add_column("AGE", no_wrap=True, justify="right")
+    guides = [""] * len(census) if flat else _guides([cgroup.depth for cgroup in census], ascii_only=ascii_only)
+    for cgroup, guide in zip(census, guides, strict=True):
+        if not flat:
+            who = guide + short_name(cgroup)
+        elif cgroup.name_source == "runtime" and not cgroup.identity.subpath:
+            who = f"{short_name(cgroup)}\n{cgroup.path}"
+        else:
+            who = cgroup.path
+        table.add_row(
+            _printable(who, console, cut=not flat),
+            cgroup.identity.kind,
+            cgroup.name_source,
+            "-" if cgroup.processes is None else str(cgroup.processes),
+            age_text(cgroup.age_seconds),
+        )
+    console.print(table)
+
+
+def _guides(depths: Sequence[int], *, ascii_only: bool) -> Iterator[str]:
+    """What to draw before each name, from the depths of cgroups that are in the order of a census."""
+    branch, last_branch, past, nothing = _ASCII_GUIDES if ascii_only else _GUIDES
+    is_last = []
+    # From below, whether another cgroup of the same depth, and the same parent, is still to come.
+    open_depths: set[int] = set()
+    for depth in reversed(depths):
+        open_depths = {other for other in open_depths if other <= depth}
+        is_last.append(depth not in open_depths)
+        open_depths.add(depth)
+    columns: list[str] = []
+    for depth, last in zip(depths, reversed(is_last), strict=True):
+        del columns[max(depth - 1, 0) :]
+        if depth == 0:
+            yield ""
+        else:
+            yield "".join(columns) + (last_branch if last else branch)
+            columns.append(nothing if last else past)
+
+
+def _printable(text: str, console: "Console", *, cut: bool) -> "Text":
+    """As plain text without markup, in what the terminal's encoding can express; `cut`: never more than a line."""
+    from rich.text import Text
+
+    shown = Text(text.encode(console.encoding, errors="backslashreplace").decode(console.encoding))
+    if cut:
+        shown.no_wrap = True
+        # The mark of an ellipsis is not ASCII.
+        shown.overflow = "crop" if console.options.ascii_only else "ellipsis"
+    return shown

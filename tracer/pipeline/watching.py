@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread beside the stages: whatever tells of cgroups and containers, into the inventory."""
+
+import heapq
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracer.cgroup_event import CgroupEvent
+from tracer.containers.inotify_watch import InotifyWatch
+from tracer.containers.inventory import Inventory
+from tracer.containers.limits import Limits, read_limits
+from tracer.containers.runtime_state import RuntimeState
+from tracer.errors import NodeUnsupportedError
+from tracer.kernel.cgroup_events import CgroupEvents
+
+if TYPE_CHECKING:
+    from tracer.containers.nri.events import Event as NriEvent
+
+# Events of cgroups wake the thread; only those of NRI, which can do no more than add to a name, wait for its turn.
+_READ_SECONDS = 0.1
+# The net below all other sources.
+_WALK_SECONDS = 30.0
+_LIMITS_SECONDS = 2.0
+# A container without names is asked for at once, then ever more rarely.
+_FIRST_RETRY_SECONDS = 0.02
+_LAST_RETRY_SECONDS = 30.0
+
+
+class Watching(threading.Thread):
+    """Feeds the inventory from the kernel's events, or inotify's, from the runtimes' state on disk, and from NRI.
+
+    Each source may be missing or break, and so may this thread: then the others, and at last the walk, do what they
+    can, and a note says so. Nothing of it ends the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        inventory: Inventory,
+        root: Path,
+        cgroup_events: CgroupEvents | None,
+        nri_socket: Path | None,
+        runtime_state: RuntimeState,
+        note: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="tracer-watching", daemon=True)
+        self._inventory = inventory
+        self._root = root
+        self._kernel = cgroup_events
+        self._nri_socket = nri_socket
+        self._note = note
+        self._runtime_state = runtime_state
+        # (when it is due, since when it has no names, container id, runtime)
+        self._to_ask: list[tuple[float, float, str, str]] = []
+        self._limits: dict[int, Limits] = {}
+        self._limits_lock = threading.Lock()
+        self._changed_limits: list[tuple[int, int]] = []
+        self._finish = threading.Event()
+        self._lost = 0
+        self.nri_dropped = 0
+
+    @property
+    def lost(self) -> int:
+        """Events of the kernel that found no room in their ring."""
+        return self._lost
+
+    def run(self) -> None:
+        """Called by the thread; ends after `finish`."""
+        try:
+            self._watch()
+        except Exception as error:
+            self._note(f"cgroups are named by walks only, from here on: {error!r}")
+
+    def finish(self) -> None:
+        """Ends the thread within a moment."""
+        self._finish.set()
+
+    def _watch(self) -> None:
+        inotify = self._watch_by_inotify() if self._kernel is None else None
+        nri_events: queue.SimpleQueue[NriEvent] = queue.SimpleQueue()
+        plugin = None
+        if self._nri_socket is not None:
+            # protobuf costs 7 MB: only where it is wanted.
+            from tracer.containers.nri.plugin import NriPlugin
+
+            plugin = NriPlugin(self._nri_socket, nri_events)
+            plugin.start()
+        next_walk = time.monotonic() + _WALK_SECONDS
+        next_limits = 0.0
+        try:
+            while not self._finish.is_set():
+                self._read(inotify)
+                if plugin is not None:
+                    self._take_nri(nri_events, plugin.status.detail)
+                    self.nri_dropped = plugin.dropped
+                now = time.monotonic()
+                self._ask_for_names()
+                if now >= next_limits:
+                    self._look_at_limits()
+                    next_limits = now + _LIMITS_SECONDS
+                if now >= next_walk:
+                    self._inventory.refresh()
+                    next_walk = now + _WALK_SECONDS
+        finally:
+            if plugin is not None:
+                plugin.close()
+            if inotify is not None:
+                inotify.close()
+
+    def take_changed_limits(self) -> list[tuple[int, int]]:
+        """(CLOCK_MONOTONIC ns, cgroup id) of each limit that was first seen or changed since the last call."""
+        with self._limits_lock:
+            changed, self._changed_limits = self._changed_limits, []
+            return changed
+
+    def limits(self, cgroup_id: int) -> Limits:
+        """What is known of a cgroup's limits."""
+        with self._limits_lock:
+            return self._limits.get(cgroup_id, Limits())
+
+    def _watch_by_inotify(self) -> InotifyWatch | None:
+        watch = InotifyWatch(self._root)
+        try:
+            watch.start()
+        except (NodeUnsupportedError, OSError) as error:
+            self._note(f"cgroups are found by walks only: {error}")
+            return None
+        return watch
+
+    def _read(self, inotify: InotifyWatch | None) -> None:
+        if self._kernel is not None:
+            for event in self._kernel.read(_READ_SECONDS):
+                self._inventory.see(event, "kernel")
+                if event.kind == "created":
+                    # A short life's names are gone with it.
+                    self._ask_for_names()
+            if self._kernel.lost > self._lost:
+                self._lost = self._kernel.lost
+                self._inventory.refresh()
+        elif inotify is not None:
+            for told in inotify.read(_READ_SECONDS):
+                if isinstance(told, CgroupEvent):
+                    self._inventory.see(told, "inotify")
+                else:
+                    self._note(f"inotify missed something below {told.path}: {told.cause}")
+                    self._inventory.refresh()
+        else:
+            self._finish.wait(_READ_SECONDS)
+
+    def _take_nri(self, events: "queue.SimpleQueue[NriEvent]", runtime: str) -> None:
+        from tracer.containers.nri.naming import names_of
+
+        while not events.empty():
+            event = events.get()
+            if (named := names_of(event, runtime)) is not None:
+                self._inventory.give_names(*named, "nri")
+
+    def _ask_for_names(self) -> None:
+        """Looks up the containers without names that are due: at once, and again after twice the time they have had."""
+        now = time.monotonic()
+        for container_id, runtime in self._inventory.take_nameless():
+            heapq.heappush(self._to_ask, (now, now, container_id, runtime or ""))
+        while self._to_ask and self._to_ask[0][0] <= now:
+            _due, since, container_id, runtime = heapq.heappop(self._to_ask)
+            if not self._inventory.is_nameless(container_id):
+                continue
+            names = self._runtime_state.names(container_id, runtime or None)
+            if names is not None:
+                self._inventory.give_names(container_id, names, "runtime")
+            else:
+                wait = min(_LAST_RETRY_SECONDS, max(_FIRST_RETRY_SECONDS, now - since))
+                heapq.heappush(self._to_ask, (now + wait, since, container_id, runtime))
+
+    def _look_at_limits(self) -> None:
+        living = self._inventory.living_containers()
+        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        seen = {cgroup_id: read_limits(self._root / path.lstrip("/")) for cgroup_id, path in living}
+        with self._limits_lock:
+            self._changed_limits += [
+                (now_ns, cgroup_id)
+                for cgroup_id, limits in seen.items()
+                if limits != self._limits.get(cgroup_id, Limits())
+            ]
+            self._limits = seen
