@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every row of every container says who it was: on a real containerd, by its state on disk and by NRI."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pytest
+from containerd_node import Container, ContainerdNode, Pod
+from live_node import SPIN, Result, Tracer, cpu_time_ns, stolen_ns
+
+pytestmark = pytest.mark.root
+
+SPIN_FOR_EVER = ("sh", "-c", SPIN)
+COUNT_TO_1000 = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done"
+# The plug-in comes back after half a second, a second, two.
+RECONNECTED_SECONDS = 4
+
+
+@pytest.fixture(params=["state on disk", "NRI"])
+def trace(
+    request: pytest.FixtureRequest, containerd: ContainerdNode, tmp_path: Path
+) -> Iterator[Callable[..., Tracer]]:
+    """Starts a tracer that has names from one source only."""
+    options = {
+        "state on disk": ("--nri", "off", "--containerd-state", str(containerd.state)),
+        "NRI": ("--nri", str(containerd.nri_socket)),
+    }[request.param]
+    started: list[Tracer] = []
+
+    def start() -> Tracer:
+        started.append(Tracer(tmp_path / "results", "--ticks", "--rotate", "5s", *options))
+        started[-1].wait_until_tracing()
+        return started[-1]
+
+    yield start
+    for tracer in started:
+        if tracer.process.poll() is None:
+            tracer.process.kill()
+        tracer.process.communicate()
+
+
+def end(tracer: Tracer) -> Result:
+    # The last batch of records, and a container's second of grace.
+    time.sleep(1.5)
+    tracer.process.terminate()
+    return tracer.result()
+
+
+def assert_named(result: Result, containers: list[Container], pods: list[Pod]) -> None:
+    """In all tables, all rows of these containers and sandboxes, and nothing is unknown."""
+    names = ("cgroup_kind", "runtime", "container_name", "pod_name", "pod_uid", "namespace", "qos_class")
+    for table_name in ("windows", "ticks", "lifecycle"):
+        table = result.table(table_name).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        if table_name != "lifecycle":
+            assert table.filter(pl.col("cgroup_kind") == "unknown").is_empty()
+        said = {
+            container_id: rows.select(names).unique().rows()
+            for (container_id,), rows in table.filter(pl.col("container_id").is_not_null()).group_by("container_id")
+        }
+        for container in containers:
+            pod = container.pod
+            expected = ("container", "containerd", container.name, pod.name, pod.uid, pod.namespace, "burstable")
+            assert said.pop(container.id) == [expected]
+        for pod in pods:
+            # The pause container may not run again, but its beginning is always told.
+            if table_name == "lifecycle" or pod.id in said:
+                expected = ("sandbox", "containerd", None, pod.name, pod.uid, pod.namespace, "burstable")
+                assert said.pop(pod.id) == [expected]
+        assert said == {}
+    assert result.manifest.totals.unknown_rows == 0
+    assert result.manifest.totals.records_lost == 0
+
+
+def test_pods_that_come_and_go(
+    containerd: ContainerdNode, run_pod: Callable[..., Pod], trace: Callable[..., Tracer]
+) -> None:
+    before = run_pod("before", namespace="shop")
+    containers = [containerd.run_container(before, "app", *SPIN_FOR_EVER)]
+    stolen = stolen_ns()
+    tracer = trace()
+
+    two = run_pod("two", namespace="shop")
+    containers += [containerd.run_container(two, name, *SPIN_FOR_EVER) for name in ("app", "sidecar")]
+    brief = containerd.run_container(two, "brief", "sh", "-c", "exit 3")
+    containerd.wait_for_exit(brief)
+    containers.append(brief)
+    containerd.exec_in(containers[1], "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+    time.sleep(2)
+    used_ns = {container: cpu_time_ns(container.cgroup) for container in containers[1:3]}
+    for container in containers[1:3]:
+        containerd.stop_container(container)
+
+    same_name = []
+    for _ in range(2):
+        pod = run_pod("again")
+        containers.append(containerd.run_container(pod, "app", *SPIN_FOR_EVER))
+        time.sleep(0.3)
+        containerd.remove_pod(pod)
+        same_name.append(pod)
+    result = end(tracer)
+
+    assert_named(result, containers, [before, two, *same_name])
+    windows = result.table("windows").with_columns(pl.col("container_id").cast(pl.String))
+    for container, used in used_ns.items():
+        traced = windows.filter(pl.col("container_id") == container.id)["cpu_time_ns"].sum()
+        # It went on for the moment between the reading and its end.
+        assert used * 0.99 <= traced <= used * 1.01 + 200_000_000 + stolen_ns() - stolen
+    events = result.table("lifecycle").filter(pl.col("container_id").cast(pl.String) == containers[1].id)
+    assert {"created", "named", "populated", "emptied", "removed"} <= set(events["event"].cast(pl.String))
+
+
+def test_containerd_is_restarted(
+    containerd: ContainerdNode, run_pod: Callable[..., Pod], trace: Callable[..., Tracer]
+) -> None:
+    tracer = trace()
+    first = run_pod("first")
+    containers = [containerd.run_container(first, "app", *SPIN_FOR_EVER)]
+    time.sleep(0.5)
+    containerd.restart_containerd()
+    time.sleep(RECONNECTED_SECONDS)
+    second = run_pod("second")
+    containers.append(containerd.run_container(second, "app", *SPIN_FOR_EVER))
+    time.sleep(0.5)
+    assert_named(end(tracer), containers, [first, second])
+
+
+def test_a_burst_of_pods(containerd: ContainerdNode, trace: Callable[..., Tracer]) -> None:
+    tracer = trace()
+
+    def live(number: int) -> tuple[Pod, Container]:
+        pod = containerd.run_pod(f"burst-{number}", namespace="load")
+        try:
+            container = containerd.run_container(
+                pod, "job", "sh", "-c", "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done"
+            )
+            containerd.wait_for_exit(container)
+        finally:
+            containerd.remove_pod(pod)
+        return pod, container
+
+    with ThreadPoolExecutor(4) as pool:
+        lives = list(pool.map(live, range(100)))
+    result = end(tracer)
+    assert_named(result, [container for _pod, container in lives], [pod for pod, _container in lives])
+    health = result.table("health")
+    assert health["cgroup_events_lost"].sum() == health["nri_events_lost"].sum() == 0
+    assert health["unresolved_cgroups"].max() == 0
