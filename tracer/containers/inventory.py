@@ -110,11 +110,13 @@ class Inventory:
         tell for its first second. So hold the rows of these ids back and ask again with the next batch, or, when
         there is none, call `refresh()`.
         """
+        ids = set(map(int, cgroup_ids))
         with self._lock:
-            ids = set(map(int, cgroup_ids))
             self._pending |= ids.difference(self._cgroups)
-            if self._pending and self._clock() - self._walked_at >= _WALK_INTERVAL_SECONDS:
-                self.refresh()
+            is_due = bool(self._pending) and self._clock() - self._walked_at >= _WALK_INTERVAL_SECONDS
+        if is_due:
+            self.refresh()
+        with self._lock:
             # Once more, for the walk may have forgotten some of them for having been missing too long.
             early = ids.difference(self._cgroups)
             self._pending |= early
@@ -126,20 +128,28 @@ class Inventory:
             return early
 
     def refresh(self) -> None:
-        """Walk the tree now; afterwards no id is pending."""
+        """Walk the tree now; afterwards no id is pending that was before.
+
+        Others can use the inventory meanwhile, so the walk says nothing of what they learn while it is under way.
+        """
         with self._lock:
             self._walked_at = self._clock()
+            known = set(self._cgroups)
+            missing = set(self._missing_since)
+            pending = set(self._pending)
+        found = walk(self._root)
+        with self._lock:
             now_ns = _monotonic_ns()
-            found = walk(self._root)
             for cgroup_id, raw_path in found.items():
                 self._learn(cgroup_id, printable_path(raw_path), "walk", now_ns)
-            for cgroup_id in self._pending.difference(self._cgroups):
+            for cgroup_id in pending.difference(self._cgroups):
                 self._cgroups[cgroup_id] = _Cgroup(None, UNKNOWN, UNKNOWN)
+                self._missing_since[cgroup_id] = self._walked_at
                 self._labels = None
-            self._pending.clear()
-            for cgroup_id in self._missing_since.keys() & found.keys():
+            self._pending -= pending
+            for cgroup_id in missing & found.keys() & self._missing_since.keys():
                 del self._missing_since[cgroup_id]
-            for cgroup_id in self._cgroups.keys() - found.keys() - {IDLE_ID} - self._missing_since.keys():
+            for cgroup_id in (known & self._cgroups.keys()) - found.keys() - {IDLE_ID} - self._missing_since.keys():
                 self._bury(cgroup_id, "walk", now_ns)
             self._forget_long_dead()
 

@@ -21,6 +21,9 @@ class Limits(NamedTuple):
     cpuset_cpus: str | None = None
 
 
+NO_LIMITS = Limits()
+
+
 def read_limits(directory: Path) -> Limits:
     """Limits of the cgroup at `directory`; never raises."""
     quota, _, period = (_text(directory, "cpu.max") or "").partition(" ")

@@ -4,11 +4,13 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
 from tracer.containers.inventory import Change, Inventory
+from tracer.containers.limits import NO_LIMITS, Limits, read_limits
 from tracer.kernel.clock import ClockAnchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
@@ -27,6 +29,8 @@ from tracer.store.writer import Store
 # After a tick's end: its CPU closes it at the next tick or switch, and the reader finds it a millisecond later.
 _GRACE_NS = 20_000_000
 _SECOND_NS = 1_000_000_000
+# The net below all that tells of cgroups.
+_WALK_NS = 30 * _SECOND_NS
 _LIFECYCLE_ROWS = {
     "monotonic_ns": pl.Int64,
     "event": pl.String,
@@ -58,6 +62,7 @@ class Assembling(Stage):
         store: Store,
         inventory: Inventory,
         watching: Watching,
+        cgroup_root: Path,
         anchor: ClockAnchor,
         node_name: str,
         window_ticks: int,
@@ -76,6 +81,7 @@ class Assembling(Stage):
         self._store = store
         self._inventory = inventory
         self._watching = watching
+        self._cgroup_root = cgroup_root
         self._anchor = anchor
         self._node_name = node_name
         self._write_ticks = write_ticks
@@ -86,6 +92,9 @@ class Assembling(Stage):
         )
         self._last_tick: int | None = None
         self._held: dict[str, list[pl.DataFrame]] = {table.name: [] for table in (WINDOWS, TICKS, LIFECYCLE)}
+        self._limits: dict[int, Limits] = {}
+        self._changed_limits: list[Change] = []
+        self._next_walk_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _WALK_NS
         self._ending = False
         self._meter = HealthMeter(Counts(own_cpu_time_ns=time.process_time_ns(), steal_time_ns=steal_time_ns()))
         self._next_health_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _SECOND_NS
@@ -185,10 +194,10 @@ class Assembling(Stage):
         )
 
     def _emit_lifecycle(self) -> None:
-        changes = [*self._inventory.take_changes()]
-        changes += [Change(time_ns, "limits", "walk", id_) for time_ns, id_ in self._watching.take_changed_limits()]
+        changes = [*self._inventory.take_changes(), *self._changed_limits]
+        self._changed_limits.clear()
         rows = pl.DataFrame(
-            [(*change, *self._watching.limits(change.cgroup_id)) for change in changes],
+            [(*change, *self._limits.get(change.cgroup_id, NO_LIMITS)) for change in changes],
             schema=_LIFECYCLE_ROWS,
             orient="row",
         )
@@ -201,7 +210,24 @@ class Assembling(Stage):
             for change in changes:
                 self._note(change)
             self._windows.use_llcs(llc_domain_of_cpu(read_topology()))
+        if now_ns >= self._next_walk_ns:
+            self._inventory.refresh()
+            self._next_walk_ns = now_ns + _WALK_NS
+        self._look_at_limits(now_ns)
         self._emit_health(now_ns)
+
+    def _look_at_limits(self, now_ns: int) -> None:
+        """Limits of the containers that exist; runtimes set them after they made the cgroup, and can change them."""
+        seen = {
+            cgroup_id: read_limits(self._cgroup_root / path.lstrip("/"))
+            for cgroup_id, path in self._inventory.living_containers()
+        }
+        self._changed_limits += [
+            Change(now_ns, "limits", "walk", cgroup_id)
+            for cgroup_id, limits in seen.items()
+            if limits != self._limits.get(cgroup_id, NO_LIMITS)
+        ]
+        self._limits = seen
 
     def _emit_health(self, now_ns: int) -> None:
         fill, gap_ns = self._source.rings.take_peaks()

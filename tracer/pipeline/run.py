@@ -99,6 +99,7 @@ class Run:
             store=self._store,
             inventory=inventory,
             watching=self._watching,
+            cgroup_root=cgroup_root,
             anchor=self._anchor,
             node_name=node_name,
             window_ticks=options.window_ticks,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from tracer.cgroup_event import CgroupEvent
 from tracer.containers.inotify_watch import InotifyWatch
 from tracer.containers.inventory import Inventory
-from tracer.containers.limits import Limits, read_limits
 from tracer.containers.runtime_state import RuntimeState
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.cgroup_events import CgroupEvents
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 # Events of cgroups wake the thread; only those of NRI, which can do no more than add to a name, wait for its turn.
 _READ_SECONDS = 0.1
-# The net below all other sources.
-_WALK_SECONDS = 30.0
-_LIMITS_SECONDS = 2.0
 # A container without names is asked for at once, then ever more rarely.
 _FIRST_RETRY_SECONDS = 0.02
 _LAST_RETRY_SECONDS = 30.0
@@ -34,7 +30,8 @@ class Watching(threading.Thread):
     """Feeds the inventory from the kernel's events, or inotify's, from the runtimes' state on disk, and from NRI.
 
     Each source may be missing or break, and so may this thread: then the others, and at last the walk, do what they
-    can, and a note says so. Nothing of it ends the run.
+    can, and a note says so. Nothing of it ends the run. It does nothing else that takes time: a container that lives
+    a few milliseconds takes its names with it.
     """
 
     def __init__(
@@ -56,9 +53,6 @@ class Watching(threading.Thread):
         self._runtime_state = runtime_state
         # (when it is due, since when it has no names, container id, runtime)
         self._to_ask: list[tuple[float, float, str, str]] = []
-        self._limits: dict[int, Limits] = {}
-        self._limits_lock = threading.Lock()
-        self._changed_limits: list[tuple[int, int]] = []
         self._finish = threading.Event()
         self._lost = 0
         self.nri_dropped = 0
@@ -89,38 +83,18 @@ class Watching(threading.Thread):
 
             plugin = NriPlugin(self._nri_socket, nri_events)
             plugin.start()
-        next_walk = time.monotonic() + _WALK_SECONDS
-        next_limits = 0.0
         try:
             while not self._finish.is_set():
                 self._read(inotify)
                 if plugin is not None:
                     self._take_nri(nri_events, plugin.status.detail)
                     self.nri_dropped = plugin.dropped
-                now = time.monotonic()
                 self._ask_for_names()
-                if now >= next_limits:
-                    self._look_at_limits()
-                    next_limits = now + _LIMITS_SECONDS
-                if now >= next_walk:
-                    self._inventory.refresh()
-                    next_walk = now + _WALK_SECONDS
         finally:
             if plugin is not None:
                 plugin.close()
             if inotify is not None:
                 inotify.close()
-
-    def take_changed_limits(self) -> list[tuple[int, int]]:
-        """(CLOCK_MONOTONIC ns, cgroup id) of each limit that was first seen or changed since the last call."""
-        with self._limits_lock:
-            changed, self._changed_limits = self._changed_limits, []
-            return changed
-
-    def limits(self, cgroup_id: int) -> Limits:
-        """What is known of a cgroup's limits."""
-        with self._limits_lock:
-            return self._limits.get(cgroup_id, Limits())
 
     def _watch_by_inotify(self) -> InotifyWatch | None:
         watch = InotifyWatch(self._root)
@@ -174,15 +148,3 @@ class Watching(threading.Thread):
             else:
                 wait = min(_LAST_RETRY_SECONDS, max(_FIRST_RETRY_SECONDS, now - since))
                 heapq.heappush(self._to_ask, (now + wait, since, container_id, runtime))
-
-    def _look_at_limits(self) -> None:
-        living = self._inventory.living_containers()
-        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        seen = {cgroup_id: read_limits(self._root / path.lstrip("/")) for cgroup_id, path in living}
-        with self._limits_lock:
-            self._changed_limits += [
-                (now_ns, cgroup_id)
-                for cgroup_id, limits in seen.items()
-                if limits != self._limits.get(cgroup_id, Limits())
-            ]
-            self._limits = seen
