@@ -3,6 +3,7 @@
 
 import heapq
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Events of cgroups wake the thread; only those of NRI, which can do no more than add to a name, wait for its turn.
 _READ_SECONDS = 0.1
+_SWITCH_SECONDS = 0.0005
 # A container without names is asked for at once, then ever more rarely.
 _FIRST_RETRY_SECONDS = 0.02
 _LAST_RETRY_SECONDS = 30.0
@@ -81,6 +83,8 @@ class Watching(threading.Thread):
             # protobuf costs 7 MB: only where it is wanted.
             from tracer.containers.nri.plugin import NriPlugin
 
+            # A reply waits for the interpreter's lock at most so long, of Python's usual 5 ms.
+            sys.setswitchinterval(_SWITCH_SECONDS)
             plugin = NriPlugin(self._nri_socket, nri_events)
             plugin.start()
         try:

@@ -25,7 +25,6 @@ class ContainerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONTAINER_PAUSED: _ClassVar[ContainerState]
     CONTAINER_RUNNING: _ClassVar[ContainerState]
     CONTAINER_STOPPED: _ClassVar[ContainerState]
-
 UNKNOWN: Event
 RUN_POD_SANDBOX: Event
 STOP_POD_SANDBOX: Event
@@ -48,9 +47,7 @@ class Request(_message.Message):
     service: str
     method: str
     payload: bytes
-    def __init__(
-        self, service: _Optional[str] = ..., method: _Optional[str] = ..., payload: _Optional[bytes] = ...
-    ) -> None: ...
+    def __init__(self, service: _Optional[str] = ..., method: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Response(_message.Message):
     __slots__ = ("status", "payload")
@@ -98,12 +95,7 @@ class SynchronizeRequest(_message.Message):
     pods: _containers.RepeatedCompositeFieldContainer[PodSandbox]
     containers: _containers.RepeatedCompositeFieldContainer[Container]
     more: bool
-    def __init__(
-        self,
-        pods: _Optional[_Iterable[_Union[PodSandbox, _Mapping]]] = ...,
-        containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ...,
-        more: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, pods: _Optional[_Iterable[_Union[PodSandbox, _Mapping]]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class SynchronizeResponse(_message.Message):
     __slots__ = ("more",)
@@ -117,11 +109,7 @@ class EventRequest(_message.Message):
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
     pod: PodSandbox
     container: Container
-    def __init__(
-        self,
-        pod: _Optional[_Union[PodSandbox, _Mapping]] = ...,
-        container: _Optional[_Union[Container, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, pod: _Optional[_Union[PodSandbox, _Mapping]] = ..., container: _Optional[_Union[Container, _Mapping]] = ...) -> None: ...
 
 class StateChangeEvent(_message.Message):
     __slots__ = ("event", "pod", "container")
@@ -131,12 +119,7 @@ class StateChangeEvent(_message.Message):
     event: Event
     pod: PodSandbox
     container: Container
-    def __init__(
-        self,
-        event: _Optional[_Union[Event, str]] = ...,
-        pod: _Optional[_Union[PodSandbox, _Mapping]] = ...,
-        container: _Optional[_Union[Container, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, event: _Optional[_Union[Event, str]] = ..., pod: _Optional[_Union[PodSandbox, _Mapping]] = ..., container: _Optional[_Union[Container, _Mapping]] = ...) -> None: ...
 
 class PodSandbox(_message.Message):
     __slots__ = ("id", "name", "uid", "namespace", "linux", "pid")
@@ -152,15 +135,7 @@ class PodSandbox(_message.Message):
     namespace: str
     linux: LinuxPodSandbox
     pid: int
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        uid: _Optional[str] = ...,
-        namespace: _Optional[str] = ...,
-        linux: _Optional[_Union[LinuxPodSandbox, _Mapping]] = ...,
-        pid: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., namespace: _Optional[str] = ..., linux: _Optional[_Union[LinuxPodSandbox, _Mapping]] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class LinuxPodSandbox(_message.Message):
     __slots__ = ("cgroup_parent", "cgroups_path")
@@ -179,7 +154,6 @@ class Container(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     ID_FIELD_NUMBER: _ClassVar[int]
     POD_SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -196,17 +170,7 @@ class Container(_message.Message):
     linux: LinuxContainer
     pid: int
     image: ContainerImage
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        pod_sandbox_id: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        state: _Optional[_Union[ContainerState, str]] = ...,
-        annotations: _Optional[_Mapping[str, str]] = ...,
-        linux: _Optional[_Union[LinuxContainer, _Mapping]] = ...,
-        pid: _Optional[int] = ...,
-        image: _Optional[_Union[ContainerImage, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., pod_sandbox_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., linux: _Optional[_Union[LinuxContainer, _Mapping]] = ..., pid: _Optional[int] = ..., image: _Optional[_Union[ContainerImage, _Mapping]] = ...) -> None: ...
 
 class LinuxContainer(_message.Message):
     __slots__ = ("cgroups_path",)
