@@ -7,10 +7,30 @@ import path: tests of unit/ and kernel/ share modules that lie here.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from own_cgroups import own_name, remove_tree, remove_what_dead_tests_left
+
+from tracer.containers.cgroupfs import find_cgroup2_mount
 
 _NOT_RUN = pytest.StashKey[int]()
+
+
+@pytest.fixture
+def own_cgroup() -> Iterator[Path]:
+    """A cgroup at the top of the cgroup2 tree, removed with all that is in it when the test is over."""
+    top = find_cgroup2_mount() / own_name()
+    top.mkdir()
+    try:
+        yield top
+    finally:
+        remove_tree(top)
+
+
+def pytest_sessionstart() -> None:
+    if os.geteuid() == 0:
+        remove_what_dead_tests_left()
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,7 +4,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ def cpu_time_ns(cgroup: Path) -> int:
 
 
 class Cgroup:
-    """A cgroup of the test's own; what runs in it is ended and it is removed when the test is over."""
+    """A cgroup of the test's own; below `own_cgroup`."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True)
@@ -53,17 +52,6 @@ class Cgroup:
                 os.killpg(process.pid, 9)
             process.wait()
         self._processes.clear()
-
-    def remove(self) -> None:
-        self.stop()
-        for _attempt in range(100):
-            try:
-                self.path.rmdir()
-                return
-            except OSError:
-                # The last task is gone from the process list before it is gone from the cgroup.
-                time.sleep(0.02)
-        self.path.rmdir()
 
 
 class Result(NamedTuple):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the tests on the live kernel; what they make is gone when the test is over, also when it fails."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,14 +8,11 @@ from pathlib import Path
 import pytest
 from live_node import Cgroup, Tracer
 
-from tracer.containers.cgroupfs import find_cgroup2_mount
-
 
 @pytest.fixture
-def new_container() -> Iterator[Callable[[], Cgroup]]:
+def new_container(own_cgroup: Path) -> Iterator[Callable[[], Cgroup]]:
     """Makes cgroups named as containerd's cgroupfs driver names a pod's containers."""
-    root = find_cgroup2_mount() / f"tracer-test-{os.getpid()}"
-    pods = root / "kubepods" / "burstable"
+    pods = own_cgroup / "kubepods" / "burstable"
     made: list[Cgroup] = []
 
     def make() -> Cgroup:
@@ -25,10 +21,7 @@ def new_container() -> Iterator[Callable[[], Cgroup]]:
 
     yield make
     for cgroup in made:
-        cgroup.remove()
-    for directory in [cgroup.path.parent for cgroup in made] + [pods, pods.parent, root]:
-        if directory.exists():
-            directory.rmdir()
+        cgroup.stop()
 
 
 @pytest.fixture

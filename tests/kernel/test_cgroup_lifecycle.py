@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,15 +49,9 @@ def events() -> Iterator[CgroupEvents]:
 
 
 @pytest.fixture
-def tree() -> Iterator[Path]:
-    """A cgroup of the test's own, removed with all that is in it; what is told of its removal is of no other test."""
-    top = find_cgroup2_mount() / f"tracer-test-{os.getpid()}-{uuid.uuid4().hex}"
-    top.mkdir()
-    yield top
-    for directory, children, _files in os.walk(top, topdown=False):
-        for child in children:
-            (Path(directory) / child).rmdir()
-    top.rmdir()
+def tree(own_cgroup: Path) -> Path:
+    """A cgroup of the test's own; what is told of its removal is of no other test."""
+    return own_cgroup
 
 
 def path_of(cgroup: Path) -> str:

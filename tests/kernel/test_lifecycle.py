@@ -3,14 +3,12 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 from live_node import Cgroup, Tracer
-
-from tracer.containers.cgroupfs import find_cgroup2_mount
 
 pytestmark = pytest.mark.root
 
@@ -18,25 +16,14 @@ CGROUPS = 10_000
 PER_SECOND = 1_000
 
 
-@pytest.fixture
-def tree() -> Iterator[Path]:
-    """A cgroup of the test's own; what is made right below it is removed with it."""
-    root = find_cgroup2_mount() / f"tracer-test-{os.getpid()}-lifecycle"
-    root.mkdir()
-    yield root
-    for child in [path for path in root.iterdir() if path.is_dir()]:
-        child.rmdir()
-    root.rmdir()
-
-
-def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[..., Tracer], tree: Path) -> None:
+def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[..., Tracer], own_cgroup: Path) -> None:
     tracer = start_tracer("--nri", "off")
     tracer.wait_until_tracing()
     made = {}
     begin = time.monotonic()
     for number in range(CGROUPS):
         # Named as a container, so that names are asked for as well.
-        cgroup = tree / f"docker-{number:064x}.scope"
+        cgroup = own_cgroup / f"docker-{number:064x}.scope"
         cgroup.mkdir()
         made[cgroup.stat().st_ino] = cgroup.name
         cgroup.rmdir()
@@ -46,12 +33,12 @@ def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[...,
     result = tracer.result()
 
     lifecycle = result.table("lifecycle").filter(
-        pl.col("cgroup_path").cast(pl.String).str.starts_with(f"/{tree.name}/")
+        pl.col("cgroup_path").cast(pl.String).str.starts_with(f"/{own_cgroup.name}/")
     )
     for event in ("created", "removed"):
         rows = lifecycle.filter(pl.col("event").cast(pl.String) == event)
         assert dict(rows.select("cgroup_id", pl.col("cgroup_path").cast(pl.String)).iter_rows()) == {
-            cgroup_id: f"/{tree.name}/{name}" for cgroup_id, name in made.items()
+            cgroup_id: f"/{own_cgroup.name}/{name}" for cgroup_id, name in made.items()
         }
         assert rows["source"].cast(pl.String).unique().to_list() == ["kernel"]
     health = result.table("health")
@@ -65,20 +52,20 @@ def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[...,
 @pytest.mark.parametrize(
     "name", [b"\x1b]0;owned\x07.service", b"\xff\xfe.scope", b"<script>alert(1)</script>", b"x" * 255]
 )
-def test_hostile_names_do_no_harm(start_tracer: Callable[..., Tracer], tree: Path, name: bytes) -> None:
-    cgroup = Cgroup(tree / os.fsdecode(name))
+def test_hostile_names_do_no_harm(start_tracer: Callable[..., Tracer], own_cgroup: Path, name: bytes) -> None:
+    cgroup = Cgroup(own_cgroup / os.fsdecode(name))
     tracer = start_tracer("--duration", "3s")
     tracer.wait_until_tracing()
     try:
         process = cgroup.start("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
         process.wait()
     finally:
-        cgroup.remove()
+        cgroup.stop()
     result = tracer.result()
     paths = result.table("windows").filter(pl.col("cgroup_id") == cgroup.id)["cgroup_path"].cast(pl.String).unique()
     assert len(paths) == 1
     assert paths[0].isprintable()
-    assert paths[0].startswith(f"/{tree.name}/")
+    assert paths[0].startswith(f"/{own_cgroup.name}/")
 
 
 def test_limits_of_a_container_are_told_where_the_node_has_them(

@@ -49,16 +49,20 @@ def end(tracer: Tracer) -> Result:
     return tracer.result()
 
 
-def assert_named(result: Result, containers: list[Container], pods: list[Pod]) -> None:
+def assert_named(result: Result, node: ContainerdNode, containers: list[Container], pods: list[Pod]) -> None:
     """In all tables, all rows of these containers and sandboxes, and nothing is unknown."""
     names = ("cgroup_kind", "runtime", "container_name", "pod_name", "pod_uid", "namespace", "qos_class")
+    # The machine may have containers of its own.
+    of_node = pl.col("container_id").is_not_null() & pl.col("cgroup_path").str.starts_with(f"/{node.cgroup.name}/")
     for table_name in ("windows", "ticks", "lifecycle"):
         table = result.table(table_name).with_columns(pl.col(pl.Categorical).cast(pl.String))
         if table_name != "lifecycle":
             assert table.filter(pl.col("cgroup_kind") == "unknown").is_empty()
         said = {
             container_id: rows.select(names).unique().rows()
-            for (container_id,), rows in table.filter(pl.col("container_id").is_not_null()).group_by("container_id")
+            for (container_id,), rows in table.filter(of_node).group_by(
+                "container_id"
+            )
         }
         for container in containers:
             pod = container.pod
@@ -102,7 +106,7 @@ def test_pods_that_come_and_go(
         same_name.append(pod)
     result = end(tracer)
 
-    assert_named(result, containers, [before, two, *same_name])
+    assert_named(result, containerd, containers, [before, two, *same_name])
     windows = result.table("windows").with_columns(pl.col("container_id").cast(pl.String))
     for container, used in used_ns.items():
         traced = windows.filter(pl.col("container_id") == container.id)["cpu_time_ns"].sum()
@@ -124,7 +128,7 @@ def test_containerd_is_restarted(
     second = run_pod("second")
     containers.append(containerd.run_container(second, "app", *SPIN_FOR_EVER))
     time.sleep(0.5)
-    assert_named(end(tracer), containers, [first, second])
+    assert_named(end(tracer), containerd, containers, [first, second])
 
 
 def test_a_burst_of_pods(containerd: ContainerdNode, trace: Callable[..., Tracer]) -> None:
@@ -144,7 +148,7 @@ def test_a_burst_of_pods(containerd: ContainerdNode, trace: Callable[..., Tracer
     with ThreadPoolExecutor(4) as pool:
         lives = list(pool.map(live, range(100)))
     result = end(tracer)
-    assert_named(result, [container for _pod, container in lives], [pod for pod, _container in lives])
+    assert_named(result, containerd, [container for _pod, container in lives], [pod for pod, _container in lives])
     health = result.table("health")
     assert health["cgroup_events_lost"].sum() == health["nri_events_lost"].sum() == 0
     assert health["unresolved_cgroups"].max() == 0

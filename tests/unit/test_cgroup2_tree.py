@@ -3,7 +3,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -17,24 +17,15 @@ ID = "0123456789abcdef" * 4
 
 
 @pytest.fixture
-def make_cgroup() -> Iterator[Callable[[bytes], Path]]:
-    """Makes a cgroup below one of the test's own, which is at the top of the tree; all are removed after."""
-    top = find_cgroup2_mount() / f"tracer-test-{os.getpid()}"
-    made: list[Path] = []
+def make_cgroup(own_cgroup: Path) -> Callable[[bytes], Path]:
+    """Makes a cgroup below one of the test's own."""
 
-    def make(path: bytes = b"") -> Path:
-        cgroup = top / os.fsdecode(path)
+    def make(path: bytes) -> Path:
+        cgroup = own_cgroup / os.fsdecode(path)
         cgroup.mkdir()
-        made.append(cgroup)
         return cgroup
 
-    make()
-    try:
-        yield make
-    finally:
-        for cgroup in reversed(made):
-            if cgroup.exists():
-                cgroup.rmdir()
+    return make
 
 
 @pytest.mark.root

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.cgroup_event import CgroupEvent
-from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inotify_watch import InotifyWatch, WatchGap
 from tracer.containers.walk import walk
 from tracer.errors import NodeUnsupportedError
@@ -66,18 +64,6 @@ def watch(tmp_path: Path) -> Iterator[InotifyWatch]:
     with InotifyWatch(tmp_path) as watch:
         watch.start()
         yield watch
-
-
-@pytest.fixture
-def cgroups() -> Iterator[Path]:
-    """A cgroup of the test's own, removed with all that is in it."""
-    top = find_cgroup2_mount() / f"tracer-test-{os.getpid()}-{uuid.uuid4().hex}"
-    top.mkdir()
-    yield top
-    for directory, children, _files in os.walk(top, topdown=False):
-        for child in children:
-            (Path(directory) / child).rmdir()
-    top.rmdir()
 
 
 def test_what_comes_and_goes_is_told_with_its_inode(tmp_path: Path, watch: InotifyWatch) -> None:
@@ -297,28 +283,28 @@ except NodeUnsupportedError as error:
 
 
 @pytest.mark.root
-def test_cgroups_are_told_by_their_ids(cgroups: Path) -> None:
-    with InotifyWatch(cgroups) as watch:
+def test_cgroups_are_told_by_their_ids(own_cgroup: Path) -> None:
+    with InotifyWatch(own_cgroup) as watch:
         watch.start()
-        before = existing(cgroups)
-        (cgroups / "pod" / "container").mkdir(parents=True)
+        before = existing(own_cgroup)
+        (own_cgroup / "pod" / "container").mkdir(parents=True)
         told = read_all(watch)
         assert kinds_and_paths(told) == [("created", "/pod"), ("created", "/pod/container")]
-        assert existing_after(told, before) == existing(cgroups)
-        (cgroups / "pod" / "container").rmdir()
+        assert existing_after(told, before) == existing(own_cgroup)
+        (own_cgroup / "pod" / "container").rmdir()
         assert kinds_and_paths(read_all(watch)) == [("removed", "/pod/container")]
 
 
 @pytest.mark.root
-def test_a_cgroup_replaced_by_another_of_its_name(cgroups: Path) -> None:
-    (cgroups / "pod" / "container").mkdir(parents=True)
-    with InotifyWatch(cgroups) as watch:
+def test_a_cgroup_replaced_by_another_of_its_name(own_cgroup: Path) -> None:
+    (own_cgroup / "pod" / "container").mkdir(parents=True)
+    with InotifyWatch(own_cgroup) as watch:
         watch.start()
-        before = existing(cgroups)
-        (cgroups / "pod" / "container").rmdir()
-        (cgroups / "pod").rmdir()
-        (cgroups / "pod").mkdir()
+        before = existing(own_cgroup)
+        (own_cgroup / "pod" / "container").rmdir()
+        (own_cgroup / "pod").rmdir()
+        (own_cgroup / "pod").mkdir()
         told = read_all(watch)
-        assert existing_after(told, before) == existing(cgroups) != before
-        (cgroups / "pod" / "container").mkdir()
+        assert existing_after(told, before) == existing(own_cgroup) != before
+        (own_cgroup / "pod" / "container").mkdir()
         assert kinds_and_paths(read_all(watch)) == [("created", "/pod/container")]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cgroups that tests make at the top of the cgroup2 tree, and their removal, also of what a killed test left."""
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+from tracer.containers.cgroupfs import find_cgroup2_mount
+
+_PREFIX = "tracer-test-"
+
+
+def own_name() -> str:
+    """A name that says which process made the cgroup."""
+    return f"{_PREFIX}{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def remove_tree(top: Path) -> None:
+    """Removes a cgroup and all below it; what runs in them is killed."""
+    (top / "cgroup.kill").write_text("1")
+    for directory, children, _files in os.walk(top, topdown=False):
+        for child in children:
+            _remove(Path(directory) / child)
+    _remove(top)
+
+
+def remove_what_dead_tests_left() -> None:
+    """Removes the cgroups whose names say that a process made them which is no more."""
+    for cgroup in find_cgroup2_mount().glob(f"{_PREFIX}*"):
+        maker = cgroup.name.removeprefix(_PREFIX).split("-")[0]
+        if not Path("/proc", maker).exists():
+            remove_tree(cgroup)
+
+
+def _remove(cgroup: Path) -> None:
+    # The last task is gone from the process list before it is gone from the cgroup.
+    for _attempt in range(100):
+        try:
+            cgroup.rmdir()
+            return
+        except OSError:
+            time.sleep(0.02)
+    cgroup.rmdir()
