@@ -60,9 +60,7 @@ def assert_named(result: Result, node: ContainerdNode, containers: list[Containe
             assert table.filter(pl.col("cgroup_kind") == "unknown").is_empty()
         said = {
             container_id: rows.select(names).unique().rows()
-            for (container_id,), rows in table.filter(of_node).group_by(
-                "container_id"
-            )
+            for (container_id,), rows in table.filter(of_node).group_by("container_id")
         }
         for container in containers:
             pod = container.pod

@@ -251,6 +251,25 @@ def test_out_of_watches_from_the_start_is_told_once(tmp_path: Path) -> None:
         assert watch.unwatched == 4
 
 
+@pytest.mark.root
+def test_the_kernels_own_bound(tmp_path: Path) -> None:
+    """inotify_add_watch(2) says ENOSPC at the bound of the user namespace, which is one of the test's own."""
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+    watch_two = """if True:
+        import sys
+        from pathlib import Path
+        Path("/proc/sys/user/max_inotify_watches").write_text("2")
+        from tracer.containers.inotify_watch import InotifyWatch
+        with InotifyWatch(Path(sys.argv[1])) as watch:
+            watch.start()
+            print([told.cause for told in watch.read(0)], watch.unwatched)
+    """
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", watch_two, tmp_path]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert said == "['out of watches'] 4\n"
+
+
 def test_a_tree_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NodeUnsupportedError, match="No such file"):
         InotifyWatch(tmp_path / "missing")
