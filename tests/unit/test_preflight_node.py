@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer.mounts import Mount
 from tracer.preflight.checks import Finding, Status
 from tracer.preflight.node import (
     CAP_BPF,
@@ -21,7 +22,6 @@ from tracer.preflight.node import (
     judge_privileges,
     judge_resctrl,
     judge_tracefs,
-    mounts_of,
 )
 from tracer.preflight.storage import judge_free_space
 
@@ -93,26 +93,17 @@ def test_an_unknown_clock_source_is_no_limit() -> None:
     assert judge_clock_source(None).status == "info"
 
 
-def test_mounts_of_a_file_system() -> None:
-    mounts = (
-        "tracefs /sys/kernel/tracing tracefs rw 0 0\n\nx y\nresctrl /a\\040b resctrl rw 0 0\ntracefs /t tmpfs rw 0 0\n"
-    )
-    assert mounts_of("tracefs", mounts) == ["/sys/kernel/tracing"]
-    assert mounts_of("resctrl", mounts) == ["/a\\040b"]
-    assert mounts_of("nfs", mounts) == []
-
-
 @pytest.mark.parametrize(
     ("finding", "found"),
     [
-        (judge_tracefs(["/t"]), "mounted at /t"),
+        (judge_tracefs([Mount("/t", "rw")]), "mounted at /t"),
         (judge_tracefs([]), "not mounted; nothing here needs it"),
         (judge_lockdown("none [integrity] confidentiality"), "integrity"),
         (judge_lockdown("[none] integrity confidentiality"), "none"),
         (judge_lockdown(None), "not shown by this kernel"),
         (judge_inotify(8192, 128), "a user may have 8192 watches in 128 instances"),
         (judge_inotify(None, None), "not in this kernel"),
-        (judge_resctrl(["/r"], ""), "mounted at /r"),
+        (judge_resctrl([Mount("/r", "rw")], ""), "mounted at /r"),
         (judge_resctrl([], "nodev\tresctrl\nnodev\tproc"), "supported, not mounted"),
         (judge_resctrl([], "nodev\tproc"), "not supported by this processor or kernel"),
     ],

@@ -12,11 +12,10 @@ from pathlib import Path
 import msgspec
 
 from tracer.errors import NodeUnsupportedError
+from tracer.mounts import unescape
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _NOT_MOUNTED = "no cgroup2 tree is mounted; mount it: mkdir -p /run/cgroup2 && mount -t cgroup2 none /run/cgroup2"
-# The kernel writes blanks, backslashes and `#` in mountinfo so (proc(5), fs/proc_namespace.c mangle()).
-_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Cgroup2Mount(msgspec.Struct, frozen=True):
@@ -69,13 +68,9 @@ def _parse_line(line: str) -> Cgroup2Mount | None:
         return None
     return Cgroup2Mount(
         device=os.makedev(int(device[1]), int(device[2])),
-        root=_unescape(fields[3]),
-        mount_point=_unescape(fields[4]),
+        root=unescape(fields[3]),
+        mount_point=unescape(fields[4]),
     )
-
-
-def _unescape(field: str) -> str:
-    return _OCTAL_ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def _hidden_part(mount: Cgroup2Mount) -> tuple[int, int]:

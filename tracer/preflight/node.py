@@ -13,6 +13,7 @@ from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.kernel.clock import clock_source
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.loader import machine_is_known
+from tracer.mounts import Mount, mounts_of
 from tracer.preflight.checks import Finding
 from tracer.preflight.files import SYSCTL, read_integer, read_text
 from tracer.preflight.probes import Probe, Trial
@@ -104,16 +105,10 @@ def judge_clock_source(name: str | None) -> Finding:
     return Finding("ok", name)
 
 
-def mounts_of(file_system: str, mounts: str) -> list[str]:
-    """Mount points of a type of file system in the text of `/proc/mounts`, blanks escaped as the kernel does."""
-    lines = (line.split(" ") for line in mounts.split("\n"))
-    return [fields[1] for fields in lines if len(fields) > 2 and fields[2] == file_system]
-
-
-def judge_tracefs(mount_points: Iterable[str]) -> Finding:
+def judge_tracefs(mounts: Iterable[Mount]) -> Finding:
     """Raw tracepoints are attached by bpf(2), which works without tracefs."""
-    place = next(iter(mount_points), None)
-    return Finding("info", f"mounted at {place}" if place else "not mounted; nothing here needs it")
+    mount = next(iter(mounts), None)
+    return Finding("info", f"mounted at {mount.mount_point}" if mount else "not mounted; nothing here needs it")
 
 
 def judge_lockdown(text: str | None) -> Finding:
@@ -129,11 +124,11 @@ def judge_inotify(watches: int | None, instances: int | None) -> Finding:
     return Finding("info", f"a user may have {watches} watches in {instances} instances")
 
 
-def judge_resctrl(mount_points: Iterable[str], file_systems: str) -> Finding:
+def judge_resctrl(mounts: Iterable[Mount], file_systems: str) -> Finding:
     """The kernel lists the file system in `/proc/filesystems` only where the processor can monitor or allocate."""
-    place = next(iter(mount_points), None)
-    if place is not None:
-        return Finding("info", f"mounted at {place}")
+    mount = next(iter(mounts), None)
+    if mount is not None:
+        return Finding("info", f"mounted at {mount.mount_point}")
     if "resctrl" in file_systems.split():
         return Finding("info", "supported, not mounted")
     return Finding("info", "not supported by this processor or kernel")
