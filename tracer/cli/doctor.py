@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracer.cli.printing import printable
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.event_specs import parse_events
 from tracer.preflight.checks import Check, Status, verdict
@@ -55,11 +56,11 @@ def _print(checks: Sequence[Check]) -> None:
     table.add_column(overflow="fold")
     for check in checks:
         style = _STYLES[check.status]
-        table.add_row(Text(check.status, style), check.id, _printable(check.found, console))
+        table.add_row(Text(check.status, style), check.id, printable(check.found, console))
         if check.remedy is not None:
-            table.add_row("", "", _printable(f"-> {check.remedy}", console))
+            table.add_row("", "", printable(f"-> {check.remedy}", console))
     console.print(table)
-    console.print(_printable(_conclusion(checks), console), soft_wrap=True)
+    console.print(printable(_conclusion(checks), console), soft_wrap=True)
 
 
 def _conclusion(checks: Sequence[Check]) -> str:
@@ -74,8 +75,3 @@ def _conclusion(checks: Sequence[Check]) -> str:
 
 def _named(checks: Sequence[Check], status: Status) -> str:
     return ", ".join(check.id for check in checks if check.status == status)
-
-
-def _printable(text: str, console: Console) -> Text:
-    """As plain text without markup, in what the terminal's encoding can express."""
-    return Text(text.encode(console.encoding, errors="backslashreplace").decode(console.encoding))

@@ -4,18 +4,15 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 
+from tracer.cli.printing import printable
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
 
 _SHORT_ID = 12
 # Branch, last branch, the line past a branch, nothing past the last one.
@@ -109,7 +106,7 @@ def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
         else:
             who = cgroup.path
         table.add_row(
-            _printable(who, console, cut=not flat),
+            printable(who, console, cut=not flat),
             cgroup.identity.kind,
             cgroup.name_source,
             "-" if cgroup.processes is None else str(cgroup.processes),
@@ -136,15 +133,3 @@ def _guides(depths: Sequence[int], *, ascii_only: bool) -> Iterator[str]:
         else:
             yield "".join(columns) + (last_branch if last else branch)
             columns.append(nothing if last else past)
-
-
-def _printable(text: str, console: "Console", *, cut: bool) -> "Text":
-    """As plain text without markup, in what the terminal's encoding can express; `cut`: never more than a line."""
-    from rich.text import Text
-
-    shown = Text(text.encode(console.encoding, errors="backslashreplace").decode(console.encoding))
-    if cut:
-        shown.no_wrap = True
-        # The mark of an ellipsis is not ASCII.
-        shown.overflow = "crop" if console.options.ascii_only else "ellipsis"
-    return shown
