@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-from pathlib import Path
-
 import pytest
 
 from tracer.kernel.event_specs import parse_event, parse_events
 from tracer.preflight.checks import Status
 from tracer.preflight.counters import (
-    find_pmus,
     judge_event,
     judge_group,
     judge_paranoia,
@@ -49,31 +46,6 @@ def test_a_tick_above_the_sample_rate_is_throttled(tick_ns: int, highest_rate: i
 )
 def test_paranoia_matters_only_without_capabilities(level: int | None, capabilities: int, status: Status) -> None:
     assert judge_paranoia(level, capabilities).status == status
-
-
-def make_devices(sysfs: Path, *files: str) -> None:
-    for file in files:
-        path = sysfs / "bus/event_source/devices" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-@pytest.mark.parametrize(
-    ("files", "names"),
-    [
-        (["software/type", "tracepoint/type", "uncore_imc_0/cpumask"], []),
-        (["cpu/type", "uncore_imc_0/cpumask", "msr/type"], ["cpu"]),
-        (["cpu_core/cpus", "cpu_atom/cpus", "software/type"], ["cpu_atom", "cpu_core"]),
-        (["armv8_pmuv3_0/cpus", "arm_spe_0/cpumask"], ["armv8_pmuv3_0"]),
-    ],
-)
-def test_the_processors_own_pmus(tmp_path: Path, files: list[str], names: list[str]) -> None:
-    make_devices(tmp_path, *files)
-    assert find_pmus(tmp_path) == names
-
-
-def test_no_sysfs_no_pmu(tmp_path: Path) -> None:
-    assert find_pmus(tmp_path) == []
 
 
 def test_a_pmu_is_missed_only_where_an_event_needs_it() -> None:

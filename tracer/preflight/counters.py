@@ -3,11 +3,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.event_specs import COUNTER_COLUMNS, PERF_TYPE_SOFTWARE, EventSpec
 from tracer.kernel.perf_events import open_tick
+from tracer.kernel.topology.pmu import read_pmus
 from tracer.preflight.checks import Finding
 from tracer.preflight.files import SYSCTL, read_integer
 from tracer.preflight.node import CAP_PERFMON, CAP_SYS_ADMIN, has, own_capabilities
@@ -42,16 +42,6 @@ def judge_paranoia(level: int | None, capabilities: int) -> Finding:
         return Finding("ok", f"{level}, which allows events of whole CPUs")
     remedy = f"run it as root (sudo), or sysctl kernel.perf_event_paranoid={accepted}"
     return Finding("warning", f"{level}, which may forbid events of whole CPUs", remedy)
-
-
-def find_pmus(sysfs: Path = Path("/sys")) -> list[str]:
-    """Names of the processor's own PMUs: `cpu`, or one for each kind of core, which then lists its `cpus`."""
-    devices = sysfs / "bus/event_source/devices"
-    try:
-        names = sorted(device.name for device in devices.iterdir())
-    except OSError:
-        return []
-    return [name for name in names if name == "cpu" or (devices / name / "cpus").exists()]
 
 
 def judge_pmu(names: Sequence[str], specs: Sequence[EventSpec], *, watchdog: bool) -> Finding:
@@ -96,7 +86,9 @@ def _paranoia(_trial: Trial) -> Finding:
 
 
 def _pmu(trial: Trial) -> Finding:
-    return judge_pmu(find_pmus(), trial.specs, watchdog=read_integer(SYSCTL / "kernel/nmi_watchdog") == 1)
+    return judge_pmu(
+        [pmu.name for pmu in read_pmus()], trial.specs, watchdog=read_integer(SYSCTL / "kernel/nmi_watchdog") == 1
+    )
 
 
 def _event(index: int) -> Examination:
