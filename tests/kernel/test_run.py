@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pandas as pd
 import polars as pl
 import pyarrow.dataset
 import pytest
 from live_node import SPIN, Cgroup, Tracer
 
-from tracer.kernel.cpus import online_cpus
+from tracer.containers.cgroupfs import find_cgroup2_mount
+from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list
+from tracer.pipeline.node import NodeTopology
 from tracer.store.manifest import read_manifest
 from tracer.store.schemas import TABLES
 
@@ -94,6 +97,11 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
         frame = pd.read_parquet(directory)
         assert sorted(frame.columns) == sorted(expected)
         assert len(frame) == rows
+    topology = msgspec.convert(result.manifest.topology, type=NodeTopology)
+    assert topology.online == format_cpu_list(result.manifest.host.online_cpus)
+    assert topology.cgroup is not None
+    assert topology.cgroup.mount_point == str(find_cgroup2_mount())
+    assert result.manifest.topology_changes == []
     metadata = pyarrow.dataset.dataset(result.output / "windows").schema.metadata
     assert metadata[b"tracer.run_id"] == str(result.manifest.run_id).encode()
 
@@ -348,6 +356,11 @@ def test_a_cpu_goes_offline_and_comes_back(
         f"CPU {cpu} came online",
     ]
     assert result.manifest.totals.records_lost == 0
+    all_cpus = result.manifest.topology["online"]
+    assert [change.topology["online"] for change in result.manifest.topology_changes] == [
+        format_cpu_list(set(parse_cpu_list(all_cpus)) - {cpu}),
+        all_cpus,
+    ]
     ticks = result.table("ticks").filter(pl.col("cpu") == cpu)
     begin, end = offline_ns // 1_000_000, online_ns // 1_000_000
     assert ticks.filter(pl.col("tick").is_between(begin + 1, end - 1)).is_empty()

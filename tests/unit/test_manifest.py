@@ -15,10 +15,12 @@ from tracer.errors import UsageError
 from tracer.store.manifest import (
     Clock,
     ClockAnchor,
+    EncodedEvent,
     Event,
     Host,
     Instant,
     Manifest,
+    TopologyChange,
     Totals,
     encode_manifest,
     read_manifest,
@@ -53,6 +55,12 @@ def example_manifest(**changes: Any) -> Manifest:
             online_cpus=[0, 1],
         ),
         topology={"llc": [Domain(size_bytes=32 << 20, cpus=[0, 1])]},
+        topology_changes=[
+            TopologyChange(
+                valid_from=Instant.of(1_795_312_076_000_000_000),
+                topology={"llc": [Domain(size_bytes=32 << 20, cpus=[0])]},
+            )
+        ],
         events=[
             Event(column="cycles", spec="r412e", type=4, config="0x412e", counted=True),
             Event(
@@ -62,6 +70,7 @@ def example_manifest(**changes: Any) -> Manifest:
                 config=None,
                 counted=False,
                 reason_missing="no PMU",
+                encodings={"cpu": EncodedEvent(name="cache-misses", encoding="event=0x64,umask=0x09")},
             ),
         ],
         clock=Clock(start=anchor),
@@ -81,8 +90,11 @@ def test_what_is_written_can_be_read(tmp_path: Path):
     store.write_manifest(manifest)
     assert files_below(tmp_path) == [f"runs/{RUN_ID}/session.json"]
     read = read_manifest(tmp_path / "runs" / str(RUN_ID) / "session.json")
+    change = msgspec.structs.replace(
+        manifest.topology_changes[0], topology={"llc": [{"size_bytes": 32 << 20, "cpus": [0]}]}
+    )
     topology = {"llc": [{"size_bytes": 32 << 20, "cpus": [0, 1]}]}
-    assert read == msgspec.structs.replace(manifest, topology=topology)
+    assert read == msgspec.structs.replace(manifest, topology=topology, topology_changes=[change])
 
 
 def test_a_later_manifest_replaces_the_earlier(tmp_path: Path):
@@ -93,6 +105,14 @@ def test_a_later_manifest_replaces_the_earlier(tmp_path: Path):
     read = read_manifest(tmp_path / "runs" / str(RUN_ID) / "session.json")
     assert (read.status, read.exit_reason, read.end, read.last_tick) == ("finished", "duration", end, 9)
     assert files_below(tmp_path) == [f"runs/{RUN_ID}/session.json"]
+
+
+def test_a_manifest_written_before_some_fields_were_there_can_be_read():
+    read = read_manifest(Path(__file__).parent / "data" / "session-before-topology-changes.json")
+    assert read.topology["llc_domains"][0]["cpus"] == "0-1"
+    assert read.topology_changes == []
+    assert [event.encodings for event in read.events] == [{}, {}, {}]
+    assert read.totals.records == 6757
 
 
 def test_instants_keep_every_nanosecond():

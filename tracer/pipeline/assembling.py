@@ -15,9 +15,10 @@ from tracer.kernel.clock import ClockAnchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.tick_source import KernelTickSource
-from tracer.kernel.topology import llc_domain_of_cpu, read_topology
+from tracer.kernel.topology import llc_domain_of_cpu
 from tracer.pipeline.frames import labelled_rows, records_frame
 from tracer.pipeline.health import Counts, HealthMeter, own_resident_bytes, steal_time_ns
+from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.reading import Batch, Reading
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.storing import Storing
@@ -64,6 +65,7 @@ class Assembling(Stage):
         watching: Watching,
         cgroup_root: Path,
         anchor: ClockAnchor,
+        topology: TopologyRecord,
         node_name: str,
         window_ticks: int,
         write_ticks: bool,
@@ -83,12 +85,13 @@ class Assembling(Stage):
         self._watching = watching
         self._cgroup_root = cgroup_root
         self._anchor = anchor
+        self._topology = topology
         self._node_name = node_name
         self._write_ticks = write_ticks
         self._windows = WindowAssembler(
             window_ticks=window_ticks,
             first_tick=source.first_tick,
-            llc_of_cpu=llc_domain_of_cpu(read_topology()),
+            llc_of_cpu=llc_domain_of_cpu(topology.now),
         )
         self._last_tick: int | None = None
         self._held: dict[str, list[pl.DataFrame]] = {table.name: [] for table in (WINDOWS, TICKS, LIFECYCLE)}
@@ -209,7 +212,7 @@ class Assembling(Stage):
         if changes := self._source.maintain():
             for change in changes:
                 self._note(change)
-            self._windows.use_llcs(llc_domain_of_cpu(read_topology()))
+            self._windows.use_llcs(llc_domain_of_cpu(self._topology.retake(self._anchor.utc_ns(now_ns))))
         if now_ns >= self._next_walk_ns:
             self._inventory.refresh()
             self._next_walk_ns = now_ns + _WALK_NS

@@ -17,6 +17,7 @@ from tracer.kernel.clock import measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
 from tracer.pipeline.assembling import Assembling
+from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import Reading
 from tracer.pipeline.session import begin_manifest, end_clock
@@ -70,11 +71,14 @@ class Run:
             note=self._note,
         )
         self._source.start()
+        # After the source took the CPUs that are online, so that it tells of each change from here on.
+        self._topology = TopologyRecord()
         self._manifest = begin_manifest(
             self.run_id,
             options,
             self._plan,
             self._anchor,
+            self._topology.first,
             first_tick=self._source.first_tick,
             bcc_version=self._source.programs.bcc_version,
         )
@@ -101,6 +105,7 @@ class Run:
             watching=self._watching,
             cgroup_root=cgroup_root,
             anchor=self._anchor,
+            topology=self._topology,
             node_name=node_name,
             window_ticks=options.window_ticks,
             write_ticks=options.ticks,
@@ -169,9 +174,12 @@ class Run:
         stored = self._store.totals
         counts = self._assembling.counts()
         losses = {cpu: _causes(loss) for cpu, loss in self._source.losses().items()}
+        unkept = self._topology.changes_left_out
+        left_out = [f"topology_changes lacks its first {unkept} changes"] if unkept else []
         return msgspec.structs.replace(
             self._manifest,
-            notes=[*self._manifest.notes, *self._notes],
+            notes=[*self._manifest.notes, *self._notes, *left_out],
+            topology_changes=list(self._topology.changes),
             totals=Totals(
                 rows=stored.rows,
                 files=stored.files,

@@ -14,7 +14,8 @@ from tracer import __version__
 from tracer.kernel.clock import ClockAnchor, clock_source
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
-from tracer.kernel.topology import read_topology
+from tracer.kernel.topology.pmu import encodings
+from tracer.pipeline.node import NodeTopology
 from tracer.pipeline.options import RunOptions
 from tracer.store import manifest as stored
 
@@ -22,11 +23,17 @@ _LIBRARIES = ("numba", "numpy", "polars", "pyarrow", "msgspec")
 
 
 def begin_manifest(
-    run_id: UUID, options: RunOptions, plan: CounterPlan, anchor: ClockAnchor, *, first_tick: int, bcc_version: str
+    run_id: UUID,
+    options: RunOptions,
+    plan: CounterPlan,
+    anchor: ClockAnchor,
+    topology: NodeTopology,
+    *,
+    first_tick: int,
+    bcc_version: str,
 ) -> stored.Manifest:
     """The manifest of a run that has just started."""
     system = os.uname()
-    topology = read_topology()
     notes = [
         f"{spec.column} is null: {spec.text}: {reason}"
         for spec, reason in zip(plan.specs, plan.reasons, strict=True)
@@ -57,6 +64,10 @@ def begin_manifest(
                 config=hex(spec.config),
                 counted=reason is None,
                 reason_missing=reason,
+                encodings={
+                    pmu: stored.EncodedEvent(name=event.name, encoding=event.encoding)
+                    for pmu, event in encodings(topology.pmus, spec).items()
+                },
             )
             for spec, reason in zip(plan.specs, plan.reasons, strict=True)
         ],

@@ -48,10 +48,25 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     online_cpus: list[Count]
 
 
+class TopologyChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole topology, from a moment of the run on."""
+
+    valid_from: Instant
+    topology: Any
+
+
+class EncodedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an event is on one PMU: the kernel's name for it there, and the terms of its encoding."""
+
+    name: str
+    encoding: str
+
+
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A counter column and the perf event behind it.
 
-    `type` and `config` are those of perf_event_attr; null if the spec has no encoding on this node.
+    `type` and `config` are those of perf_event_attr; null if the spec has no encoding on this node. A type of 0 is
+    only a name for what differs between processors: `encodings` says by PMU what it is here, where the kernel tells.
     """
 
     column: Literal["cycles", "instructions", "llc_misses"]
@@ -60,6 +75,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     config: Hexadecimal | None
     counted: bool
     reason_missing: str | None = None
+    encodings: dict[str, EncodedEvent] = {}
 
 
 class ClockAnchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,8 +117,9 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything a reader must know about a run. Change it with `msgspec.structs.replace`.
 
-    `topology` is whatever msgspec can encode; it comes back as plain dicts and lists. `configuration` holds
-    the options as run. `notes` say why something is null or limited.
+    `topology` is the node's at the start, and whatever msgspec can encode; it comes back as plain dicts and lists.
+    `topology_changes` has it as it was after CPUs came or went; of very many the latest, which `notes` says.
+    `configuration` holds the options as run. `notes` say why something is null or limited.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -113,6 +130,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     end: Instant | None = None
     host: Host
     topology: Any
+    topology_changes: list[TopologyChange] = []
     events: list[Event]
     clock: Clock
     tick_ns: Annotated[int, msgspec.Meta(gt=0)]
