@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations and sizes as people write them on a command line or in a TOML file."""
+"""Durations and sizes as people write them on a command line or in a TOML file, and read them."""
 
 import re
 from decimal import Decimal
@@ -44,3 +44,11 @@ def parse_bytes(text: str) -> int:
     if match is None or factor is None:
         raise UsageError(f"not a size: {text!r} (examples: 1GiB, 500MB, 4096)")
     return int(Decimal(match[1]) * factor)
+
+
+def format_bytes(size: int) -> str:
+    """`32 MiB`, `7.8 GiB`: the largest binary unit of which there is one, with a decimal where it is not whole."""
+    for unit, unit_bytes in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= unit_bytes:
+            return f"{size / unit_bytes:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size} B"

@@ -15,6 +15,7 @@ from tracer.cli.doctor import doctor
 from tracer.cli.identify import identify
 from tracer.cli.ps import ps
 from tracer.cli.run import run
+from tracer.cli.topology import topology
 from tracer.errors import OutputError, TracerError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(doctor)
 app.command()(identify)
 app.command()(ps)
+app.command()(topology)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer topology`: what this node is made of."""
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+
+def topology(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, its `topology` as in a run's session.json.")
+    ] = False,
+) -> None:
+    """Show what this node is made of: packages, caches, NUMA nodes and cores, and what bears on their measurement.
+
+    Each line lies within the one above it to the left. An LLC is a last-level
+    cache: containers on the same one are neighbours. What is not shown, the
+    node does not tell.
+    """
+    from tracer.pipeline.node import read_node_topology
+
+    system = os.uname()
+    node = read_node_topology()
+    if as_json:
+        import msgspec
+
+        host = {
+            "node_name": system.nodename,
+            "kernel_release": system.release,
+            "kernel_version": system.version,
+            "machine": system.machine,
+        }
+        # In ASCII, so that it can be printed under any locale.
+        print(json.dumps({"host": host, "topology": msgspec.to_builtins(node)}, indent=2))
+    else:
+        from rich.console import Console
+
+        from tracer.cli.topology_tree import print_tree
+
+        print_tree(node, f"{system.nodename}: Linux {system.release}, {system.machine}", Console(highlight=False))
