@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench install uninstall lock messages
+.PHONY: help run test lint check bench install uninstall lock messages tables
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,3 +43,7 @@ lock: ## Write the lock files anew after a change of the dependencies in pyproje
 messages: ## Generate the Python modules of tracer/containers/nri/messages.proto
 	@scripts/setup dev
 	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto
+
+tables: ## Write the columns in docs/tables.md anew from the schemas
+	@scripts/setup dev
+	.venv/bin/python scripts/tables.py
