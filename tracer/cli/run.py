@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tracer.containers.nri import DEFAULT_SOCKET
 from tracer.errors import NodeUnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from tracer.kernel.counter_plan import CounterPlan
     from tracer.store.manifest import Manifest
 
-# Where containerd and CRI-O serve NRI unless told otherwise.
-_NRI_SOCKET = Path("/var/run/nri/nri.sock")
 _DEFAULT_OUTPUT = Path("results")
 
 
@@ -193,7 +192,7 @@ def _nri_socket(text: str) -> Path | None:
     if text == "off":
         return None
     if text == "auto":
-        return _NRI_SOCKET
+        return DEFAULT_SOCKET
     if not text.startswith("/"):
         raise UsageError(f"--nri must be auto, off or the absolute path of a socket, not {text!r}")
     return Path(text)

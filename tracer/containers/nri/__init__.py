@@ -8,3 +8,8 @@ framing.py       messages from bytes
 messages.proto   the fields that are read; messages_pb2 is generated from it
 events.py        what the consumer gets
 """
+
+from pathlib import Path
+
+DEFAULT_SOCKET = Path("/var/run/nri/nri.sock")
+"""Where containerd and CRI-O serve NRI unless told otherwise."""

@@ -23,8 +23,6 @@ from tracer.containers.nri.decoding import MAX_SYNCHRONIZED
 from tracer.containers.nri.events import Disconnected, Event
 from tracer.containers.nri.framing import NriError
 
-DEFAULT_SOCKET = Path("/var/run/nri/nri.sock")
-
 _MAX_QUEUED = 2 * MAX_SYNCHRONIZED
 _RECEIVE_BYTES = 1 << 16
 
