@@ -164,6 +164,16 @@ def test_offline_cpus_have_no_topology_until_it_is_read_again(tmp_path: Path) ->
     assert llc_domain_of_cpu(node.read())[3] == 0
 
 
+def test_a_cpu_that_went_offline_is_in_no_domain_though_the_others_still_list_it(tmp_path: Path) -> None:
+    # As Linux 6.1 shows it after `echo 0 > cpu3/online`.
+    node = Node(tmp_path, "0-7", online="0-2,4-7")
+    node.caches(3, ["0-7"])
+    node.write("cpu/cpu5/cache/index3/shared_cpu_list", "0-2,4-7")
+    topology = node.read()
+    assert llc_cpus(topology) == ["0-2,4-7"]
+    assert llc_domain_of_cpu(topology) == {0: 0, 1: 0, 2: 0, 3: 1, 4: 0, 5: 0, 6: 0, 7: 0}
+
+
 def test_a_memory_only_node_and_one_that_cannot_be_read(tmp_path: Path) -> None:
     node = Node(tmp_path, "0")
     node.write("node/online", "0,2-3")

@@ -38,8 +38,9 @@ def read_llc_domains(
     """Every online CPU is in a domain; those without a readable cache are together in the last one."""
     domains: dict[str, LlcDomain] = {}
     unknown: list[int] = []
-    for cpu in online:
-        domain = _last_level_cache(system / f"cpu/cpu{cpu}/cache", cpu)
+    running = set(online)
+    for cpu in sorted(running):
+        domain = _last_level_cache(system / f"cpu/cpu{cpu}/cache", cpu, running)
         if domain is None:
             unknown.append(cpu)
         else:
@@ -61,7 +62,7 @@ def read_llc_domains(
     ]
 
 
-def _last_level_cache(directory: Path, cpu: int) -> LlcDomain | None:
+def _last_level_cache(directory: Path, cpu: int, online: set[int]) -> LlcDomain | None:
     last: LlcDomain | None = None
     for index in directory.glob("index[0-9]*"):
         level = read_number(index / "level")
@@ -70,7 +71,8 @@ def _last_level_cache(directory: Path, cpu: int) -> LlcDomain | None:
             continue
         if last is None or last.level is None or level > last.level:
             last = LlcDomain(
-                cpus=format_cpu_list(cpus),
+                # A CPU that went offline stays in the lists of the others (seen in v6.1).
+                cpus=format_cpu_list(online.intersection(cpus)),
                 level=level,
                 size_bytes=_kibibytes(read_text(index / "size")),
                 ways=read_number(index / "ways_of_associativity"),
