@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from sysfs_tree import Node, hybrid, many_caches, one_cache_across_nodes, sub_numa_clusters, two_sockets_of_two_dies
@@ -167,6 +167,8 @@ def test_long_lists_are_wrapped_not_cut(tmp_path: Path) -> None:
     assert cpus in "".join(line.strip(" │├└─") for line in lines)
 
 
+# Each example writes a tree of files, which takes as long as the disk likes.
+@settings(deadline=None, max_examples=50)
 @given(text=st.text(min_size=1, max_size=60))
 def test_hostile_names_are_plain_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     node = Node(tmp_path_factory.mktemp("node"), "0")

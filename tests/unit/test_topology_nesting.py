@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sysfs_tree import Node, hybrid, many_caches, one_cache_across_nodes, sub_numa_clusters, two_sockets_of_two_dies
 
@@ -110,6 +110,8 @@ def places(place: Place) -> Iterator[Place]:
 SETS = st.lists(st.sets(st.integers(0, 7), min_size=1).map(format_cpu_list), max_size=6)
 
 
+# Each example writes a tree of files, which takes as long as the disk likes.
+@settings(deadline=None, max_examples=50)
 @given(packages=SETS, dies=SETS, caches=SETS, nodes=SETS, cores=SETS)
 def test_every_part_and_core_is_in_one_place(
     tmp_path_factory: pytest.TempPathFactory,
