@@ -57,6 +57,19 @@ def run(
         list[str] | None,
         typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
     ] = None,
+    resources_interval: Annotated[
+        str, typer.Option(help="How often the files of each cgroup are read (the `resources` table).")
+    ] = "1s",
+    io: Annotated[bool, typer.Option("--io", help="Write I/O by device too (the `io` table), as often.")] = False,
+    processes: Annotated[
+        str | None, typer.Option(metavar="INTERVAL", help="Read each process's memory so often (`processes` table).")
+    ] = None,
+    processes_max_rss: Annotated[
+        str, typer.Option(help="Leave the memory of larger processes alone: reading it makes them wait.")
+    ] = "4GiB",
+    regions: Annotated[
+        bool, typer.Option("--regions", help="With --processes: what their memory is mapped from (`regions` table).")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with these options by the same names.")] = None,
 ) -> None:
     """Trace this node: every millisecond of every CPU to its cgroup, 60 ticks to a window, as Parquet files."""
@@ -74,6 +87,11 @@ def run(
         "ring-size": ring_size,
         "nri": nri,
         "containerd-state": containerd_state or [],
+        "resources-interval": resources_interval,
+        "io": io,
+        "processes": processes,
+        "processes-max-rss": processes_max_rss,
+        "regions": regions,
     }
     if config is not None:
         on_command_line = {
@@ -101,6 +119,8 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
         wanted: tuple[type, str] = {
             "window": (int, "a number"),
             "ticks": (bool, "true or false"),
+            "io": (bool, "true or false"),
+            "regions": (bool, "true or false"),
             "event": (list, "a list of strings"),
             "containerd-state": (list, "a list of strings"),
         }.get(name, (str, "a string"))
@@ -141,6 +161,11 @@ def _run(given: dict[str, Any]) -> None:
         ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
         nri_socket=_nri_socket(given["nri"]),
         containerd_states=tuple(map(Path, given["containerd-state"])),
+        resources_interval_ns=parse_duration_ns(given["resources-interval"]),
+        io=given["io"],
+        processes_interval_ns=None if given["processes"] is None else parse_duration_ns(given["processes"]),
+        processes_max_rss_bytes=parse_bytes(given["processes-max-rss"]),
+        regions=given["regions"],
     )
     options.check()
     require_runnable(options.tick_ns)

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from tracer.printable import printable
+
 CgroupKind = Literal["container", "sandbox", "monitor", "pod", "qos", "unit", "mount", "other", "idle", "unknown"]
 
 
@@ -88,18 +90,8 @@ def identify(path: str) -> Identity:
 
 
 def printable_path(path: str) -> str:
-    """`path`, as the file system API gives it, as valid UTF-8 that does no harm on a terminal.
-
-    Invalid bytes and characters that do not print become `\\x..` or `\\u....`. A backslash stays one, since
-    systemd's own names are full of them, so two different hostile names may come out alike.
-    """
-    text = os.fsencode(path).decode("utf-8", errors="backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    """`path`, as the file system API gives it, as text that does no harm; systemd's backslashes stay as they are."""
+    return printable(os.fsencode(path))
 
 
 def _container(components: Sequence[str], position: int) -> Identity | None:

@@ -56,6 +56,7 @@ class Change(NamedTuple):
 
 class _Cgroup(NamedTuple):
     path: str | None
+    raw_path: str
     by_path: Identity
     identity: Identity
 
@@ -90,7 +91,7 @@ class Inventory:
         self._expect_names = expect_names
         self._keep_dead_seconds = max(keep_dead_seconds, _KEEP_DEAD_SECONDS)
         self._lock = threading.RLock()
-        self._cgroups = {IDLE_ID: _Cgroup(None, IDLE, IDLE)}
+        self._cgroups = {IDLE_ID: _Cgroup(None, "", IDLE, IDLE)}
         self._pending: set[int] = set()
         # When a walk first missed them; in the order of that time.
         self._missing_since: dict[int, float] = {}
@@ -100,6 +101,7 @@ class Inventory:
         self._new_nameless: list[tuple[str, str | None]] = []
         self._changes: list[Change] = []
         self._labels: pl.DataFrame | None = None
+        self._existing: list[tuple[int, str, Identity]] | None = None
         self.refresh()
 
     def resolve(self, cgroup_ids: Iterable[int]) -> set[int]:
@@ -141,14 +143,15 @@ class Inventory:
         with self._lock:
             now_ns = _monotonic_ns()
             for cgroup_id, raw_path in found.items():
-                self._learn(cgroup_id, printable_path(raw_path), "walk", now_ns)
+                self._learn(cgroup_id, raw_path, "walk", now_ns)
             for cgroup_id in pending.difference(self._cgroups):
-                self._cgroups[cgroup_id] = _Cgroup(None, UNKNOWN, UNKNOWN)
+                self._cgroups[cgroup_id] = _Cgroup(None, "", UNKNOWN, UNKNOWN)
                 self._missing_since[cgroup_id] = self._walked_at
                 self._labels = None
             self._pending -= pending
             for cgroup_id in missing & found.keys() & self._missing_since.keys():
                 del self._missing_since[cgroup_id]
+                self._existing = None
             for cgroup_id in (known & self._cgroups.keys()) - found.keys() - {IDLE_ID} - self._missing_since.keys():
                 self._bury(cgroup_id, "walk", now_ns)
             self._forget_long_dead()
@@ -161,7 +164,7 @@ class Inventory:
                     self._bury(event.cgroup_id, source, event.time_ns)
                 return
             if event.kind == "created" and not event.truncated:
-                self._learn(event.cgroup_id, printable_path(event.path), source, event.time_ns)
+                self._learn(event.cgroup_id, event.path, source, event.time_ns)
                 self._pending.discard(event.cgroup_id)
                 if len(self._missing_since) > _KEEP_DEAD_AT_MOST:
                     self._forget_long_dead()
@@ -233,6 +236,27 @@ class Inventory:
                 if cgroup.path is not None and cgroup_id not in self._missing_since
             ]
 
+    def existing(self) -> list[tuple[int, str, Identity]]:
+        """Each cgroup that exists: id, path as the file system has it, and who it is.
+
+        The list is the same object until something changes, and nobody may change it.
+        """
+        with self._lock:
+            if self._existing is None:
+                self._existing = self.existing_of(self._cgroups)
+            return self._existing
+
+    def existing_of(self, cgroup_ids: Iterable[int]) -> list[tuple[int, str, Identity]]:
+        """The same of these, as far as they exist."""
+        with self._lock:
+            return [
+                (cgroup_id, cgroup.raw_path, cgroup.identity)
+                for cgroup_id in cgroup_ids
+                if (cgroup := self._cgroups.get(cgroup_id)) is not None
+                and cgroup.path is not None
+                and cgroup_id not in self._missing_since
+            ]
+
     def labels(self) -> pl.DataFrame:
         """One row per cgroup known, dead or found to be unknown, by ascending `cgroup_id`: see LABEL_SCHEMA.
 
@@ -253,13 +277,15 @@ class Inventory:
                 self._labels = pl.DataFrame(columns, schema=LABEL_SCHEMA)
             return self._labels
 
-    def _learn(self, cgroup_id: int, path: str, source: Source, time_ns: int) -> None:
+    def _learn(self, cgroup_id: int, raw_path: str, source: Source, time_ns: int) -> None:
+        path = printable_path(raw_path)
         known = self._cgroups.get(cgroup_id)
         if known is not None and known.path == path:
             return
         identity = identify(path)
-        self._cgroups[cgroup_id] = _Cgroup(path, identity, identity)
+        self._cgroups[cgroup_id] = _Cgroup(path, raw_path, identity, identity)
         self._labels = None
+        self._existing = None
         self._changes.append(Change(time_ns, "created", source, cgroup_id))
         if identity.container_id is None:
             return
@@ -276,10 +302,12 @@ class Inventory:
         names, source = self._names[cgroup.by_path.container_id]
         self._cgroups[cgroup_id] = cgroup._replace(identity=with_names(cgroup.by_path, names))
         self._labels = None
+        self._existing = None
         self._changes.append(Change(time_ns, "named", source, cgroup_id))
 
     def _bury(self, cgroup_id: int, source: Source, time_ns: int) -> None:
         self._missing_since[cgroup_id] = self._clock()
+        self._existing = None
         cgroup = self._cgroups[cgroup_id]
         if cgroup.path is None:
             return

@@ -16,8 +16,9 @@ from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology import llc_domain_of_cpu
-from tracer.pipeline.frames import labelled_rows, records_frame
-from tracer.pipeline.health import Counts, HealthMeter, own_resident_bytes, steal_time_ns
+from tracer.pipeline.frames import records_frame
+from tracer.pipeline.health import Counts, HealthMeter, ReaderHealth, own_resident_bytes, steal_time_ns
+from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.reading import Batch, Reading
 from tracer.pipeline.stage import Stage
@@ -48,10 +49,7 @@ _HEALTH_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
 
 
 class Assembling(Stage):
-    """Groups records into windows, names their cgroups, and keeps an eye on CPUs and on the tracer itself.
-
-    Rows of a cgroup that no walk has looked for yet are held until one has, for a second at most.
-    """
+    """Groups records into windows, names their cgroups, and keeps an eye on CPUs and on the tracer itself."""
 
     def __init__(
         self,
@@ -61,6 +59,8 @@ class Assembling(Stage):
         reading: Reading,
         storing: Storing,
         store: Store,
+        labelling: Labelling,
+        reader_health: ReaderHealth,
         inventory: Inventory,
         watching: Watching,
         cgroup_root: Path,
@@ -74,13 +74,14 @@ class Assembling(Stage):
     ) -> None:
         super().__init__("assembling", stop_run)
         self._note = note
-        self.unknown_rows = 0
         self.late_rows = 0
         self._source = source
         self._plan = plan
         self._reading = reading
         self._storing = storing
         self._store = store
+        self._labelling = labelling
+        self._reader_health = reader_health
         self._inventory = inventory
         self._watching = watching
         self._cgroup_root = cgroup_root
@@ -94,7 +95,6 @@ class Assembling(Stage):
             llc_of_cpu=llc_domain_of_cpu(topology.now),
         )
         self._last_tick: int | None = None
-        self._held: dict[str, list[pl.DataFrame]] = {table.name: [] for table in (WINDOWS, TICKS, LIFECYCLE)}
         self._limits: dict[int, Limits] = {}
         self._changed_limits: list[Change] = []
         self._next_walk_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _WALK_NS
@@ -142,7 +142,7 @@ class Assembling(Stage):
             lost_malformed=sum(loss.malformed for loss in losses.values()),
             late_rows=self.late_rows,
             recursion_misses=self._source.recursion_misses(),
-            unknown_rows=self.unknown_rows,
+            unknown_rows=self._labelling.unknown_rows,
             cgroup_events_lost=self._watching.lost,
             nri_events_lost=self._watching.nri_dropped,
             own_cpu_time_ns=time.process_time_ns(),
@@ -172,29 +172,7 @@ class Assembling(Stage):
             self._emit_table(TICKS, tick_rows(closed.records, tick_ns=tick_ns), pl.col("tick").cast(pl.Int64) * tick_ns)
 
     def _emit_table(self, table: Table, rows: pl.DataFrame, monotonic_ns: pl.Expr) -> None:
-        held = self._held[table.name]
-        rows = pl.concat([*held, rows]) if held else rows
-        held.clear()
-        if rows.is_empty():
-            return
-        pending = self._inventory.resolve(rows["cgroup_id"].unique())
-        if pending and not self._ending:
-            is_pending = pl.col("cgroup_id").is_in(list(pending))
-            held.append(rows.filter(is_pending))
-            rows = rows.filter(~is_pending)
-        labelled = self._label(table, rows, monotonic_ns)
-        self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
-        self._storing.put(table, labelled.to_arrow())
-
-    def _label(self, table: Table, rows: pl.DataFrame, monotonic_ns: pl.Expr) -> pl.DataFrame:
-        return labelled_rows(
-            rows,
-            self._inventory.labels(),
-            columns=table.schema.names,
-            node_name=self._node_name,
-            time_column=table.time_column,
-            time_ns=monotonic_ns + self._anchor.utc_ns(0),
-        )
+        self._labelling.put(table, rows, monotonic_ns, is_last=self._ending)
 
     def _emit_lifecycle(self) -> None:
         changes = [*self._inventory.take_changes(), *self._changed_limits]
@@ -242,6 +220,7 @@ class Assembling(Stage):
             "unresolved_cgroups": self._inventory.unresolved,
             "own_rss_bytes": own_resident_bytes(),
             "online_cpus": len(online_cpus()),
+            **self._reader_health.take(),
         }
         columns = {name: pl.Series([row[name]]).cast(dtype) for name, dtype in _HEALTH_TYPES.items()}
         self._storing.put(HEALTH, pl.DataFrame(columns).to_arrow())

@@ -3,6 +3,8 @@
 
 import os
 import resource
+import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +62,39 @@ class HealthMeter:
         self._lateness.clear()
         self._queue_depth_peak = 0
         return row
+
+
+class ReaderHealth:
+    """What the readers of files count in the names of the table's columns, until a row takes it. Any thread adds."""
+
+    COLUMNS = (
+        "reader_cpu_time_ns",
+        "reader_pass_max_ns",
+        "reader_passes_left_out",
+        "unread_cgroups",
+        "process_reads",
+        "process_read_time_ns",
+        "process_read_max_ns",
+        "processes_too_large",
+        "processes_put_off",
+    )
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(self.COLUMNS, 0)
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Adds to the sums; of a name that ends in `_max_ns` the larger stays."""
+        with self._lock:
+            for name, count in counts.items():
+                before = self._counts[name]
+                self._counts[name] = max(before, count) if name.endswith("_max_ns") else before + count
+
+    def take(self) -> dict[str, int]:
+        """What was added since the last call."""
+        with self._lock:
+            counts, self._counts = self._counts, dict.fromkeys(self.COLUMNS, 0)
+            return counts
 
 
 def steal_time_ns() -> int:

@@ -17,6 +17,8 @@ WINDOW_BOUNDS_TICKS = (1, 65_535)
 _LONGEST_WINDOW_NS = 10_000 * _MS
 _SHORTEST_ROTATION_NS = 1_000 * _MS
 _LEAST_KEEP_BYTES = 1 << 20
+_SHORTEST_RESOURCES_NS = 100 * _MS
+_SHORTEST_PROCESSES_NS = 1_000 * _MS
 RING_BOUNDS_BYTES = (1 << 12, 1 << 30)
 
 
@@ -36,6 +38,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: int | None
     nri_socket: Path | None
     containerd_states: tuple[Path, ...]
+    resources_interval_ns: int
+    io: bool
+    processes_interval_ns: int | None
+    processes_max_rss_bytes: int
+    regions: bool
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""
@@ -57,5 +64,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             low, high = RING_BOUNDS_BYTES
             if not low <= self.ring_bytes <= high or self.ring_bytes & (self.ring_bytes - 1):
                 raise UsageError("--ring-size must be a power of two between 4KiB and 1GiB")
+        if self.resources_interval_ns < _SHORTEST_RESOURCES_NS:
+            raise UsageError("--resources-interval must be at least 100ms")
+        if self.processes_interval_ns is not None and self.processes_interval_ns < _SHORTEST_PROCESSES_NS:
+            raise UsageError("--processes must be at least 1s")
+        if self.regions and self.processes_interval_ns is None:
+            raise UsageError("--regions needs --processes: it says how often they are read")
         if not self.identifier:
             raise UsageError("--identifier must not be empty")

@@ -17,7 +17,11 @@ from tracer.kernel.clock import measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
 from tracer.pipeline.assembling import Assembling
+from tracer.pipeline.chosen_readers import chosen_readers
+from tracer.pipeline.health import ReaderHealth
+from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
+from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import Reading
 from tracer.pipeline.session import begin_manifest, end_clock
@@ -53,6 +57,7 @@ class Run:
         self._output = output
         self._stop = threading.Event()
         self._notes: list[str] = []
+        self._observing: list[Observing] = []
 
     def start(self) -> None:
         """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
@@ -68,6 +73,7 @@ class Run:
             cgroup_events=self._cgroup_events,
             nri_socket=options.nri_socket,
             runtime_state=RuntimeState(containerd_states=options.containerd_states),
+            see_end=self._see_end,
             note=self._note,
         )
         self._source.start()
@@ -95,12 +101,30 @@ class Run:
         self._store.write_manifest(self._manifest)
         self._reading = Reading(self._source.rings, self._stop)
         self._storing = Storing(self._store, self.manifest, self._stop)
+        reader_health = ReaderHealth()
+
+        def new_labelling() -> Labelling:
+            return Labelling(inventory, self._storing, anchor=self._anchor, node_name=node_name)
+
+        self._observing = [
+            Observing(
+                reader,
+                interval_ns,
+                inventory=inventory,
+                labelling=new_labelling(),
+                health=reader_health,
+                note=self._note,
+            )
+            for reader, interval_ns in chosen_readers(options, cgroup_root)
+        ]
         self._assembling = Assembling(
             source=self._source,
             plan=self._plan,
             reading=self._reading,
             storing=self._storing,
             store=self._store,
+            labelling=new_labelling(),
+            reader_health=reader_health,
             inventory=inventory,
             watching=self._watching,
             cgroup_root=cgroup_root,
@@ -113,8 +137,8 @@ class Run:
             stop_run=self._stop,
         )
         self._watching.start()
-        for stage in self._stages:
-            stage.start()
+        for thread in (*self._stages, *self._observing):
+            thread.start()
 
     def stop(self) -> None:
         """Ends the run before its time."""
@@ -140,6 +164,11 @@ class Run:
         self._source.rings.bound(last_tick=last_tick)
         self._source.poke()
         self._source.detach()
+        # Before the store hears that nothing more comes.
+        for observing in self._observing:
+            observing.finish()
+        for observing in self._observing:
+            observing.join()
         self._assembling.finish_at(last_tick)
         self._reading.finish()
         for stage in self._stages:
@@ -214,6 +243,10 @@ class Run:
             self._cgroup_events.close()
             self._cgroup_events = None
             self._note(f"cgroups are watched by inotify: {error}")
+
+    def _see_end(self, cgroup_id: int) -> None:
+        for observing in self._observing:
+            observing.see_end(cgroup_id)
 
     def _note(self, text: str) -> None:
         self._notes.append(f"{Instant.of(self._anchor.utc_ns(_monotonic_ns())).utc}: {text}")

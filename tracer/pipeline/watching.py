@@ -33,7 +33,7 @@ class Watching(threading.Thread):
 
     Each source may be missing or break, and so may this thread: then the others, and at last the walk, do what they
     can, and a note says so. Nothing of it ends the run. It does nothing else that takes time: a container that lives
-    a few milliseconds takes its names with it.
+    a few milliseconds takes its names with it. `see_end` is told of each cgroup that has just lost its last process.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Watching(threading.Thread):
         cgroup_events: CgroupEvents | None,
         nri_socket: Path | None,
         runtime_state: RuntimeState,
+        see_end: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
         super().__init__(name="tracer-watching", daemon=True)
@@ -51,6 +52,7 @@ class Watching(threading.Thread):
         self._root = root
         self._kernel = cgroup_events
         self._nri_socket = nri_socket
+        self._see_end = see_end
         self._note = note
         self._runtime_state = runtime_state
         # (when it is due, since when it has no names, container id, runtime)
@@ -113,6 +115,8 @@ class Watching(threading.Thread):
         if self._kernel is not None:
             for event in self._kernel.read(_READ_SECONDS):
                 self._inventory.see(event, "kernel")
+                if event.kind == "emptied":
+                    self._see_end(event.cgroup_id)
                 if event.kind == "created":
                     # A short life's names are gone with it.
                     self._ask_for_names()

@@ -12,7 +12,9 @@ _ROW_GROUP_ROWS = 128 * 1024
 
 
 def conform(table: Table, rows: pa.Table) -> pa.Table:
-    """`rows` with exactly the schema of `table`; strings of any Arrow kind become its dictionary type.
+    """`rows` with exactly the schema of `table`.
+
+    Strings of any Arrow kind become its dictionary type, and lists of (key, value), as Polars has them, its map type.
 
     Raises ValueError, a defect of the caller, where names, order or another type differ or a null may not be.
     """
@@ -22,6 +24,8 @@ def conform(table: Table, rows: pa.Table) -> pa.Table:
     for field, column in zip(table.schema, rows.columns, strict=True):
         if pa.types.is_dictionary(field.type) and _is_text(column.type):
             column = _dictionary_of_strings(column, field.type)
+        elif pa.types.is_map(field.type) and pa.types.is_large_list(column.type):
+            column = _map_of_pairs(column, field.type)
         if column.type != field.type:
             raise ValueError(f"{table.name}.{field.name} is {column.type}, not {field.type}")
         if column.null_count and not field.nullable:
@@ -67,3 +71,19 @@ def _dictionary_of_strings(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Ch
         # Arrow has no cast from a view to a dictionary.
         column = column.cast(pa.string())
     return column.cast(type_)
+
+
+def _map_of_pairs(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    # Arrow has no cast from a list of pairs to a map.
+    chunks = []
+    for chunk in column.chunks:
+        pairs = chunk.values
+        chunks.append(
+            pa.MapArray.from_arrays(
+                chunk.offsets.cast(pa.int32()),
+                pairs.field(0).cast(type_.key_type),
+                pairs.field(1).cast(type_.item_type),
+                mask=chunk.is_null() if chunk.null_count else None,
+            )
+        )
+    return pa.chunked_array(chunks, type_)

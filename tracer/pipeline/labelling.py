@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rows with a cgroup id to rows of a table: identity and UTC time are joined, and the store gets them."""
+
+import polars as pl
+import pyarrow as pa
+
+from tracer.containers.inventory import Inventory
+from tracer.kernel.clock import ClockAnchor
+from tracer.pipeline.frames import labelled_rows
+from tracer.pipeline.storing import Storing
+from tracer.store.schemas import IDENTITY, TABLES, Table
+
+_MONOTONIC = pl.col("monotonic_ns")
+
+
+class Labelling:
+    """Joins and hands on. Rows of a cgroup that no walk has looked for yet, or whose names may still come, wait.
+
+    They wait for a second or so, and for the next rows of their table. One thread uses it.
+    """
+
+    def __init__(self, inventory: Inventory, storing: Storing, *, anchor: ClockAnchor, node_name: str) -> None:
+        self.unknown_rows = 0
+        self._inventory = inventory
+        self._storing = storing
+        self._anchor = anchor
+        self._node_name = node_name
+        self._held: dict[str, pl.DataFrame] = {}
+
+    def put(
+        self, table: Table, rows: pl.DataFrame, monotonic_ns: pl.Expr = _MONOTONIC, *, is_last: bool = False
+    ) -> None:
+        """Takes rows of `table`, whose CLOCK_MONOTONIC is `monotonic_ns`. With `is_last`, none waits any longer.
+
+        Columns that are left out are null. Further times are Int64, of the same clock.
+        """
+        held = self._held.pop(table.name, None)
+        rows = rows if held is None else pl.concat([held, rows], how="diagonal")
+        if rows.is_empty():
+            return
+        pending = self._inventory.resolve(rows["cgroup_id"].unique())
+        if pending and not is_last:
+            is_pending = pl.col("cgroup_id").is_in(list(pending))
+            self._held[table.name] = rows.filter(is_pending)
+            rows = rows.filter(~is_pending)
+        further_times = [
+            (pl.col(field.name) + self._anchor.utc_ns(0)).cast(pl.Datetime("ns", "UTC"))
+            for field in table.schema
+            if pa.types.is_timestamp(field.type) and rows.schema.get(field.name) == pl.Int64
+        ]
+        given = {*rows.columns, *(field.name for field in IDENTITY), table.time_column}
+        labelled = labelled_rows(
+            rows.with_columns(further_times),
+            self._inventory.labels(),
+            columns=[name for name in table.schema.names if name in given],
+            node_name=self._node_name,
+            time_column=table.time_column,
+            time_ns=monotonic_ns + self._anchor.utc_ns(0),
+        )
+        self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
+        self._storing.put(table, _completed(labelled.to_arrow(), table.schema))
+
+    def flush(self) -> None:
+        """Hands on what waits, of tables whose rows came with `monotonic_ns`, as far as it is known by now."""
+        for name in list(self._held):
+            self.put(TABLES[name], self._held.pop(name), is_last=True)
+
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with a column of nulls for each that is missing. Polars would take longer to plan that than to do it."""
+    present = set(rows.column_names)
+    if len(present) == len(schema):
+        return rows
+    columns = [rows[field.name] if field.name in present else pa.nulls(rows.num_rows, field.type) for field in schema]
+    return pa.table(columns, names=schema.names)

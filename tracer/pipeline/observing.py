@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A thread for each reader of files: passes at its interval, and a last look at cgroups that end in between."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from tracer.containers.identity import Identity
+from tracer.containers.inventory import Inventory
+from tracer.kernel.cpus import online_cpus
+from tracer.pipeline.health import ReaderHealth
+from tracer.pipeline.labelling import Labelling
+from tracer.pipeline.pace import Pace, affordable_share
+from tracer.readers.protocol import Cgroup, Observation, Reader
+from tracer.store.schemas import TABLES
+
+# More than these end between two looks only in a storm of short lives, which must not cost more than it tells.
+_ENDING_AT_MOST = 256
+
+
+class Observing(threading.Thread):
+    """Drives one reader. What breaks it is a note in the manifest and the end of its rows, never of the run."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        interval_ns: int,
+        *,
+        inventory: Inventory,
+        labelling: Labelling,
+        health: ReaderHealth,
+        note: Callable[[str], None],
+    ) -> None:
+        super().__init__(name=f"tracer-{reader.name}", daemon=True)
+        self._reader = reader
+        self._interval_ns = interval_ns
+        self._inventory = inventory
+        self._labelling = labelling
+        self._health = health
+        self._note = note
+        self._share = affordable_share(len(online_cpus()))
+        self._pace = Pace(interval_ns, self._share)
+        self._longest_stretch = 1
+        self._existing: Sequence[tuple[int, str, Identity]] | None = None
+        self._cgroups: list[Cgroup] = []
+        self._ending: deque[int] = deque(maxlen=_ENDING_AT_MOST)
+        self._wake = threading.Event()
+        self._finish = False
+
+    def run(self) -> None:
+        """Called by the thread; ends after `finish`."""
+        try:
+            self._observe()
+        except Exception as error:
+            self._note(f"{self._reader.name}: not read any more, from here on: {error!r}")
+        finally:
+            self._reader.close()
+
+    def finish(self) -> None:
+        """Ends the thread after the pass that is under way."""
+        self._finish = True
+        self._wake.set()
+
+    def see_end(self, cgroup_id: int) -> None:
+        """The last process of a cgroup has ended; its files will be gone at any moment. Any thread may call it."""
+        self._ending.append(cgroup_id)
+        self._wake.set()
+
+    def _observe(self) -> None:
+        due_ns = ends_due_ns = 0
+        while not self._finish:
+            now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            if now_ns >= due_ns:
+                due_ns = self._pass()
+            if self._ending and now_ns >= ends_due_ns:
+                ends_due_ns = now_ns + self._look_at_ends()
+            until_ns = min(due_ns, ends_due_ns) if self._ending else due_ns
+            if (left_ns := until_ns - time.clock_gettime_ns(time.CLOCK_MONOTONIC)) > 0:
+                self._wake.wait(left_ns / 1e9)
+                self._wake.clear()
+        self._labelling.flush()
+
+    def _pass(self) -> int:
+        """One pass; returns when the next is due."""
+        begin_ns, begin_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
+        self._take(self._reader.read(self._readable()))
+        cost_ns = time.thread_time_ns() - begin_cpu_ns
+        due_ns = self._pace.next_ns(time.clock_gettime_ns(time.CLOCK_MONOTONIC), cost_ns)
+        self._health.add(
+            {
+                "reader_cpu_time_ns": cost_ns,
+                "reader_pass_max_ns": time.perf_counter_ns() - begin_ns,
+                "reader_passes_left_out": self._pace.stretch - 1,
+            }
+        )
+        if self._pace.stretch > self._longest_stretch:
+            self._longest_stretch = self._pace.stretch
+            self._note(
+                f"{self._reader.name}: read each {self._pace.stretch * self._interval_ns / 1e9:g} s, not each "
+                f"{self._interval_ns / 1e9:g} s: a pass takes {cost_ns / 1e6:.0f} ms of CPU time"
+            )
+        return due_ns
+
+    def _look_at_ends(self) -> int:
+        """Reads those that have ended; returns how long not to do it again, so that a storm of them costs little."""
+        begin_cpu_ns = time.thread_time_ns()
+        ending = {self._ending.popleft() for _ in range(len(self._ending))}
+        self._take(self._reader.read_ending(_cgroups(self._inventory.existing_of(ending))))
+        cost_ns = time.thread_time_ns() - begin_cpu_ns
+        self._health.add({"reader_cpu_time_ns": cost_ns})
+        return int(cost_ns / self._share)
+
+    def _take(self, observation: Observation) -> None:
+        for name, rows in observation.rows.items():
+            self._labelling.put(TABLES[name], rows)
+        self._health.add(observation.health)
+        for text in observation.notes:
+            self._note(text)
+
+    def _readable(self) -> list[Cgroup]:
+        """Those that exist; the same object as long as they are the same."""
+        existing = self._inventory.existing()
+        if existing is not self._existing:
+            self._existing = existing
+            self._cgroups = _cgroups(existing)
+        return self._cgroups
+
+
+def _cgroups(existing: Sequence[tuple[int, str, Identity]]) -> list[Cgroup]:
+    return [
+        Cgroup(cgroup_id, path, identity.kind, identity.container_id, bool(identity.subpath))
+        for cgroup_id, path, identity in existing
+    ]

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory and CPU time of each process, and what its memory is mapped from: tables `processes` and `regions`.
+
+Reading smaps_rollup or smaps holds the lock of the target's address space for a while; what a process does with its
+memory meanwhile waits. So large processes are left alone, and a pass has a budget of CPU time.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from tracer.readers.memory_maps import MEMORY_COLUMNS, REGION_COLUMNS, parse_rollup, parse_smaps
+from tracer.readers.process_stat import ProcessStat, parse_stat
+from tracer.readers.protocol import Cgroup, Observation, Reader
+from tracer.readers.pss import PSS_SCHEMA, PssSums
+from tracer.readers.resources import has_resources
+
+_PROC = Path("/proc")
+_LONGEST_STAT = 4096
+_CHUNK = 1 << 16
+# A process with the most mappings that Linux allows has some 45 MB of smaps.
+_LONGEST_SMAPS = 64 << 20
+
+_HEALTH = (
+    "process_reads",
+    "process_read_time_ns",
+    "process_read_max_ns",
+    "processes_too_large",
+    "processes_put_off",
+)
+_PROCESS_SCHEMA = pl.Schema(
+    {
+        "cgroup_id": pl.UInt64,
+        "monotonic_ns": pl.Int64,
+        "pid": pl.UInt32,
+        "comm": pl.String,
+        "start_time": pl.Int64,
+        "threads": pl.UInt32,
+        "cpu_user_ns": pl.UInt64,
+        "cpu_system_ns": pl.UInt64,
+        "rss_bytes": pl.UInt64,
+        "read_time_ns": pl.UInt64,
+        **dict.fromkeys(MEMORY_COLUMNS, pl.UInt64),
+    }
+)
+_REGION_SCHEMA = pl.Schema(
+    {
+        "cgroup_id": pl.UInt64,
+        "monotonic_ns": pl.Int64,
+        "pid": pl.UInt32,
+        "kind": pl.String,
+        "path": pl.String,
+        "mappings": pl.UInt32,
+        **dict.fromkeys(REGION_COLUMNS, pl.UInt64),
+    }
+)
+
+
+class _Found(NamedTuple):
+    cgroup: Cgroup
+    pid: int
+
+
+class ProcessesReader(Reader):
+    """A row of each process that has memory of its own: no kernel threads, no zombies.
+
+    Those that the budget does not reach have their CPU times, and their turn in the next pass.
+    """
+
+    name = "processes"
+
+    def __init__(
+        self,
+        root: Path,
+        pss: PssSums,
+        *,
+        largest_bytes: int,
+        budget_ns: int,
+        with_regions: bool,
+        proc: Path = _PROC,
+    ) -> None:
+        """`root`: where the cgroup2 tree is mounted. `largest_bytes`: resident size of the largest process to be read.
+
+        `budget_ns`: CPU time of this thread for the memory of the processes in one pass.
+        """
+        self._root = os.fsencode(root).rstrip(b"/")
+        self._pss = pss
+        self._largest_bytes = largest_bytes
+        self._budget_ns = budget_ns
+        self._with_regions = with_regions
+        self._proc = os.fsencode(proc)
+        # Fixed, so that a process has the same start in every pass.
+        self._boot_monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - time.clock_gettime_ns(
+            time.CLOCK_BOOTTIME
+        )
+        self._last_pid = 0
+
+    def read(self, cgroups: Sequence[Cgroup]) -> Observation:
+        """One pass over all processes of all cgroups, from the one on at which the last pass stopped."""
+        found, hidden = self._find(cgroups)
+        later = [process for process in found if process.pid > self._last_pid]
+        earlier = [process for process in found if process.pid <= self._last_pid]
+        processes: list[dict[str, Any]] = []
+        regions: list[dict[str, Any]] = []
+        health = dict.fromkeys(
+            (
+                "process_reads",
+                "process_read_time_ns",
+                "process_read_max_ns",
+                "processes_too_large",
+                "processes_put_off",
+            ),
+            0,
+        )
+        spent_ns = 0
+        for cgroup, pid in (*later, *earlier):
+            stat = parse_stat(self._text(pid, b"stat", _LONGEST_STAT))
+            if stat is None or not stat.has_memory:
+                continue
+            row = self._row(cgroup, pid, stat)
+            processes.append(row)
+            if stat.rss_bytes > self._largest_bytes:
+                health["processes_too_large"] += 1
+            elif spent_ns >= self._budget_ns:
+                health["processes_put_off"] += 1
+            else:
+                self._last_pid = pid
+                begin_ns, begin_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
+                memory = parse_rollup(self._text(pid, b"smaps_rollup", _CHUNK))
+                read_ns = time.perf_counter_ns() - begin_ns
+                if memory:
+                    row |= memory
+                    row["read_time_ns"] = read_ns
+                    if self._with_regions:
+                        regions += self._regions(row)
+                spent_ns += time.thread_time_ns() - begin_cpu_ns
+                health["process_reads"] += 1
+                health["process_read_time_ns"] += read_ns
+                health["process_read_max_ns"] = max(health["process_read_max_ns"], read_ns)
+        frame = pl.DataFrame(processes, schema=_PROCESS_SCHEMA)
+        self._pss.put(_sums(frame, hidden, cgroups))
+        rows = {"processes": frame}
+        if self._with_regions:
+            rows["regions"] = pl.DataFrame(regions, schema=_REGION_SCHEMA)
+        return Observation(rows, health)
+
+    def _find(self, cgroups: Sequence[Cgroup]) -> tuple[list[_Found], dict[int, int]]:
+        """Processes by ascending pid; and, by cgroup id, how many this PID namespace does not see."""
+        found: dict[int, _Found] = {}
+        hidden: dict[int, int] = {}
+        for cgroup in cgroups:
+            try:
+                # Those of a threaded subtree are listed at its top; the cgroups in it refuse (cgroup-v2.rst).
+                listed = _read(self._root + os.fsencode(cgroup.path) + b"/cgroup.procs", _LONGEST_SMAPS)
+                pids = [int(pid) for pid in listed.split()]
+            except (OSError, ValueError):
+                continue
+            found |= {pid: _Found(cgroup, pid) for pid in pids if pid > 0}
+            if 0 in pids:
+                hidden[cgroup.cgroup_id] = pids.count(0)
+        return [found[pid] for pid in sorted(found)], hidden
+
+    def _row(self, cgroup: Cgroup, pid: int, stat: ProcessStat) -> dict[str, Any]:
+        return {
+            "cgroup_id": cgroup.cgroup_id,
+            "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+            "pid": pid,
+            "comm": stat.comm,
+            "start_time": self._boot_monotonic_ns + stat.start_boottime_ns,
+            "threads": stat.threads,
+            "cpu_user_ns": stat.cpu_user_ns,
+            "cpu_system_ns": stat.cpu_system_ns,
+            "rss_bytes": stat.rss_bytes,
+        }
+
+    def _regions(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        of_process = {name: row[name] for name in ("cgroup_id", "monotonic_ns", "pid")}
+        for region in parse_smaps(self._text(row["pid"], b"smaps", _LONGEST_SMAPS)):
+            yield of_process | region
+
+    def _text(self, pid: int, name: bytes, at_most: int) -> bytes:
+        """Empty if the process is gone, is another user's in a namespace of its own, or has no such file."""
+        try:
+            return _read(b"%s/%d/%s" % (self._proc, pid, name), at_most)
+        except OSError:
+            return b""
+
+
+def _read(path: bytes, at_most: int) -> bytes:
+    """Raises OSError. What is beyond `at_most` bytes is left out."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        chunks = []
+        size = 0
+        # smaps comes a page at a time, and only for as long as a page takes is the target's lock held.
+        while size < at_most and (chunk := os.read(descriptor, _CHUNK)):
+            chunks.append(chunk)
+            size += len(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def _sums(processes: pl.DataFrame, hidden: dict[int, int], cgroups: Sequence[Cgroup]) -> pl.DataFrame:
+    """PSS of each cgroup that `has_resources`, with all below it, and of how many of its processes it is the sum."""
+    own = processes.group_by("cgroup_id").agg(
+        pl.len().alias("processes"), pl.count("pss_bytes").alias("read"), pl.sum("pss_bytes")
+    )
+    by_id = {cgroup_id: (count, read, pss) for cgroup_id, count, read, pss in own.iter_rows()}
+    by_path: dict[str, tuple[int, int, int]] = {}
+    for cgroup in cgroups:
+        count, read, pss = by_id.get(cgroup.cgroup_id, (0, 0, 0))
+        count += hidden.get(cgroup.cgroup_id, 0)
+        if not count:
+            continue
+        path = cgroup.path
+        while True:
+            above = by_path.get(path, (0, 0, 0))
+            by_path[path] = (above[0] + count, above[1] + read, above[2] + pss)
+            if path == "/":
+                break
+            path = path.rpartition("/")[0] or "/"
+    rows = []
+    for cgroup in cgroups:
+        if has_resources(cgroup):
+            count, read, pss = by_path.get(cgroup.path, (0, 0, 0))
+            is_known = read > 0 or count == 0
+            rows.append((cgroup.cgroup_id, count, pss if is_known else None, read / count if count else None))
+    return pl.DataFrame(rows, schema=PSS_SCHEMA, orient="row")

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory, CPU, pressure, I/O and process counts of each cgroup, as the kernel's files have them: table `resources`."""
+
+import os
+import resource
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from tracer.readers.cgroup_files import COLUMNS, CgroupFiles, Values
+from tracer.readers.cgroup_keys import AVERAGE_COLUMNS
+from tracer.readers.protocol import Cgroup, Observation, Reader
+from tracer.readers.pss import PssSums
+
+_SETTINGS_NS = 10_000_000_000
+_KINDS = frozenset({"container", "sandbox", "monitor", "pod", "qos", "unit", "other"})
+# What the kernel holds for an open file that has been read: a page of text and 0.7 KB (bench/readers.py).
+_KERNEL_BYTES_A_FILE = 4800
+_SHARE_OF_MEMORY = 1 / 500
+
+
+def has_resources(cgroup: Cgroup) -> bool:
+    """Whether a cgroup has rows of its own: all have but mounts, and what a container made inside itself."""
+    return cgroup.kind in _KINDS and not cgroup.is_inner
+
+
+class ResourcesReader(Reader):
+    """A row of each cgroup that `has_resources`. What it has no file for, and `max`, is null.
+
+    A key that `cgroup_keys` does not know is in the map `extra`. Files that people set (limits, weights) are read each
+    10 s, and when a cgroup ends.
+    """
+
+    name = "resources"
+
+    def __init__(self, root: Path, pss: PssSums | None = None, *, keep_open_at_most: int | None = None) -> None:
+        """`root`: where the cgroup2 tree is mounted. `keep_open_at_most`: files; as many as suit the node if None."""
+        at_most = _affordable_files() if keep_open_at_most is None else keep_open_at_most
+        self._files = CgroupFiles(os.fsencode(root), keep_open_at_most=at_most)
+        self._pss = pss
+        self._settings_due_ns: dict[int, int] = {}
+        self._seen: Sequence[Cgroup] | None = None
+        self._unread = 0
+
+    def read(self, cgroups: Sequence[Cgroup]) -> Observation:
+        """All of them. The same object as last time says that none came and none went."""
+        if cgroups is not self._seen:
+            self._follow(cgroups)
+        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        due = [cgroup_id for cgroup_id, due_ns in self._settings_due_ns.items() if due_ns <= now_ns]
+        for cgroup_id in due:
+            # Spread over the seconds by something that lasts: most cgroups are met at the start, all at once.
+            is_new = self._settings_due_ns[cgroup_id] == 0
+            share = cgroup_id % 10 + 1 if is_new else 10
+            self._settings_due_ns[cgroup_id] = now_ns + _SETTINGS_NS * share // 10
+        rows = _frame(self._files.read(list(self._settings_due_ns), with_settings=due))
+        sums = None if self._pss is None else self._pss.take()
+        if sums is not None:
+            rows = rows.join(sums, on="cgroup_id", how="left")
+        return Observation({"resources": rows}, {"unread_cgroups": self._unread})
+
+    def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:
+        """A last row of those that still have files: their counters and peaks are final."""
+        ending = []
+        for cgroup in cgroups:
+            if has_resources(cgroup):
+                with suppress(OSError, ValueError):
+                    self._open(cgroup)
+                    ending.append(cgroup.cgroup_id)
+        return Observation({"resources": _frame(self._files.read(ending, with_settings=ending))})
+
+    def close(self) -> None:
+        """Closes every file."""
+        self._follow([])
+
+    def _follow(self, cgroups: Sequence[Cgroup]) -> None:
+        """Opens those that came, closes those that went."""
+        wanted = {cgroup.cgroup_id: cgroup for cgroup in cgroups if has_resources(cgroup)}
+        for cgroup_id in self._settings_due_ns.keys() - wanted.keys():
+            self._files.close(cgroup_id)
+            del self._settings_due_ns[cgroup_id]
+        self._seen = cgroups
+        self._unread = 0
+        for cgroup in wanted.values():
+            try:
+                self._open(cgroup)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError):
+                self._unread += 1
+
+    def _open(self, cgroup: Cgroup) -> None:
+        if cgroup.cgroup_id not in self._settings_due_ns:
+            self._files.open(cgroup.cgroup_id, cgroup.path)
+            self._settings_due_ns[cgroup.cgroup_id] = 0
+
+
+def _frame(found: Values) -> pl.DataFrame:
+    columns = {"cgroup_id": pl.Series(found.cgroup_ids), "monotonic_ns": pl.Series(found.monotonic_ns)}
+    # Most nodes lack whole files; a column without any value is left out.
+    for slot in np.flatnonzero(found.is_valid[: len(COLUMNS)].any(axis=1)).tolist():
+        column = pl.Series(pa.array(found.values[slot], mask=~found.is_valid[slot]))
+        name = COLUMNS[slot]
+        columns[name] = (column / 100).cast(pl.Float32) if name in AVERAGE_COLUMNS else column
+    frame = pl.DataFrame(columns)
+    if {"memory_current_bytes", "memory_inactive_file_bytes"} <= columns.keys():
+        current, inactive = pl.col("memory_current_bytes"), pl.col("memory_inactive_file_bytes")
+        # Two files, read one after the other: the part can be larger than the whole. Null stays null.
+        frame = frame.with_columns(
+            memory_working_set_bytes=pl.when(inactive <= current)
+            .then(current - inactive)
+            .otherwise(pl.when(inactive > current).then(0))
+        )
+    if found.extra:
+        frame = frame.with_columns(_extra(found))
+    return frame
+
+
+def _extra(found: Values) -> pl.Series:
+    """Keys and values of what is beyond COLUMNS, a list of pairs for each cgroup; null for one without any."""
+    is_valid = found.is_valid[len(COLUMNS) :].T
+    lengths = is_valid.sum(axis=1)
+    names = np.array(found.extra)
+    pairs = pa.StructArray.from_arrays(
+        [
+            pa.array(np.broadcast_to(names, is_valid.shape)[is_valid]),
+            pa.array(found.values[len(COLUMNS) :].T[is_valid]),
+        ],
+        names=["key", "value"],
+    )
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), pairs, mask=pa.array(lengths == 0))
+    return pl.Series("extra", lists)
+
+
+def _affordable_files() -> int:
+    """How many files may stay open: half of what this process may have, worth a small share of the node's memory."""
+    limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(limit // 2, int(memory * _SHARE_OF_MEMORY / _KERNEL_BYTES_A_FILE))

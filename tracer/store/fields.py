@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What schemas are made of: a table, its fields with their meaning, and the columns that say who a cgroup is."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+DESCRIPTION: Final = b"description"
+
+STRING: Final = pa.dictionary(pa.int32(), pa.string())
+TIME: Final = pa.timestamp("ns", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its name (also the directory's), its schema, and how its files are split and sorted.
+
+    `time_column` decides a row's UTC day, hence its `dt=` partition. `sort_columns` are never null.
+    """
+
+    name: str
+    schema: pa.Schema
+    time_column: str
+    sort_columns: tuple[str, ...]
+
+
+def measured(name: str, type_: pa.DataType, description: str) -> pa.Field:
+    """A column that is never null."""
+    return pa.field(name, type_, nullable=False, metadata={DESCRIPTION: description.encode()})
+
+
+def optional(name: str, type_: pa.DataType, description: str) -> pa.Field:
+    """A column that is null where the value is unknown or was not measured."""
+    return pa.field(name, type_, nullable=True, metadata={DESCRIPTION: description.encode()})
+
+
+NODE_NAME: Final = measured("node_name", STRING, "name of the node on which the run took place")
+
+IDENTITY: Final = (
+    NODE_NAME,
+    measured(
+        "cgroup_id",
+        pa.uint64(),
+        "the kernel's id of the cgroup: its inode in cgroup2; 0 is idle time, which is no cgroup",
+    ),
+    measured(
+        "cgroup_kind",
+        STRING,
+        "what the cgroup is: container, sandbox, monitor, pod, qos, unit, mount, other, idle or unknown",
+    ),
+    optional("cgroup_path", STRING, "path in the cgroup2 tree, from its root, which is /"),
+    optional("runtime", STRING, "container runtime the path shows, for example containerd, cri-o or docker"),
+    optional("container_id", STRING, "id of the container, without a runtime prefix"),
+    optional("container_name", STRING, "name of the container in its pod, or the runtime's name for it"),
+    optional("pod_name", STRING, "name of the Kubernetes pod"),
+    optional("pod_uid", STRING, "UID of the Kubernetes pod"),
+    optional("namespace", STRING, "Kubernetes namespace of the pod"),
+    optional("qos_class", STRING, "Kubernetes QoS class of the pod: guaranteed, burstable or besteffort"),
+)
