@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from tracer.readers.cgroup_files import COLUMNS, CgroupFiles, Values
 from tracer.readers.cgroup_keys import AVERAGE_COLUMNS
@@ -104,38 +103,35 @@ def _frame(found: Values) -> pl.DataFrame:
     columns = {"cgroup_id": pl.Series(found.cgroup_ids), "monotonic_ns": pl.Series(found.monotonic_ns)}
     # Most nodes lack whole files; a column without any value is left out.
     for slot in np.flatnonzero(found.is_valid[: len(COLUMNS)].any(axis=1)).tolist():
-        column = pl.Series(pa.array(found.values[slot], mask=~found.is_valid[slot]))
+        column = pl.Series(found.values[slot])
+        if not found.is_valid[slot].all():
+            column = column.set(pl.Series(~found.is_valid[slot]), None)
         name = COLUMNS[slot]
         columns[name] = (column / 100).cast(pl.Float32) if name in AVERAGE_COLUMNS else column
     frame = pl.DataFrame(columns)
     if {"memory_current_bytes", "memory_inactive_file_bytes"} <= columns.keys():
         current, inactive = pl.col("memory_current_bytes"), pl.col("memory_inactive_file_bytes")
-        # Two files, read one after the other: the part can be larger than the whole. Null stays null.
-        frame = frame.with_columns(
-            memory_working_set_bytes=pl.when(inactive <= current)
-            .then(current - inactive)
-            .otherwise(pl.when(inactive > current).then(0))
+        # Two files, read one after the other: the part can be larger than the whole.
+        working_set = pl.when(inactive > current).then(pl.lit(0, pl.UInt64)).otherwise(current - inactive)
+        frame = frame.with_columns(memory_working_set_bytes=working_set)
+    return frame if not found.extra else frame.join(_extra(found), on="cgroup_id", how="left")
+
+
+def _extra(found: Values) -> pl.DataFrame:
+    """Keys and values of what is beyond COLUMNS, a list of pairs for each cgroup that has any."""
+    extra, cgroup = np.nonzero(found.is_valid[len(COLUMNS) :])
+    return (
+        pl.DataFrame(
+            {
+                "cgroup_id": found.cgroup_ids[cgroup],
+                "key": [found.extra[number] for number in extra.tolist()],
+                "value": found.values[len(COLUMNS) :][extra, cgroup],
+            },
+            schema={"cgroup_id": pl.UInt64, "key": pl.String, "value": pl.UInt64},
         )
-    if found.extra:
-        frame = frame.with_columns(_extra(found))
-    return frame
-
-
-def _extra(found: Values) -> pl.Series:
-    """Keys and values of what is beyond COLUMNS, a list of pairs for each cgroup; null for one without any."""
-    is_valid = found.is_valid[len(COLUMNS) :].T
-    lengths = is_valid.sum(axis=1)
-    names = np.array(found.extra)
-    pairs = pa.StructArray.from_arrays(
-        [
-            pa.array(np.broadcast_to(names, is_valid.shape)[is_valid]),
-            pa.array(found.values[len(COLUMNS) :].T[is_valid]),
-        ],
-        names=["key", "value"],
+        .group_by("cgroup_id")
+        .agg(pl.struct("key", "value").alias("extra"))
     )
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    lists = pa.ListArray.from_arrays(pa.array(offsets), pairs, mask=pa.array(lengths == 0))
-    return pl.Series("extra", lists)
 
 
 def _affordable_files() -> int:
