@@ -28,6 +28,8 @@ def example_rows(table: Table, times_ns: Sequence[int], salt: int = 0) -> pa.Tab
             columns.append(pa.array(times_ns, pa.int64()).cast(field.type))
         elif pa.types.is_dictionary(field.type):
             columns.append(pa.array([f"{field.name}-{number % 7}" for number in numbers], pa.string()))
+        elif pa.types.is_map(field.type):
+            columns.append(pa.array([[(f"key-{number % 3}", number)] for number in numbers], field.type))
         elif pa.types.is_floating(field.type):
             columns.append(pa.array([number % 100 / 100 for number in numbers], field.type))
         else:

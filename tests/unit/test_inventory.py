@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inventory on ordinary directories, with a clock that the test sets."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +384,34 @@ def test_a_burst_leaves_the_inventory_as_large_as_it_was(tmp_path: Path, clock: 
     clock.now += 601
     inventory.refresh()
     assert len(inventory) == before
+
+
+def test_existing_is_the_same_until_something_changes(tmp_path: Path, clock: Clock) -> None:
+    container = make(tmp_path, f"docker-{ID}.scope")
+    inner = make(tmp_path, f"docker-{ID}.scope/init")
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    existing = inventory.existing()
+    assert {(cgroup_id, path, identity.kind, identity.subpath) for cgroup_id, path, identity in existing} == {
+        (tmp_path.stat().st_ino, "/", "other", ""),
+        (container, f"/docker-{ID}.scope", "container", ""),
+        (inner, f"/docker-{ID}.scope/init", "container", "init"),
+    }
+    inventory.resolve([container])
+    inventory.refresh()
+    assert inventory.existing() is existing
+    inventory.give_names(ID, ContainerNames(runtime="docker", is_sandbox=True), "runtime")
+    named = {cgroup_id: identity.kind for cgroup_id, _path, identity in inventory.existing()}
+    assert named[container] == "sandbox"
+    inventory.see(CgroupEvent(1, "removed", inner, f"/docker-{ID}.scope/init"), "kernel")
+    assert {cgroup_id for cgroup_id, _path, _identity in inventory.existing()} == {tmp_path.stat().st_ino, container}
+    inventory.refresh()
+    assert inner in {cgroup_id for cgroup_id, _path, _identity in inventory.existing()}
+    assert [path for _id, path, _identity in inventory.existing_of([inner, NO_SUCH_ID])] == [f"/docker-{ID}.scope/init"]
+
+
+def test_existing_has_paths_as_the_file_system_has_them(tmp_path: Path, clock: Clock) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff\x1b.service")  # noqa: PTH102 - bytes
+    inventory = Inventory(tmp_path, clock)
+    (path,) = (path for _cgroup_id, path, _identity in inventory.existing() if path != "/")
+    assert os.fsencode(path) == b"/\xff\x1b.service"
+    assert "/\\xff\\x1b.service" in inventory.labels()["cgroup_path"].to_list()

@@ -26,11 +26,19 @@ Tomorrow:              1 kB
 
 
 def mapping(name: str, *, size: int = 8, pss: int = 4, address: int = 0x7F00_0000_0000) -> str:
+    values = {
+        "Size": size,
+        "Rss": pss + 1,
+        "Pss": pss,
+        "Private_Clean": 1,
+        "Private_Dirty": 2,
+        "Anonymous": 2,
+        "Swap": 3,
+    }
     return (
         f"{address:x}-{address + size * 1024:x} rw-p 00000000 00:01 12345                      {name}\n"
-        f"Size:           {size} kB\nKernelPageSize:        4 kB\nRss:            {pss + 1} kB\nPss:            {pss} kB\n"
-        f"Private_Clean:         1 kB\nPrivate_Dirty:         2 kB\nAnonymous:             2 kB\nSwap:                  3 kB\n"
-        "THPeligible:           0\nVmFlags: rd wr mr mw me ac \n"
+        + "".join(f"{key}:{value:16} kB\n" for key, value in values.items())
+        + "THPeligible:           0\nVmFlags: rd wr mr mw me ac \n"
     )
 
 
@@ -52,13 +60,23 @@ def test_rollup_of_what_has_no_memory_is_empty(text: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "path"),
     [
-        ("", "anonymous", None), ("[heap]", "heap", "[heap]"), ("[stack]", "stack", "[stack]"),
-        ("[vdso]", "kernel", "[vdso]"), ("[anon:malloc]", "anonymous", "[anon:malloc]"),
-        ("/usr/lib/libc.so.6", "file", "/usr/lib/libc.so.6"), ("/memfd:jit (deleted)", "shared", "/memfd:jit (deleted)"),
-        ("/dev/shm/ring", "shared", "/dev/shm/ring"), ("/dev/zero (deleted)", "shared", "/dev/zero (deleted)"),
-        ("[anon_shmem:x]", "shared", "[anon_shmem:x]"), ("/SYSV00000000 (deleted)", "shared", "/SYSV00000000 (deleted)"),
-        ("/dev/dri/card0", "device", "/dev/dri/card0"), ("anon_inode:[perf_event]", "device", "anon_inode:[perf_event]"),
-        ("/tmp/a b\\012Rss:", "file", "/tmp/a b\\012Rss:"),
+        ("", "anonymous", None),
+        *(
+            (name, kind, name)
+            for kind, names in {
+                "heap": ["[heap]"],
+                "stack": ["[stack]"],
+                "kernel": ["[vdso]", "[vvar]"],
+                "anonymous": ["[anon:malloc]"],
+                "file": ["/usr/lib/libc.so.6", "/tmp/a b\\012Rss:"],
+                "shared": [
+                    "/memfd:jit (deleted)", "/dev/shm/ring", "/dev/zero (deleted)", "[anon_shmem:x]",
+                    "/SYSV00000000 (deleted)",
+                ],
+                "device": ["/dev/dri/card0", "anon_inode:[perf_event]"],
+            }.items()
+            for name in names
+        ),
     ],
 )  # fmt: skip
 def test_kinds_of_mappings(name: str, kind: str, path: str | None) -> None:

@@ -111,7 +111,7 @@ def observe(tree: Path) -> Any:
         thread.join()
 
 
-def test_the_first_pass_is_at_once_and_has_all_cgroups(observe: Callable[..., Any], tree: Path) -> None:
+def test_the_first_pass_is_at_once_and_has_all_cgroups(observe: Callable[..., Any]) -> None:
     reader = Told()
     thread, health, notes, kept = observe(reader)
     assert reader.passed.acquire(timeout=10)

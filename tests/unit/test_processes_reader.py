@@ -105,9 +105,7 @@ def test_regions_say_what_memory_is_mapped_from(
     assert by_pid["pss_bytes"].to_list() == pytest.approx(by_pid["pss_bytes_right"].to_list(), rel=0.02)
 
 
-def test_sums_hold_all_that_is_below(
-    sleepers: list[int], new_cgroup: Callable[..., Cgroup], tmp_path: Path
-) -> None:
+def test_sums_hold_all_that_is_below(sleepers: list[int], new_cgroup: Callable[..., Cgroup], tmp_path: Path) -> None:
     cgroups = [
         new_cgroup("/", [], "other"),
         new_cgroup("/pod", [], "pod"),

@@ -55,11 +55,7 @@ def test_rows_of_the_same_time_have_no_rate() -> None:
     assert usec_rates(table((0, 1, 5), (0, 1, 5), (1, 1, 6))) == [None, None, 1]
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 2**64 - 1))), min_size=1, max_size=30
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 2**64 - 1))), min_size=1, max_size=30))
 def test_rates_add_up_to_the_increase_between_two_beginnings(steps: list[tuple[int, int | None]]) -> None:
     seconds = 0
     rows = []

@@ -237,9 +237,7 @@ def test_hostile_contents_do_no_harm(new_reader: NewReader, tmp_path: Path, file
 
 @given(st.dictionaries(st.sampled_from(list(FILES[5].columns)), st.integers(0, 2**64 - 1)), st.randoms())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_keys_in_any_order(
-    new_reader: NewReader, tmp_path: Path, values: dict[str, int], random: Any
-) -> None:
+def test_any_keys_in_any_order(new_reader: NewReader, tmp_path: Path, values: dict[str, int], random: Any) -> None:
     lines = [f"{key} {value}\n" for key, value in values.items()]
     random.shuffle(lines)
     write_files(tmp_path / "a", {"memory.stat": "".join(lines)})

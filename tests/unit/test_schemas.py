@@ -1,8 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import pyarrow as pa
 import pytest
 
-from tracer.store.schemas import DESCRIPTION, HEALTH, IDENTITY, LIFECYCLE, TABLES, TICKS, WINDOWS, Table
+from tracer.store.schemas import (
+    DESCRIPTION,
+    HEALTH,
+    IDENTITY,
+    IO,
+    LIFECYCLE,
+    PROCESSES,
+    REGIONS,
+    RESOURCES,
+    TABLES,
+    TICKS,
+    WINDOWS,
+    Table,
+)
 
 STRING = "dictionary<values=string, indices=int32, ordered=0>"
 TIME = "timestamp[ns, tz=UTC]"
@@ -81,12 +96,82 @@ HEALTH_COLUMNS = {
     "cgroup_events_lost": "uint64",
     "nri_events_lost": "uint64",
     "unknown_rows": "uint64",
+    "reader_cpu_time_ns": "uint64",
+    "reader_pass_max_ns": "uint64",
+    "reader_passes_left_out": "uint32",
+    "unread_cgroups": "uint32",
+    "process_reads": "uint32",
+    "process_read_time_ns": "uint64",
+    "process_read_max_ns": "uint64",
+    "processes_too_large": "uint32",
+    "processes_put_off": "uint32",
     "own_cpu_time_ns": "uint64",
     "own_rss_bytes": "uint64",
     "files_closed": "uint32",
     "bytes_written": "uint64",
     "steal_time_ns": "uint64",
     "online_cpus": "uint16",
+}
+
+IO_COLUMNS = {
+    "time": TIME,
+    "device": STRING,
+    "io_rbytes": "uint64?",
+    "io_wbytes": "uint64?",
+    "io_rios": "uint64?",
+    "io_wios": "uint64?",
+    "io_dbytes": "uint64?",
+    "io_dios": "uint64?",
+    "io_max_rbps": "uint64?",
+    "io_max_wbps": "uint64?",
+    "io_max_riops": "uint64?",
+    "io_max_wiops": "uint64?",
+}
+PROCESSES_COLUMNS = {
+    "time": TIME,
+    "pid": "uint32",
+    "comm": STRING,
+    "start_time": TIME,
+    "threads": "uint32",
+    "cpu_user_ns": "uint64",
+    "cpu_system_ns": "uint64",
+    "rss_bytes": "uint64",
+    "pss_bytes": "uint64?",
+    "pss_dirty_bytes": "uint64?",
+    "pss_anon_bytes": "uint64?",
+    "pss_file_bytes": "uint64?",
+    "pss_shmem_bytes": "uint64?",
+    "uss_bytes": "uint64?",
+    "shared_clean_bytes": "uint64?",
+    "shared_dirty_bytes": "uint64?",
+    "private_clean_bytes": "uint64?",
+    "private_dirty_bytes": "uint64?",
+    "referenced_bytes": "uint64?",
+    "anonymous_bytes": "uint64?",
+    "ksm_bytes": "uint64?",
+    "lazy_free_bytes": "uint64?",
+    "anon_huge_pages_bytes": "uint64?",
+    "shmem_pmd_mapped_bytes": "uint64?",
+    "file_pmd_mapped_bytes": "uint64?",
+    "shared_hugetlb_bytes": "uint64?",
+    "private_hugetlb_bytes": "uint64?",
+    "swap_bytes": "uint64?",
+    "swap_pss_bytes": "uint64?",
+    "locked_bytes": "uint64?",
+    "read_time_ns": "uint64?",
+}
+REGIONS_COLUMNS = {
+    "time": TIME,
+    "pid": "uint32",
+    "kind": STRING,
+    "path": STRING + "?",
+    "mappings": "uint32",
+    "size_bytes": "uint64",
+    "rss_bytes": "uint64",
+    "pss_bytes": "uint64",
+    "uss_bytes": "uint64",
+    "anonymous_bytes": "uint64",
+    "swap_bytes": "uint64",
 }
 
 
@@ -98,11 +183,26 @@ def test_columns_of_every_table_are_as_published():
     assert described(WINDOWS.schema) == IDENTITY_COLUMNS | WINDOWS_COLUMNS
     assert described(TICKS.schema) == IDENTITY_COLUMNS | TICKS_COLUMNS
     assert described(LIFECYCLE.schema) == IDENTITY_COLUMNS | LIFECYCLE_COLUMNS
+    assert described(IO.schema) == IDENTITY_COLUMNS | IO_COLUMNS
+    assert described(PROCESSES.schema) == IDENTITY_COLUMNS | PROCESSES_COLUMNS
+    assert described(REGIONS.schema) == IDENTITY_COLUMNS | REGIONS_COLUMNS
     assert described(HEALTH.schema) == HEALTH_COLUMNS
 
 
+def test_columns_of_resources_are_nullable_numbers_but_for_the_map():
+    columns = described(RESOURCES.schema)
+    assert {name: columns.pop(name) for name in (*IDENTITY_COLUMNS, "time")} == IDENTITY_COLUMNS | {"time": TIME}
+    assert columns.pop("extra") == "map<string, uint64>?"
+    assert columns.pop("processes") == "uint32?"
+    assert columns.pop("pss_coverage") == "float?"
+    for name, type_ in columns.items():
+        assert type_ == ("float?" if re.search(r"_avg(10|60|300)$", name) else "uint64?"), name
+    # Each of memory.current, memory.stat, memory.events, cpu.stat, pressure, io.stat, pids and cgroup.stat.
+    assert len(columns) > 150
+
+
 def test_identity_comes_first_where_a_table_speaks_of_a_cgroup():
-    for table in (WINDOWS, TICKS):
+    for table in (WINDOWS, TICKS, RESOURCES, IO, PROCESSES, REGIONS, LIFECYCLE):
         assert table.schema.names[: len(IDENTITY)] == [field.name for field in IDENTITY]
 
 

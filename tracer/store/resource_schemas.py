@@ -252,7 +252,7 @@ IO: Final = Table(
         ]
     ),
     time_column="time",
-    sort_columns=("time", "cgroup_id", "device"),
+    sort_columns=("time", "cgroup_id"),
 )
 
 _MEMORY_OF_PROCESS = {
