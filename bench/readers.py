@@ -50,11 +50,14 @@ def made_cgroups(root: Path, count: int) -> Iterator[list[str]]:
     top = root / f"tracer-bench-{os.getpid()}.slice"
     slices = [top / f"{number}.slice" for number in range(-(-count // CGROUPS_IN_SLICE))]
     try:
-        top.mkdir()
+        for parent in (top, *slices):
+            parent.mkdir()
+            there = (parent / "cgroup.controllers").read_text().split()
+            wanted = " ".join(f"+{name}" for name in ("cpu", "memory", "io", "pids") if name in there)
+            (parent / "cgroup.subtree_control").write_text(wanted)
         made = []
         for number in range(count):
             parent = slices[number // CGROUPS_IN_SLICE]
-            parent.mkdir(exist_ok=True)
             made.append(parent / f"docker-{number:064x}.scope")
             made[-1].mkdir()
         yield [f"/{path.relative_to(root)}" for path in made]

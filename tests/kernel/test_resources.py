@@ -132,7 +132,7 @@ shared.write(b"x" * (100 << 20))
 time.sleep(1000)'"""
     container.start(sharing)
     time.sleep(1.5)
-    tracer = start_tracer("--duration", "5s", "--nri", "off", "--processes", "2s", "--regions")
+    tracer = start_tracer("--duration", "7s", "--nri", "off", "--processes", "3s", "--regions")
     tracer.wait_until_tracing()
     result = tracer.result()
     container.stop()
@@ -144,11 +144,13 @@ time.sleep(1000)'"""
     assert (processes["start_time"] < processes["time"].min()).all()
     rows = of_cgroup(result, "resources", container.id)
     with_pss = rows.drop_nulls("pss_bytes")
-    assert 0 < with_pss.height < rows.height
-    assert with_pss["pss_coverage"].to_list() == [1.0] * with_pss.height
+    assert with_pss.height < rows.height
     assert with_pss["processes"].to_list() == [2] * with_pss.height
-    each_pass = processes["pss_bytes"].to_list()
-    assert with_pss["pss_bytes"][0] == each_pass[0] + each_pass[1]
+    # On a busy machine the budget may end a pass before both are read, which is what the coverage says.
+    whole = with_pss.filter(pl.col("pss_coverage") == 1)
+    assert whole.height > 0
+    each_pass = processes.with_columns(number=pl.int_range(pl.len()).over("pid")).group_by("number")
+    assert set(whole["pss_bytes"]) <= set(each_pass.agg(pl.sum("pss_bytes"))["pss_bytes"])
     regions = of_cgroup(result, "regions", container.id)
     shared = regions.filter((pl.col("kind").cast(pl.String) == "shared") & (pl.col("size_bytes") >= 100 << 20))
     assert shared["pss_bytes"].is_between(50 << 20, 51 << 20).all()
