@@ -21,6 +21,7 @@ class Cgroup(NamedTuple):
     kind: str
     """As in the column `cgroup_kind`."""
     container_id: str | None
+    pod_uid: str | None
     is_inner: bool
     """Whether it lies inside a container, below the container's own cgroup."""
 
