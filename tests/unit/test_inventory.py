@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -353,6 +354,19 @@ def test_names_that_say_more_win(tmp_path: Path, clock: Clock) -> None:
     label = label_of(inventory, SHORT_LIVED)
     assert label is not None
     assert label["container_name"] == "app"
+
+
+def test_classes_are_those_of_the_container_in_all_its_cgroups(tmp_path: Path, clock: Clock) -> None:
+    container = make(tmp_path, f"docker-{ID}.scope")
+    inner = make(tmp_path, f"docker-{ID}.scope/inner")
+    other = make(tmp_path, "system.slice")
+    inventory = Inventory(tmp_path, clock)
+    assert inventory.classes(container) == (None, None)
+    inventory.give_names(ID, NAMES, "runtime")
+    assert inventory.classes(container) == (None, None)
+    inventory.give_names(ID, msgspec.structs.replace(NAMES, rdt_class="gold", blockio_class="slow"), "nri")
+    assert inventory.classes(container) == inventory.classes(inner) == ("gold", "slow")
+    assert inventory.classes(other) == inventory.classes(IDLE_ID) == inventory.classes(NO_SUCH_ID) == (None, None)
 
 
 def test_a_sandbox_is_known_by_its_names(tmp_path: Path, clock: Clock) -> None:

@@ -181,6 +181,47 @@ def test_the_image_is_from_the_field_else_from_an_annotation() -> None:
     assert image(both) == "docker.io/library/image:1"
 
 
+def classes(of_pod: messages.PodSandbox, told: messages.Container) -> tuple[str | None, str | None]:
+    (_, event) = spoken(request(1, "StartContainer", messages.EventRequest(pod=of_pod, container=told)))
+    assert isinstance(event, ContainerSeen)
+    return event.rdt_class, event.blockio_class
+
+
+def test_classes_are_those_set_else_the_containers_own_else_the_pods_for_it_else_the_pods() -> None:
+    rdt, blockio = "rdt.resources.beta.kubernetes.io", "blockio.resources.beta.kubernetes.io"
+    assert classes(POD, CONTAINER) == (None, None)
+    of_pod = pod(1, annotations={f"{rdt}/pod": "bronze", f"{blockio}/pod": "slow", "password": "secret"})
+    assert classes(of_pod, CONTAINER) == ("bronze", "slow")
+    of_pod.annotations[f"{rdt}/container.{CONTAINER.name}"] = "silver"
+    of_pod.annotations[f"{blockio}/container.another"] = "fast"
+    assert classes(of_pod, CONTAINER) == ("silver", "slow")
+    told = container(1, POD, annotations={"io.kubernetes.cri.rdt-class": "gold"})
+    assert classes(of_pod, told) == ("gold", "slow")
+    told.linux.resources.rdt_class.value = "platinum"
+    told.linux.resources.blockio_class.value = "throttled"
+    assert classes(of_pod, told) == ("platinum", "throttled")
+
+
+def test_of_a_pods_annotations_only_those_of_classes_are_kept() -> None:
+    rdt = "rdt.resources.beta.kubernetes.io"
+    of_pod = pod(1, annotations={f"{rdt}/pod": "bronze", "password": "secret"})
+    (_, event) = spoken(request(1, "RunPodSandbox", messages.EventRequest(pod=of_pod)))
+    assert isinstance(event, SandboxSeen)
+    assert event.class_annotations == {f"{rdt}/pod": "bronze"}
+    many = pod(1, annotations={f"{rdt}/container.{number}": "x" for number in range(1000)})
+    (_, event) = spoken(request(1, "RunPodSandbox", messages.EventRequest(pod=many)))
+    assert isinstance(event, SandboxSeen)
+    assert len(event.class_annotations) == 256
+
+
+def test_a_pods_classes_reach_a_container_that_was_told_of_before_its_pod() -> None:
+    of_pod = pod(1, annotations={"rdt.resources.beta.kubernetes.io/pod": "bronze"})
+    talk = Conversation()
+    spoken(request(1, "Synchronize", messages.SynchronizeRequest(containers=[CONTAINER], more=True)), talk)
+    told = spoken(request(3, "Synchronize", messages.SynchronizeRequest(pods=[of_pod])), talk)
+    assert [event.rdt_class for event in told if isinstance(event, ContainerSeen)] == ["bronze"]
+
+
 @pytest.mark.parametrize(
     "payload",
     [

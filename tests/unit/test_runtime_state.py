@@ -130,6 +130,44 @@ def test_sandbox_of_containerd(tmp_path: Path) -> None:
     assert RuntimeState(tmp_path).names(ID, "containerd") == sandbox("containerd")
 
 
+@pytest.mark.parametrize(
+    ("annotations", "intel_rdt", "expected"),
+    [
+        ({}, None, (None, None)),
+        ({}, {"closID": "gold"}, ("gold", None)),
+        ({}, {"l3CacheSchema": "L3:0=f"}, (None, None)),
+        ({"io.kubernetes.cri.rdt-class": "silver"}, {"closID": "gold"}, ("gold", None)),
+        (
+            {"io.kubernetes.cri.rdt-class": "silver", "io.kubernetes.cri.blockio-class": "slow"},
+            None,
+            ("silver", "slow"),
+        ),
+        (
+            {"rdt.resources.beta.kubernetes.io/pod": "pods", "blockio.resources.beta.kubernetes.io/pod": "fast\n"},
+            None,
+            ("pods", "fast\\n"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", [BUNDLE, CRIO])
+def test_classes_of_a_container(
+    tmp_path: Path,
+    place: str,
+    annotations: dict[str, str],
+    intel_rdt: dict[str, str] | None,
+    expected: tuple[str | None, str | None],
+) -> None:
+    runtime = "containerd" if place == BUNDLE else "cri-o"
+    names = containerd_annotations() if place == BUNDLE else crio_annotations()
+    configuration = oci_configuration(names | annotations)
+    configuration["linux"]["intelRdt"] = intel_rdt
+    write(tmp_path, place, configuration)
+    found = RuntimeState(tmp_path).names(ID, runtime)
+    assert found is not None
+    assert (found.rdt_class, found.blockio_class) == expected
+    assert found.pod_name == "shop-7d9"
+
+
 def test_further_state_directory_of_containerd(tmp_path: Path) -> None:
     bundle = oci_configuration(containerd_annotations())
     write(tmp_path, f"srv/containerd/state/io.containerd.runtime.v2.task/k8s.io/{ID}/config.json", bundle)

@@ -75,6 +75,8 @@ LIFECYCLE_COLUMNS = {
     "cpu_weight": "uint64?",
     "memory_max_bytes": "uint64?",
     "cpuset_cpus": STRING + "?",
+    "rdt_class": STRING + "?",
+    "blockio_class": STRING + "?",
 }
 HEALTH_COLUMNS = {
     "node_name": STRING,

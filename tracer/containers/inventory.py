@@ -54,6 +54,16 @@ class Change(NamedTuple):
     cgroup_id: int
 
 
+class Classes(NamedTuple):
+    """Of cache and memory bandwidth, and of block I/O; None where nobody told of one."""
+
+    rdt_class: str | None
+    blockio_class: str | None
+
+
+_NO_CLASSES = Classes(None, None)
+
+
 class _Cgroup(NamedTuple):
     path: str | None
     raw_path: str
@@ -211,6 +221,14 @@ class Inventory:
                 and cgroup_id not in self._missing_since
             ]
 
+    def classes(self, cgroup_id: int) -> Classes:
+        """The classes of the container that the cgroup belongs to, by whoever gave its names."""
+        with self._lock:
+            cgroup = self._cgroups.get(cgroup_id)
+            container_id = None if cgroup is None else cgroup.identity.container_id
+            known = None if container_id is None else self._names.get(container_id)
+            return _NO_CLASSES if known is None else Classes(known.names.rdt_class, known.names.blockio_class)
+
     def take_changes(self) -> list[Change]:
         """What happened since the last call, in the order in which it was heard."""
         with self._lock:
@@ -338,7 +356,10 @@ class Inventory:
 
 def _count(names: ContainerNames) -> int:
     """How much the names say."""
-    values = (names.container_name, names.pod_name, names.pod_uid, names.namespace, names.image)
+    values = (
+        *(names.container_name, names.pod_name, names.pod_uid, names.namespace),
+        *(names.image, names.rdt_class, names.blockio_class),
+    )
     return sum(value is not None for value in values) + names.is_sandbox
 
 

@@ -43,6 +43,8 @@ _LIFECYCLE_ROWS = {
     "cpu_weight": pl.UInt64,
     "memory_max_bytes": pl.UInt64,
     "cpuset_cpus": pl.String,
+    "rdt_class": pl.String,
+    "blockio_class": pl.String,
 }
 # By way of Polars: pyarrow's conversion of Python values imports pandas where that is installed (30 MB).
 _HEALTH_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
@@ -178,7 +180,14 @@ class Assembling(Stage):
         changes = [*self._inventory.take_changes(), *self._changed_limits]
         self._changed_limits.clear()
         rows = pl.DataFrame(
-            [(*change, *self._limits.get(change.cgroup_id, NO_LIMITS)) for change in changes],
+            [
+                (
+                    *change,
+                    *self._limits.get(change.cgroup_id, NO_LIMITS),
+                    *self._inventory.classes(change.cgroup_id),
+                )
+                for change in changes
+            ],
             schema=_LIFECYCLE_ROWS,
             orient="row",
         )

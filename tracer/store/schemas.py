@@ -124,6 +124,8 @@ LIFECYCLE: Final = Table(
             optional("cpu_weight", pa.uint64(), "cpu.weight; null if the node has no such file"),
             optional("memory_max_bytes", pa.uint64(), "memory.max, bytes; null if there is no limit or no such file"),
             optional("cpuset_cpus", STRING, "cpuset.cpus; null if all CPUs are allowed or there is no such file"),
+            optional("rdt_class", STRING, "class of cache and memory bandwidth (RDT) of the container, if it has one"),
+            optional("blockio_class", STRING, "class of block I/O of the container, if it has one"),
         ]
     ),
     time_column="time",

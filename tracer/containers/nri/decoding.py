@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 from msgspec.structs import replace
 
+from tracer.containers.classes import class_annotations, class_of_container, class_of_pod
 from tracer.containers.nri import messages_pb2 as messages
 from tracer.containers.nri.events import Action, ContainerSeen, ContainerState, Event, SandboxSeen, SynchronizedAll
 
@@ -115,11 +116,13 @@ def _sandbox_seen(action: Action, time_ns: int, pod: messages.PodSandbox) -> San
         cgroups_path=_text(pod.linux.cgroups_path),
         cgroup_parent=_text(pod.linux.cgroup_parent),
         pid=pod.pid or None,
+        class_annotations=class_annotations(pod.annotations),
     )
 
 
 def _container_seen(action: Action, time_ns: int, container: messages.Container) -> ContainerSeen:
     images = [container.image.name, *(container.annotations.get(key, "") for key in _IMAGE_ANNOTATIONS)]
+    resources = container.linux.resources
     return ContainerSeen(
         action=action,
         time_ns=time_ns,
@@ -133,18 +136,23 @@ def _container_seen(action: Action, time_ns: int, container: messages.Container)
         cgroup_parent=None,
         pid=container.pid or None,
         state=_STATES.get(container.state, "unknown"),
+        rdt_class=_text(resources.rdt_class.value or class_of_container("rdt", container.annotations)),
+        blockio_class=_text(resources.blockio_class.value or class_of_container("blockio", container.annotations)),
     )
 
 
 def _with_pod(container: ContainerSeen, sandbox: SandboxSeen | None) -> ContainerSeen:
     if sandbox is None:
         return container
+    of_pod = sandbox.class_annotations
     return replace(
         container,
         pod_uid=sandbox.pod_uid,
         pod_name=sandbox.pod_name,
         namespace=sandbox.namespace,
         cgroup_parent=sandbox.cgroup_parent,
+        rdt_class=container.rdt_class or _text(class_of_pod("rdt", container.container_name, of_pod)),
+        blockio_class=container.blockio_class or _text(class_of_pod("blockio", container.container_name, of_pod)),
     )
 
 

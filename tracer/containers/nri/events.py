@@ -16,7 +16,10 @@ ContainerState = Literal["unknown", "created", "paused", "running", "stopped"]
 
 
 class SandboxSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A pod's sandbox. `sandbox_id` is the container id of its pause container, where the runtime has one."""
+    """A pod's sandbox. `sandbox_id` is the container id of its pause container, where the runtime has one.
+
+    class_annotations: those that give its containers classes; see `tracer.containers.classes`.
+    """
 
     action: Action
     time_ns: int
@@ -27,6 +30,7 @@ class SandboxSeen(msgspec.Struct, frozen=True, kw_only=True):
     cgroups_path: str | None
     cgroup_parent: str | None
     pid: int | None
+    class_annotations: dict[str, str] = {}
 
 
 class ContainerSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +54,8 @@ class ContainerSeen(msgspec.Struct, frozen=True, kw_only=True):
     cgroup_parent: str | None
     pid: int | None
     state: ContainerState
+    rdt_class: str | None = None
+    blockio_class: str | None = None
 
 
 class SynchronizedAll(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,19 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tracer/containers/nri/messages.proto\x12\ntracer.nri\";\n\x07Request\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"?\n\x08Response\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.tracer.nri.Status\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"@\n\x15RegisterPluginRequest\x12\x13\n\x0bplugin_name\x18\x01 \x01(\t\x12\x12\n\nplugin_idx\x18\x02 \x01(\t\"A\n\x10\x43onfigureRequest\x12\x14\n\x0cruntime_name\x18\x02 \x01(\t\x12\x17\n\x0fruntime_version\x18\x03 \x01(\t\"#\n\x11\x43onfigureResponse\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x05\"s\n\x12SynchronizeRequest\x12$\n\x04pods\x18\x01 \x03(\x0b\x32\x16.tracer.nri.PodSandbox\x12)\n\ncontainers\x18\x02 \x03(\x0b\x32\x15.tracer.nri.Container\x12\x0c\n\x04more\x18\x03 \x01(\x08\"#\n\x13SynchronizeResponse\x12\x0c\n\x04more\x18\x02 \x01(\x08\"]\n\x0c\x45ventRequest\x12#\n\x03pod\x18\x01 \x01(\x0b\x32\x16.tracer.nri.PodSandbox\x12(\n\tcontainer\x18\x02 \x01(\x0b\x32\x15.tracer.nri.Container\"\x83\x01\n\x10StateChangeEvent\x12 \n\x05\x65vent\x18\x01 \x01(\x0e\x32\x11.tracer.nri.Event\x12#\n\x03pod\x18\x02 \x01(\x0b\x32\x16.tracer.nri.PodSandbox\x12(\n\tcontainer\x18\x03 \x01(\x0b\x32\x15.tracer.nri.Container\"\x7f\n\nPodSandbox\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12*\n\x05linux\x18\x08 \x01(\x0b\x32\x1b.tracer.nri.LinuxPodSandbox\x12\x0b\n\x03pid\x18\t \x01(\r\">\n\x0fLinuxPodSandbox\x12\x15\n\rcgroup_parent\x18\x03 \x01(\t\x12\x14\n\x0c\x63groups_path\x18\x04 \x01(\t\"\xbc\x02\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0epod_sandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.tracer.nri.ContainerState\x12;\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32&.tracer.nri.Container.AnnotationsEntry\x12)\n\x05linux\x18\x0b \x01(\x0b\x32\x1a.tracer.nri.LinuxContainer\x12\x0b\n\x03pid\x18\x0c \x01(\r\x12)\n\x05image\x18\x16 \x01(\x0b\x32\x1a.tracer.nri.ContainerImage\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"&\n\x0eLinuxContainer\x12\x14\n\x0c\x63groups_path\x18\x05 \x01(\t\"\x1e\n\x0e\x43ontainerImage\x12\x0c\n\x04name\x18\x01 \x01(\t*\xb0\x01\n\x05\x45vent\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x13\n\x0fRUN_POD_SANDBOX\x10\x01\x12\x14\n\x10STOP_POD_SANDBOX\x10\x02\x12\x16\n\x12REMOVE_POD_SANDBOX\x10\x03\x12\x13\n\x0fSTART_CONTAINER\x10\x06\x12\x18\n\x14POST_START_CONTAINER\x10\x07\x12\x12\n\x0eSTOP_CONTAINER\x10\n\x12\x14\n\x10REMOVE_CONTAINER\x10\x0b*\x82\x01\n\x0e\x43ontainerState\x12\x15\n\x11\x43ONTAINER_UNKNOWN\x10\x00\x12\x15\n\x11\x43ONTAINER_CREATED\x10\x01\x12\x14\n\x10\x43ONTAINER_PAUSED\x10\x02\x12\x15\n\x11\x43ONTAINER_RUNNING\x10\x03\x12\x15\n\x11\x43ONTAINER_STOPPED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tracer/containers/nri/messages.proto\x12\ntracer.nri\";\n\x07Request\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"?\n\x08Response\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.tracer.nri.Status\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"@\n\x15RegisterPluginRequest\x12\x13\n\x0bplugin_name\x18\x01 \x01(\t\x12\x12\n\nplugin_idx\x18\x02 \x01(\t\"A\n\x10\x43onfigureRequest\x12\x14\n\x0cruntime_name\x18\x02 \x01(\t\x12\x17\n\x0fruntime_version\x18\x03 \x01(\t\"#\n\x11\x43onfigureResponse\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x05\"s\n\x12SynchronizeRequest\x12$\n\x04pods\x18\x01 \x03(\x0b\x32\x16.tracer.nri.PodSandbox\x12)\n\ncontainers\x18\x02 \x03(\x0b\x32\x15.tracer.nri.Container\x12\x0c\n\x04more\x18\x03 \x01(\x08\"#\n\x13SynchronizeResponse\x12\x0c\n\x04more\x18\x02 \x01(\x08\"]\n\x0c\x45ventRequest\x12#\n\x03pod\x18\x01 \x01(\x0b\x32\x16.tracer.nri.PodSandbox\x12(\n\tcontainer\x18\x02 \x01(\x0b\x32\x15.tracer.nri.Container\"\x83\x01\n\x10StateChangeEvent\x12 \n\x05\x65vent\x18\x01 \x01(\x0e\x32\x11.tracer.nri.Event\x12#\n\x03pod\x18\x02 \x01(\x0b\x32\x16.tracer.nri.PodSandbox\x12(\n\tcontainer\x18\x03 \x01(\x0b\x32\x15.tracer.nri.Container\"\xf1\x01\n\nPodSandbox\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12<\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32\'.tracer.nri.PodSandbox.AnnotationsEntry\x12*\n\x05linux\x18\x08 \x01(\x0b\x32\x1b.tracer.nri.LinuxPodSandbox\x12\x0b\n\x03pid\x18\t \x01(\r\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x0fLinuxPodSandbox\x12\x15\n\rcgroup_parent\x18\x03 \x01(\t\x12\x14\n\x0c\x63groups_path\x18\x04 \x01(\t\"\xbc\x02\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0epod_sandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.tracer.nri.ContainerState\x12;\n\x0b\x61nnotations\x18\x06 \x03(\x0b\x32&.tracer.nri.Container.AnnotationsEntry\x12)\n\x05linux\x18\x0b \x01(\x0b\x32\x1a.tracer.nri.LinuxContainer\x12\x0b\n\x03pid\x18\x0c \x01(\r\x12)\n\x05image\x18\x16 \x01(\x0b\x32\x1a.tracer.nri.ContainerImage\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x0eLinuxContainer\x12-\n\tresources\x18\x03 \x01(\x0b\x32\x1a.tracer.nri.LinuxResources\x12\x14\n\x0c\x63groups_path\x18\x05 \x01(\t\"r\n\x0eLinuxResources\x12\x31\n\rblockio_class\x18\x04 \x01(\x0b\x32\x1a.tracer.nri.OptionalString\x12-\n\trdt_class\x18\x05 \x01(\x0b\x32\x1a.tracer.nri.OptionalString\"\x1f\n\x0eOptionalString\x12\r\n\x05value\x18\x01 \x01(\t\"\x1e\n\x0e\x43ontainerImage\x12\x0c\n\x04name\x18\x01 \x01(\t*\xb0\x01\n\x05\x45vent\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x13\n\x0fRUN_POD_SANDBOX\x10\x01\x12\x14\n\x10STOP_POD_SANDBOX\x10\x02\x12\x16\n\x12REMOVE_POD_SANDBOX\x10\x03\x12\x13\n\x0fSTART_CONTAINER\x10\x06\x12\x18\n\x14POST_START_CONTAINER\x10\x07\x12\x12\n\x0eSTOP_CONTAINER\x10\n\x12\x14\n\x10REMOVE_CONTAINER\x10\x0b*\x82\x01\n\x0e\x43ontainerState\x12\x15\n\x11\x43ONTAINER_UNKNOWN\x10\x00\x12\x15\n\x11\x43ONTAINER_CREATED\x10\x01\x12\x14\n\x10\x43ONTAINER_PAUSED\x10\x02\x12\x15\n\x11\x43ONTAINER_RUNNING\x10\x03\x12\x15\n\x11\x43ONTAINER_STOPPED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tracer.containers.nri.messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._loaded_options = None
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINER_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_CONTAINER_ANNOTATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_EVENT']._serialized_start=1357
-  _globals['_EVENT']._serialized_end=1533
-  _globals['_CONTAINERSTATE']._serialized_start=1536
-  _globals['_CONTAINERSTATE']._serialized_end=1666
+  _globals['_EVENT']._serialized_start=1668
+  _globals['_EVENT']._serialized_end=1844
+  _globals['_CONTAINERSTATE']._serialized_start=1847
+  _globals['_CONTAINERSTATE']._serialized_end=1977
   _globals['_REQUEST']._serialized_start=52
   _globals['_REQUEST']._serialized_end=111
   _globals['_RESPONSE']._serialized_start=113
@@ -57,16 +59,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTREQUEST']._serialized_end=636
   _globals['_STATECHANGEEVENT']._serialized_start=639
   _globals['_STATECHANGEEVENT']._serialized_end=770
-  _globals['_PODSANDBOX']._serialized_start=772
-  _globals['_PODSANDBOX']._serialized_end=899
-  _globals['_LINUXPODSANDBOX']._serialized_start=901
-  _globals['_LINUXPODSANDBOX']._serialized_end=963
-  _globals['_CONTAINER']._serialized_start=966
-  _globals['_CONTAINER']._serialized_end=1282
-  _globals['_CONTAINER_ANNOTATIONSENTRY']._serialized_start=1232
-  _globals['_CONTAINER_ANNOTATIONSENTRY']._serialized_end=1282
-  _globals['_LINUXCONTAINER']._serialized_start=1284
-  _globals['_LINUXCONTAINER']._serialized_end=1322
-  _globals['_CONTAINERIMAGE']._serialized_start=1324
-  _globals['_CONTAINERIMAGE']._serialized_end=1354
+  _globals['_PODSANDBOX']._serialized_start=773
+  _globals['_PODSANDBOX']._serialized_end=1014
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._serialized_start=964
+  _globals['_PODSANDBOX_ANNOTATIONSENTRY']._serialized_end=1014
+  _globals['_LINUXPODSANDBOX']._serialized_start=1016
+  _globals['_LINUXPODSANDBOX']._serialized_end=1078
+  _globals['_CONTAINER']._serialized_start=1081
+  _globals['_CONTAINER']._serialized_end=1397
+  _globals['_CONTAINER_ANNOTATIONSENTRY']._serialized_start=964
+  _globals['_CONTAINER_ANNOTATIONSENTRY']._serialized_end=1014
+  _globals['_LINUXCONTAINER']._serialized_start=1399
+  _globals['_LINUXCONTAINER']._serialized_end=1484
+  _globals['_LINUXRESOURCES']._serialized_start=1486
+  _globals['_LINUXRESOURCES']._serialized_end=1600
+  _globals['_OPTIONALSTRING']._serialized_start=1602
+  _globals['_OPTIONALSTRING']._serialized_end=1633
+  _globals['_CONTAINERIMAGE']._serialized_start=1635
+  _globals['_CONTAINERIMAGE']._serialized_end=1665
 # @@protoc_insertion_point(module_scope)

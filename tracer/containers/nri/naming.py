@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an NRI event says of a container's names."""
+"""What an NRI event says of a container's names and classes."""
 
 from tracer.containers.nri.events import ContainerSeen, Event, SandboxSeen
 from tracer.containers.runtime_state.names import ContainerNames, harmless
@@ -12,8 +12,10 @@ def names_of(event: Event, runtime: str) -> tuple[str, ContainerNames] | None:
     """
     if isinstance(event, ContainerSeen):
         container_id, container_name, image = event.container_id, event.container_name, event.image
+        rdt_class, blockio_class = event.rdt_class, event.blockio_class
     elif isinstance(event, SandboxSeen):
         container_id, container_name, image = event.sandbox_id, None, None
+        rdt_class, blockio_class = None, None
     else:
         return None
     return container_id, ContainerNames(
@@ -24,4 +26,6 @@ def names_of(event: Event, runtime: str) -> tuple[str, ContainerNames] | None:
         pod_uid=harmless(event.pod_uid),
         namespace=harmless(event.namespace),
         image=harmless(image),
+        rdt_class=harmless(rdt_class),
+        blockio_class=harmless(blockio_class),
     )

@@ -20,6 +20,7 @@ import msgspec
 
 from tracer.containers.runtime_state.files import read_json
 from tracer.containers.runtime_state.names import ContainerNames, harmless
+from tracer.containers.runtime_state.oci import ClassAnnotations, Linux, blockio_class, rdt_class
 
 STATE_DIRECTORIES = (
     Path("/run/containerd"),
@@ -34,7 +35,7 @@ _DOCKER_NAMESPACE = "moby"
 
 
 class _Annotations(
-    msgspec.Struct,
+    ClassAnnotations,
     rename={
         "container_type": "io.kubernetes.cri.container-type",
         "container_name": "io.kubernetes.cri.container-name",
@@ -56,6 +57,7 @@ class _Annotations(
 
 class _Bundle(msgspec.Struct):
     annotations: _Annotations | None = None
+    linux: Linux | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Bundle)
@@ -81,11 +83,11 @@ class ContainerdState:
                     continue
                 bundle = read_json(f"{tasks}/{namespace}/{container_id}/config.json", _DECODER)
                 if bundle is not None:
-                    return _names(bundle.annotations or _Annotations())
+                    return _names(bundle.annotations or _Annotations(), bundle.linux)
         return None
 
 
-def _names(annotations: _Annotations) -> ContainerNames:
+def _names(annotations: _Annotations, linux: Linux | None) -> ContainerNames:
     is_sandbox = annotations.container_type == "sandbox"
     return ContainerNames(
         runtime="containerd",
@@ -95,4 +97,6 @@ def _names(annotations: _Annotations) -> ContainerNames:
         pod_uid=harmless(annotations.pod_uid),
         namespace=harmless(annotations.namespace),
         image=harmless(annotations.image),
+        rdt_class=rdt_class(annotations, linux),
+        blockio_class=blockio_class(annotations),
     )

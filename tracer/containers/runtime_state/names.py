@@ -15,6 +15,7 @@ class ContainerNames(msgspec.Struct, frozen=True, kw_only=True):
     runtime: `containerd`, `cri-o`, `podman` or `docker`: whose state it is.
     is_sandbox: it holds a pod's namespaces (the pause container); such a one has no container_name.
     namespace: Kubernetes' own, not containerd's.
+    rdt_class, blockio_class: those of cache and memory bandwidth, and of block I/O; see `tracer.containers.classes`.
 
     All texts are at most 512 characters long and printable.
     """
@@ -26,6 +27,8 @@ class ContainerNames(msgspec.Struct, frozen=True, kw_only=True):
     pod_uid: str | None = None
     namespace: str | None = None
     image: str | None = None
+    rdt_class: str | None = None
+    blockio_class: str | None = None
 
 
 def with_names(identity: Identity, names: ContainerNames) -> Identity:

@@ -20,6 +20,7 @@ import msgspec
 
 from tracer.containers.runtime_state.files import read_json
 from tracer.containers.runtime_state.names import ContainerNames, harmless
+from tracer.containers.runtime_state.oci import ClassAnnotations, Linux, blockio_class, rdt_class
 
 STORAGE_ROOTS = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
 """containers/storage's `runroot` and `graphroot` for root."""
@@ -30,7 +31,7 @@ _MANAGERS = {"cri-o": "cri-o", "libpod": "podman"}
 
 
 class _Annotations(
-    msgspec.Struct,
+    ClassAnnotations,
     rename={
         "manager": "io.container.manager",
         "container_type": "io.kubernetes.cri-o.ContainerType",
@@ -52,6 +53,7 @@ class _Annotations(
 
 class _Configuration(msgspec.Struct):
     annotations: _Annotations | None = None
+    linux: Linux | None = None
 
 
 class _Metadata(msgspec.Struct, rename={"image": "image-name"}):
@@ -99,7 +101,7 @@ class OciStorage:
             annotations = configuration.annotations or _Annotations()
             manager = runtime if runtime in self.runtimes else _MANAGERS.get(annotations.manager or "")
             if manager == "cri-o":
-                return _crio_names(annotations)
+                return _crio_names(annotations, configuration.linux)
             if manager == "podman":
                 return self._podman_names(store, container_id)
         return None
@@ -130,7 +132,7 @@ class OciStorage:
         return known.containers
 
 
-def _crio_names(annotations: _Annotations) -> ContainerNames:
+def _crio_names(annotations: _Annotations, linux: Linux | None) -> ContainerNames:
     is_sandbox = annotations.container_type == "sandbox"
     return ContainerNames(
         runtime="cri-o",
@@ -141,6 +143,8 @@ def _crio_names(annotations: _Annotations) -> ContainerNames:
         pod_uid=harmless(annotations.pod_uid),
         namespace=harmless(annotations.namespace),
         image=harmless(annotations.image),
+        rdt_class=rdt_class(annotations, linux),
+        blockio_class=blockio_class(annotations),
     )
 
 
