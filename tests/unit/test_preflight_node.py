@@ -103,13 +103,23 @@ def test_an_unknown_clock_source_is_no_limit() -> None:
         (judge_lockdown(None), "not shown by this kernel"),
         (judge_inotify(8192, 128), "a user may have 8192 watches in 128 instances"),
         (judge_inotify(None, None), "not in this kernel"),
-        (judge_resctrl([Mount("/r", "rw")], ""), "mounted at /r"),
-        (judge_resctrl([], "nodev\tresctrl\nnodev\tproc"), "supported, not mounted"),
-        (judge_resctrl([], "nodev\tproc"), "not supported by this processor or kernel"),
+        (judge_resctrl([Mount("/r", "rw")], ["llc_occupancy"], ""), "mounted at /r; monitors llc_occupancy"),
+        (judge_resctrl([Mount("/r", "rw")], [], ""), "mounted at /r; monitors nothing"),
+        (
+            judge_resctrl([], [], "nodev\tproc"),
+            "not supported by this processor or kernel: the llc table stays empty",
+        ),
     ],
 )
 def test_what_is_only_good_to_know(finding: Finding, found: str) -> None:
     assert finding == ("info", found, None)
+
+
+def test_a_resctrl_that_is_not_mounted_can_be() -> None:
+    finding = judge_resctrl([], [], "nodev\tresctrl\nnodev\tproc")
+    assert finding[:2] == ("info", "supported, not mounted")
+    assert finding.remedy is not None
+    assert "--resctrl-mount" in finding.remedy
 
 
 def test_scarce_space_is_a_limit() -> None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the node itself: processor, privileges, cgroup2, limits, clock, and what is only good to know."""
 
+import contextlib
 import os
 import platform
 import re
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
+from tracer.errors import NodeUnsupportedError
 from tracer.kernel.clock import clock_source
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.loader import machine_is_known
@@ -17,6 +19,7 @@ from tracer.mounts import Mount, mounts_of
 from tracer.preflight.checks import Finding
 from tracer.preflight.files import SYSCTL, read_integer, read_text
 from tracer.preflight.probes import Probe, Trial
+from tracer.readers.resctrl.file_system import ResctrlFileSystem
 
 # Bits of include/uapi/linux/capability.h.
 CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
@@ -124,14 +127,18 @@ def judge_inotify(watches: int | None, instances: int | None) -> Finding:
     return Finding("info", f"a user may have {watches} watches in {instances} instances")
 
 
-def judge_resctrl(mounts: Iterable[Mount], file_systems: str) -> Finding:
-    """The kernel lists the file system in `/proc/filesystems` only where the processor can monitor or allocate."""
+def judge_resctrl(mounts: Iterable[Mount], monitored: Sequence[str], file_systems: str) -> Finding:
+    """`monitored`: what it can monitor where it is mounted.
+
+    The kernel lists the file system in `/proc/filesystems` only where the processor can monitor or allocate.
+    """
     mount = next(iter(mounts), None)
     if mount is not None:
-        return Finding("info", f"mounted at {mount.mount_point}")
+        return Finding("info", f"mounted at {mount.mount_point}; monitors {', '.join(monitored) or 'nothing'}")
     if "resctrl" in file_systems.split():
-        return Finding("info", "supported, not mounted")
-    return Finding("info", "not supported by this processor or kernel")
+        remedy = "for the llc table: tracer run --resctrl-mount, or mount -t resctrl resctrl /sys/fs/resctrl"
+        return Finding("info", "supported, not mounted", remedy)
+    return Finding("info", "not supported by this processor or kernel: the llc table stays empty")
 
 
 def _machine(_trial: Trial) -> Finding:
@@ -171,7 +178,12 @@ def _inotify(_trial: Trial) -> Finding:
 
 
 def _resctrl(_trial: Trial) -> Finding:
-    return judge_resctrl(mounts_of("resctrl", _mounts()), read_text(Path("/proc/filesystems")) or "")
+    mounts = mounts_of("resctrl", _mounts())
+    monitored: Sequence[str] = ()
+    if mounts:
+        with contextlib.suppress(NodeUnsupportedError):
+            monitored = ResctrlFileSystem(Path(mounts[0].mount_point)).monitoring().features
+    return judge_resctrl(mounts, monitored, read_text(Path("/proc/filesystems")) or "")
 
 
 def _mounts() -> str:
