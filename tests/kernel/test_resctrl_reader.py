@@ -18,7 +18,8 @@ from tracer.errors import NodeUnsupportedError
 from tracer.readers.protocol import Cgroup, Observation
 from tracer.readers.resctrl.gathering import threads_of
 from tracer.readers.resctrl.ownership import owner_of, this_process
-from tracer.readers.resctrl.reader import RESERVED_RMIDS, ResctrlReader
+from tracer.readers.resctrl.placing import RESERVED_RMIDS
+from tracer.readers.resctrl.reader import ResctrlReader
 
 pytestmark = pytest.mark.root
 

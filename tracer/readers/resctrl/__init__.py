@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cache and memory bandwidth of containers, from the kernel's resctrl file system (Intel RDT, AMD QoS, Arm MPAM).
 
-reader.py        which container is read from which group, and the rows of the `llc` table
+reader.py        the rows of the `llc` table
+placing.py       which container is in which group
 gathering.py     the threads of a container, all of them into one group
 group.py         one monitoring group: its threads, its values, its end
 file_system.py   what the file system offers, and which groups there are
