@@ -264,7 +264,7 @@ def test_what_is_started_in_a_container_from_outside_is_found_within_ten_seconds
 
 
 def test_fifty_threads_that_keep_forking_all_end_in_the_group(
-    mount: Mount, start: Start, new_container: NewContainer, clock: Clock, tmp_path_factory: pytest.TempPathFactory
+    mount: Mount, start: Start, new_container: NewContainer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     resctrl = mount()
     container = new_container()
@@ -275,17 +275,13 @@ def test_fifty_threads_that_keep_forking_all_end_in_the_group(
         time.sleep(0.01)
     reader = start(resctrl)
     group = own_group(container)
-    outside: frozenset[int] | set[int] = frozenset()
-    for _look in range(10):
+    # The clock stands still: only where a look found no end the next one goes on.
+    for _look in range(3):
         reader.read([container.seen])
-        clock.now_ns += 10 * SECOND
-        before = threads_of(container.live.path).tids
-        inside = resctrl.tasks(group)
-        # One that ended meanwhile is in neither list; one that began is in the later one only.
-        outside = (before & threads_of(container.live.path).tids) - inside
-        if not outside:
-            break
-    assert outside == set()
+    before = threads_of(container.live.path).tids
+    inside = resctrl.tasks(group)
+    # One that ended meanwhile is in neither list; one that began is in the later one only.
+    assert (before & threads_of(container.live.path).tids) <= inside
     assert len(inside) > 50
 
 

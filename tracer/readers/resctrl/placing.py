@@ -182,17 +182,20 @@ class Placing:
     def _make_groups(self, candidates: list[tuple[Cgroup, str]], room: int) -> None:
         if 0 < room < len(candidates):
             candidates = self._busiest_first(candidates)
+        none_left = f"all monitoring groups of the processor but {RESERVED_RMIDS} are in use"
         for position, (cgroup, control) in enumerate(candidates):
             try:
                 if position >= room:
-                    raise _RefusedError(f"all monitoring groups of the processor but {RESERVED_RMIDS} are in use")
+                    raise _RefusedError(none_left)
                 self._make_group(cgroup, control)
             except _RefusedError as refusal:
                 self._refuse(cgroup, str(refusal))
             except OSError as error:
-                self._refuse(cgroup, _why_not_made(error))
+                reason = _why_not_made(error)
+                self._refuse(cgroup, reason)
                 if error.errno in (errno.ENOSPC, errno.EBUSY):
-                    room = 0
+                    # It is the same for all the others.
+                    room, none_left = 0, reason
 
     def _make_group(self, cgroup: Cgroup, control: str) -> None:
         """Raises _RefusedError, or OSError; then there is no group."""
