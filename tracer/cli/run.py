@@ -57,6 +57,15 @@ def run(
         list[str] | None,
         typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
     ] = None,
+    resctrl: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|PATH", help="LLC and memory bandwidth by resctrl: where it is mounted, not, or elsewhere."
+        ),
+    ] = "auto",
+    resctrl_mount: Annotated[
+        bool, typer.Option("--resctrl-mount", help="Mount resctrl if it is not, and unmount it at the end.")
+    ] = False,
     resources_interval: Annotated[
         str, typer.Option(help="How often the files of each cgroup are read (the `resources` table).")
     ] = "1s",
@@ -87,6 +96,8 @@ def run(
         "ring-size": ring_size,
         "nri": nri,
         "containerd-state": containerd_state or [],
+        "resctrl": resctrl,
+        "resctrl-mount": resctrl_mount,
         "resources-interval": resources_interval,
         "io": io,
         "processes": processes,
@@ -119,6 +130,7 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
         wanted: tuple[type, str] = {
             "window": (int, "a number"),
             "ticks": (bool, "true or false"),
+            "resctrl-mount": (bool, "true or false"),
             "io": (bool, "true or false"),
             "regions": (bool, "true or false"),
             "event": (list, "a list of strings"),
@@ -161,6 +173,8 @@ def _run(given: dict[str, Any]) -> None:
         ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
         nri_socket=_nri_socket(given["nri"]),
         containerd_states=tuple(map(Path, given["containerd-state"])),
+        resctrl=given["resctrl"],
+        resctrl_mount=given["resctrl-mount"],
         resources_interval_ns=parse_duration_ns(given["resources-interval"]),
         io=given["io"],
         processes_interval_ns=None if given["processes"] is None else parse_duration_ns(given["processes"]),

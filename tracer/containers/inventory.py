@@ -221,6 +221,11 @@ class Inventory:
                 and cgroup_id not in self._missing_since
             ]
 
+    def cgroups_of(self, container_id: str) -> set[int]:
+        """Ids of the container's own cgroup and of those inside, as far as they are known."""
+        with self._lock:
+            return set(self._members.get(container_id, ()))
+
     def classes(self, cgroup_id: int) -> Classes:
         """The classes of the container that the cgroup belongs to, by whoever gave its names."""
         with self._lock:

@@ -71,6 +71,7 @@ class ReaderHealth:
         "reader_cpu_time_ns",
         "reader_pass_max_ns",
         "reader_passes_left_out",
+        "llc_values_missing",
         "unread_cgroups",
         "process_reads",
         "process_read_time_ns",

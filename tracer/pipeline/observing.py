@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thread for each reader of files: passes at its interval, and a last look at cgroups that end in between."""
+"""A thread for each reader of files: passes at its interval, and looks at cgroups that begin or end in between."""
 
 import threading
 import time
@@ -15,8 +15,17 @@ from tracer.pipeline.pace import Pace, affordable_share
 from tracer.readers.protocol import Cgroup, Observation, Reader
 from tracer.store.schemas import TABLES
 
-# More than these end between two looks only in a storm of short lives, which must not cost more than it tells.
-_ENDING_AT_MOST = 256
+# More than these begin or end between two looks only in a storm of short lives, which must not cost more than it tells.
+_LOOKED_AT_AT_MOST = 256
+
+
+class _Looks:
+    """Cgroups that `read` looks at between passes, and when it may do so again."""
+
+    def __init__(self, read: Callable[[Sequence[Cgroup]], Observation]) -> None:
+        self.read = read
+        self.cgroup_ids: deque[int] = deque(maxlen=_LOOKED_AT_AT_MOST)
+        self.due_ns = 0
 
 
 class Observing(threading.Thread):
@@ -44,7 +53,8 @@ class Observing(threading.Thread):
         self._longest_stretch = 1
         self._existing: Sequence[tuple[int, str, Identity]] | None = None
         self._cgroups: list[Cgroup] = []
-        self._ending: deque[int] = deque(maxlen=_ENDING_AT_MOST)
+        self._beginning = _Looks(reader.read_beginning)
+        self._ending = _Looks(reader.read_ending)
         self._wake = threading.Event()
         self._finish = False
 
@@ -62,20 +72,29 @@ class Observing(threading.Thread):
         self._finish = True
         self._wake.set()
 
+    def see_beginning(self, cgroup_id: int) -> None:
+        """The first process has come into a cgroup. Any thread may call it."""
+        if self._reader.wants_beginnings:
+            self._beginning.cgroup_ids.append(cgroup_id)
+            self._wake.set()
+
     def see_end(self, cgroup_id: int) -> None:
         """The last process of a cgroup has ended; its files will be gone at any moment. Any thread may call it."""
-        self._ending.append(cgroup_id)
+        self._ending.cgroup_ids.append(cgroup_id)
         self._wake.set()
 
     def _observe(self) -> None:
-        due_ns = ends_due_ns = 0
+        due_ns = 0
         while not self._finish:
             now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             if now_ns >= due_ns:
                 due_ns = self._pass()
-            if self._ending and now_ns >= ends_due_ns:
-                ends_due_ns = now_ns + self._look_at_ends()
-            until_ns = min(due_ns, ends_due_ns) if self._ending else due_ns
+            until_ns = due_ns
+            for looks in (self._beginning, self._ending):
+                if looks.cgroup_ids and now_ns >= looks.due_ns:
+                    looks.due_ns = now_ns + self._look(looks)
+                if looks.cgroup_ids:
+                    until_ns = min(until_ns, looks.due_ns)
             if (left_ns := until_ns - time.clock_gettime_ns(time.CLOCK_MONOTONIC)) > 0:
                 self._wake.wait(left_ns / 1e9)
                 self._wake.clear()
@@ -102,11 +121,11 @@ class Observing(threading.Thread):
             )
         return due_ns
 
-    def _look_at_ends(self) -> int:
-        """Reads those that have ended; returns how long not to do it again, so that a storm of them costs little."""
+    def _look(self, looks: _Looks) -> int:
+        """Reads those that began or ended; returns how long not to do so again, for a storm of them to cost little."""
         begin_cpu_ns = time.thread_time_ns()
-        ending = {self._ending.popleft() for _ in range(len(self._ending))}
-        self._take(self._reader.read_ending(_cgroups(self._inventory.existing_of(ending))))
+        cgroup_ids = {looks.cgroup_ids.popleft() for _ in range(len(looks.cgroup_ids))}
+        self._take(looks.read(_cgroups(self._inventory.existing_of(cgroup_ids))))
         cost_ns = time.thread_time_ns() - begin_cpu_ns
         self._health.add({"reader_cpu_time_ns": cost_ns})
         return int(cost_ns / self._share)
@@ -129,6 +148,6 @@ class Observing(threading.Thread):
 
 def _cgroups(existing: Sequence[tuple[int, str, Identity]]) -> list[Cgroup]:
     return [
-        Cgroup(cgroup_id, path, identity.kind, identity.container_id, bool(identity.subpath))
+        Cgroup(cgroup_id, path, identity.kind, identity.container_id, identity.pod_uid, bool(identity.subpath))
         for cgroup_id, path, identity in existing
     ]

@@ -23,7 +23,10 @@ RING_BOUNDS_BYTES = (1 << 12, 1 << 30)
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound."""
+    """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
+
+    resctrl: `auto`, `off`, or where it is mounted.
+    """
 
     output: Path
     duration_ns: int | None
@@ -38,6 +41,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: int | None
     nri_socket: Path | None
     containerd_states: tuple[Path, ...]
+    resctrl: str
+    resctrl_mount: bool
     resources_interval_ns: int
     io: bool
     processes_interval_ns: int | None
@@ -70,5 +75,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--processes must be at least 1s")
         if self.regions and self.processes_interval_ns is None:
             raise UsageError("--regions needs --processes: it says how often they are read")
+        if self.resctrl not in ("auto", "off") and not self.resctrl.startswith("/"):
+            raise UsageError(
+                f"--resctrl must be auto, off or the absolute path where it is mounted, not {self.resctrl!r}"
+            )
+        if self.resctrl_mount and self.resctrl != "auto":
+            raise UsageError("--resctrl-mount needs --resctrl auto")
         if not self.identifier:
             raise UsageError("--identifier must not be empty")

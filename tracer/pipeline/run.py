@@ -73,6 +73,7 @@ class Run:
             cgroup_events=self._cgroup_events,
             nri_socket=options.nri_socket,
             runtime_state=RuntimeState(containerd_states=options.containerd_states),
+            see_beginning=self._see_beginning,
             see_end=self._see_end,
             note=self._note,
         )
@@ -115,7 +116,7 @@ class Run:
                 health=reader_health,
                 note=self._note,
             )
-            for reader, interval_ns in chosen_readers(options, cgroup_root)
+            for reader, interval_ns in chosen_readers(options, cgroup_root, self._note)
         ]
         self._assembling = Assembling(
             source=self._source,
@@ -243,6 +244,10 @@ class Run:
             self._cgroup_events.close()
             self._cgroup_events = None
             self._note(f"cgroups are watched by inotify: {error}")
+
+    def _see_beginning(self, cgroup_id: int) -> None:
+        for observing in self._observing:
+            observing.see_beginning(cgroup_id)
 
     def _see_end(self, cgroup_id: int) -> None:
         for observing in self._observing:

@@ -33,7 +33,8 @@ class Watching(threading.Thread):
 
     Each source may be missing or break, and so may this thread: then the others, and at last the walk, do what they
     can, and a note says so. Nothing of it ends the run. It does nothing else that takes time: a container that lives
-    a few milliseconds takes its names with it. `see_end` is told of each cgroup that has just lost its last process.
+    a few milliseconds takes its names with it. `see_beginning` and `see_end` are told of each cgroup that has just got
+    its first process, or lost its last one.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Watching(threading.Thread):
         cgroup_events: CgroupEvents | None,
         nri_socket: Path | None,
         runtime_state: RuntimeState,
+        see_beginning: Callable[[int], None],
         see_end: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
@@ -52,6 +54,7 @@ class Watching(threading.Thread):
         self._root = root
         self._kernel = cgroup_events
         self._nri_socket = nri_socket
+        self._see_beginning = see_beginning
         self._see_end = see_end
         self._note = note
         self._runtime_state = runtime_state
@@ -115,6 +118,8 @@ class Watching(threading.Thread):
         if self._kernel is not None:
             for event in self._kernel.read(_READ_SECONDS):
                 self._inventory.see(event, "kernel")
+                if event.kind == "populated":
+                    self._see_beginning(event.cgroup_id)
                 if event.kind == "emptied":
                     self._see_end(event.cgroup_id)
                 if event.kind == "created":
@@ -139,7 +144,11 @@ class Watching(threading.Thread):
         while not events.empty():
             event = events.get()
             if (named := names_of(event, runtime)) is not None:
-                self._inventory.give_names(*named, "nri")
+                container_id, names = named
+                self._inventory.give_names(container_id, names, "nri")
+                # Of a container that is only just created nothing of its own has run yet.
+                for cgroup_id in self._inventory.cgroups_of(container_id):
+                    self._see_beginning(cgroup_id)
 
     def _ask_for_names(self) -> None:
         """Looks up the containers without names that are due: at once, and again after twice the time they have had."""

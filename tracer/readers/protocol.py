@@ -51,10 +51,16 @@ class Reader(ABC):
 
     name: str
     """For notes and the thread: one lower-case word."""
+    wants_beginnings = False
+    """Whether `read_beginning` does anything."""
 
     @abstractmethod
     def read(self, cgroups: Sequence[Cgroup]) -> Observation:
         """One pass. `cgroups` are all that exist: what is kept for others can be given up."""
+
+    def read_beginning(self, cgroups: Sequence[Cgroup]) -> Observation:  # noqa: ARG002 - for those who override it
+        """A first look, between passes, at cgroups into which the first process has just come."""
+        return Observation({})
 
     def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:  # noqa: ARG002 - for those who override it
         """A last look, between passes, at cgroups whose last process has just ended; they may be gone already."""

@@ -2,7 +2,8 @@
 """The tables that are read from the kernel's files about once a second.
 
 What comes from a cgroup's file is named after file and key, and its description begins with both. Counters are as the
-kernel counts them, from the cgroup's creation on (`tracer.analysis.rates` makes rates of them).
+kernel counts them, from the cgroup's creation on (`tracer.analysis.rates` makes rates of them); only `llc` has what was
+counted between its rows, since a counter of resctrl begins anew with each group and assignment.
 """
 
 from typing import Final
@@ -324,4 +325,31 @@ REGIONS: Final = Table(
     ),
     time_column="time",
     sort_columns=("time", "cgroup_id", "pid"),
+)
+
+LLC: Final = Table(
+    "llc",
+    pa.schema(
+        [
+            *IDENTITY,
+            measured("time", TIME, "when it was read, UTC"),
+            measured("l3_id", pa.uint32(), "the kernel's id of the L3 cache"),
+            measured(
+                "resctrl_group", STRING, "group of resctrl that it was read from, from the root of its file system"
+            ),
+            optional("llc_occupancy_bytes", _U64, "llc_occupancy: cache that the group's lines occupy, bytes"),
+            optional(
+                "mbm_total_bytes",
+                _U64,
+                "mbm_total_bytes: memory traffic since it was last known, bytes; null where nobody can tell",
+            ),
+            optional("mbm_total_interval_ns", _U64, "time in which mbm_total_bytes were counted, ns"),
+            optional(
+                "mbm_local_bytes", _U64, "mbm_local_bytes: the same to and from the NUMA node's own memory, bytes"
+            ),
+            optional("mbm_local_interval_ns", _U64, "time in which mbm_local_bytes were counted, ns"),
+        ]
+    ),
+    time_column="time",
+    sort_columns=("time", "cgroup_id", "l3_id"),
 )

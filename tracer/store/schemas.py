@@ -14,11 +14,11 @@ from typing import Final
 import pyarrow as pa
 
 from tracer.store.fields import DESCRIPTION, IDENTITY, NODE_NAME, STRING, TIME, Table, measured, optional
-from tracer.store.resource_schemas import IO, PROCESSES, REGIONS, RESOURCES
+from tracer.store.resource_schemas import IO, LLC, PROCESSES, REGIONS, RESOURCES
 
 __all__ = [
-    "DESCRIPTION", "HEALTH", "IDENTITY", "IO", "LIFECYCLE", "PROCESSES", "REGIONS", "RESOURCES", "SCHEMA_VERSION",
-    "STRING", "TABLES", "TICKS", "WINDOWS", "Table",
+    "DESCRIPTION", "HEALTH", "IDENTITY", "IO", "LIFECYCLE", "LLC", "PROCESSES", "REGIONS", "RESOURCES",
+    "SCHEMA_VERSION", "STRING", "TABLES", "TICKS", "WINDOWS", "Table",
 ]  # fmt: skip
 
 SCHEMA_VERSION: Final = 1
@@ -116,9 +116,12 @@ LIFECYCLE: Final = Table(
             measured(
                 "event",
                 STRING,
-                "created (or found to be there), named, populated, emptied, removed, or limits: first seen or changed",
+                "created (or found to be there), named, populated, emptied, removed, limits (first seen or changed), "
+                "llc_unmonitored (no group of resctrl could be had) or llc_monitored (one after all)",
             ),
-            measured("source", STRING, "who told of it: kernel, walk, inotify, nri or runtime (its state on disk)"),
+            measured(
+                "source", STRING, "who told of it: kernel, walk, inotify, nri, resctrl or runtime (its state on disk)"
+            ),
             optional("cpu_quota_usec", pa.uint64(), "cpu.max: CPU time in each period, us; null if there is no limit"),
             optional("cpu_period_usec", pa.uint64(), "cpu.max: the period, us; null if the node has no such file"),
             optional("cpu_weight", pa.uint64(), "cpu.weight; null if the node has no such file"),
@@ -188,6 +191,7 @@ HEALTH: Final = Table(
                 pa.uint32(),
                 "passes left out in this second because they cost too much CPU time",
             ),
+            measured("llc_values_missing", pa.uint32(), "files of resctrl without a number in this second's passes"),
             measured("unread_cgroups", pa.uint32(), "cgroups whose files could not be opened in this second's passes"),
             measured("process_reads", pa.uint32(), "processes whose memory was read in this second"),
             measured("process_read_time_ns", pa.uint64(), "time that took, ns"),
@@ -217,4 +221,6 @@ HEALTH: Final = Table(
     sort_columns=("time",),
 )
 
-TABLES: Final = {table.name: table for table in (WINDOWS, TICKS, RESOURCES, IO, PROCESSES, REGIONS, LIFECYCLE, HEALTH)}
+TABLES: Final = {
+    table.name: table for table in (WINDOWS, TICKS, RESOURCES, IO, PROCESSES, REGIONS, LLC, LIFECYCLE, HEALTH)
+}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from tracer.printable import printable
 from tracer.readers.protocol import Cgroup, Observation, Reader
 from tracer.readers.resctrl.file_system import ResctrlFileSystem
 from tracer.readers.resctrl.group import DomainValues
@@ -39,6 +40,7 @@ class ResctrlReader(Reader):
     """Reads the groups of containers; what it made of them is gone after `close`."""
 
     name = "resctrl"
+    wants_beginnings = True
 
     def __init__(
         self,
@@ -46,15 +48,17 @@ class ResctrlReader(Reader):
         cgroup_root: Path,
         *,
         proc: Path = Path("/proc"),
+        on_close: Callable[[], None] = lambda: None,
         clock_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC),
     ) -> None:
-        """root: where resctrl is mounted; clock_ns: CLOCK_MONOTONIC.
+        """root: where resctrl is mounted; on_close: called by `close`, when its own groups are gone.
 
         Raises NodeUnsupportedError where the last-level cache cannot be monitored.
         """
         self._file_system = ResctrlFileSystem(root, proc)
         monitoring = self._file_system.monitoring()
         self._features = monitoring.features
+        self._on_close = on_close
         self._clock_ns = clock_ns
         self._notes: dict[str, bool] = {}
         self._placing = Placing(
@@ -97,6 +101,7 @@ class ResctrlReader(Reader):
         """Removes its own groups."""
         for held in self._placing.held():
             self._placing.drop(held)
+        self._on_close()
 
     def _read_group(self, held: Held) -> bool:
         """Takes a group's values; False if it is gone."""
@@ -108,7 +113,7 @@ class ResctrlReader(Reader):
         self._missing += len(missing)
         for feature, why in missing:
             self._note(f"{feature} in llc is null at times: {why}")
-        path = os.fsencode(held.group.path).decode(errors="backslashreplace")
+        path = printable(os.fsencode(held.group.path))
         self._rows += [_Row(held.cgroup_id, now_ns, path, of_domain) for of_domain in values]
         return True
 

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reader of resctrl, where the node has it and the run may use it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tracer.errors import NodeUnsupportedError
+from tracer.pipeline.options import RunOptions
+from tracer.readers.resctrl.mounting import MOUNT_POINT, mount, mounted_at, unmount_if_unused
+from tracer.readers.resctrl.reader import ResctrlReader
+
+_MOUNTS = Path("/proc/self/mounts")
+
+
+def open_resctrl(options: RunOptions, cgroup_root: Path, note: Callable[[str], None]) -> ResctrlReader | None:
+    """Mounts resctrl where the run was told to, and unmounts it when the reader is closed.
+
+    None if it is off, or cannot be had, which `note` takes then.
+    """
+    if options.resctrl == "off":
+        return None
+    root = mounted_at(_MOUNTS.read_text(errors="replace")) if options.resctrl == "auto" else Path(options.resctrl)
+    is_own_mount = False
+
+    def unmount() -> None:
+        if is_own_mount:
+            try:
+                unmount_if_unused()
+            except NodeUnsupportedError as error:
+                note(str(error))
+
+    try:
+        if root is None and options.resctrl_mount:
+            mount()
+            root, is_own_mount = MOUNT_POINT, True
+        if root is None:
+            raise NodeUnsupportedError("resctrl is not mounted (tracer run --resctrl-mount does it)")
+        return ResctrlReader(root, cgroup_root, on_close=unmount)
+    except (NodeUnsupportedError, OSError) as error:
+        note(f"llc has no rows: {error}")
+        unmount()
+        return None
