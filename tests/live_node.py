@@ -67,12 +67,12 @@ class Result(NamedTuple):
 
 
 class Tracer:
-    """`tracer run` as a process."""
+    """`tracer run` as a process; `program` is what Python runs in place of the command."""
 
-    def __init__(self, output: Path, *options: str) -> None:
+    def __init__(self, output: Path, *options: str, program: tuple[str, ...] = ("-m", "tracer.cli.main")) -> None:
         self.output = output
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracer.cli.main", "run", "--output", str(output), *options],
+            [sys.executable, *program, "run", "--output", str(output), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

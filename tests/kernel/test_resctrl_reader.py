@@ -48,7 +48,7 @@ from tracer.readers.protocol import Cgroup
 from tracer.readers.resctrl.reader import ResctrlReader
 root, proc, cgroup, container_id = sys.argv[1:]
 reader = ResctrlReader(Path(root), Path(cgroup), proc=Path(proc))
-reader.read([Cgroup(1, "/", "container", container_id, None, False)])
+reader.read([Cgroup(1, "/", "container", container_id, False)])
 print("made", flush=True)
 time.sleep(600)
 """
@@ -97,7 +97,7 @@ def new_container(own_cgroup: Path) -> Iterator[NewContainer]:
         container_id = uuid.uuid4().hex * 2
         path = f"/{pod_uid or uuid.uuid4()}/{container_id}"
         made.append(live_node.Cgroup(own_cgroup / path.lstrip("/")))
-        return Container(made[-1], Cgroup(made[-1].id, path, "container", container_id, pod_uid, False))
+        return Container(made[-1], Cgroup(made[-1].id, path, "container", container_id, False, pod_uid))
 
     yield make
     for cgroup in made:
@@ -292,7 +292,7 @@ def test_a_group_that_somebody_else_made_is_read_and_left_alone(
     resctrl = mount(domains={0: []})
     pod_uid = str(uuid.uuid4())
     container, other = new_container(pod_uid), new_container(pod_uid)
-    pod = Cgroup(12345, f"/{pod_uid}", "pod", None, pod_uid, False)
+    pod = Cgroup(12345, f"/{pod_uid}", "pod", None, False, pod_uid)
     pids = {container.start(), other.start()}
     group = f"/mon_groups/{name.format(container=container.seen.container_id, pod=pod_uid)}"
     (resctrl.root / group.lstrip("/")).mkdir()
@@ -616,7 +616,7 @@ def test_processes_that_this_pid_namespace_does_not_see_are_never_taken_for_the_
     cgroup = tmp_path_factory.mktemp("cgroup")
     (cgroup / "cgroup.threads").write_text("0\n0\n")
     reader = ResctrlReader(resctrl.root, cgroup, proc=resctrl.proc)
-    observation = reader.read([Cgroup(7, "/", "container", "ab" * 32, None, False)])
+    observation = reader.read([Cgroup(7, "/", "container", "ab" * 32, False)])
     assert events(observation) == [(7, "llc_unmonitored")]
     assert any("PID namespace" in note for note in observation.notes)
     assert resctrl.groups() == set()

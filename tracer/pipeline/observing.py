@@ -148,6 +148,6 @@ class Observing(threading.Thread):
 
 def _cgroups(existing: Sequence[tuple[int, str, Identity]]) -> list[Cgroup]:
     return [
-        Cgroup(cgroup_id, path, identity.kind, identity.container_id, identity.pod_uid, bool(identity.subpath))
+        Cgroup(cgroup_id, path, identity.kind, identity.container_id, bool(identity.subpath), identity.pod_uid)
         for cgroup_id, path, identity in existing
     ]

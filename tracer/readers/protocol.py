@@ -21,9 +21,9 @@ class Cgroup(NamedTuple):
     kind: str
     """As in the column `cgroup_kind`."""
     container_id: str | None
-    pod_uid: str | None
     is_inner: bool
     """Whether it lies inside a container, below the container's own cgroup."""
+    pod_uid: str | None = None
 
 
 class Observation(NamedTuple):
