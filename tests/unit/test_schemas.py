@@ -10,6 +10,7 @@ from tracer.store.schemas import (
     IDENTITY,
     IO,
     LIFECYCLE,
+    LLC,
     PROCESSES,
     REGIONS,
     RESOURCES,
@@ -101,6 +102,7 @@ HEALTH_COLUMNS = {
     "reader_cpu_time_ns": "uint64",
     "reader_pass_max_ns": "uint64",
     "reader_passes_left_out": "uint32",
+    "llc_values_missing": "uint32",
     "unread_cgroups": "uint32",
     "process_reads": "uint32",
     "process_read_time_ns": "uint64",
@@ -175,6 +177,16 @@ REGIONS_COLUMNS = {
     "anonymous_bytes": "uint64",
     "swap_bytes": "uint64",
 }
+LLC_COLUMNS = {
+    "time": TIME,
+    "l3_id": "uint32",
+    "resctrl_group": STRING,
+    "llc_occupancy_bytes": "uint64?",
+    "mbm_total_bytes": "uint64?",
+    "mbm_total_interval_ns": "uint64?",
+    "mbm_local_bytes": "uint64?",
+    "mbm_local_interval_ns": "uint64?",
+}
 
 
 def described(schema: pa.Schema) -> dict[str, str]:
@@ -188,6 +200,7 @@ def test_columns_of_every_table_are_as_published():
     assert described(IO.schema) == IDENTITY_COLUMNS | IO_COLUMNS
     assert described(PROCESSES.schema) == IDENTITY_COLUMNS | PROCESSES_COLUMNS
     assert described(REGIONS.schema) == IDENTITY_COLUMNS | REGIONS_COLUMNS
+    assert described(LLC.schema) == IDENTITY_COLUMNS | LLC_COLUMNS
     assert described(HEALTH.schema) == HEALTH_COLUMNS
 
 
