@@ -3,41 +3,12 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from tracer.errors import NodeUnsupportedError, UsageError
-from tracer.kernel.event_specs import parse_events
+from tracer.errors import NodeUnsupportedError
 from tracer.pipeline import resctrl
-from tracer.pipeline.options import RunOptions
 
 MOUNTED = "resctrl {} resctrl rw 0 0\n"
-
-
-def options(**changed: object) -> RunOptions:
-    given = RunOptions(
-        output=Path("results"),
-        duration_ns=None,
-        tick_ns=10**6,
-        window_ticks=60,
-        rotate_ns=90 * 10**9,
-        keep_bytes=None,
-        on_full="stop",
-        ticks=False,
-        events=parse_events([]),
-        identifier="node",
-        ring_bytes=None,
-        nri_socket=None,
-        containerd_states=(),
-        resctrl="auto",
-        resctrl_mount=False,
-        resources_interval_ns=10**9,
-        io=False,
-        processes_interval_ns=None,
-        processes_max_rss_bytes=1 << 32,
-        regions=False,
-    )
-    return msgspec.structs.replace(given, **changed)
 
 
 class Node:
@@ -62,8 +33,8 @@ class Node:
         (info / "num_rmids").write_text("16\n")
         (info / "mon_features").write_text("llc_occupancy\n")
 
-    def open(self, **changed: object) -> resctrl.ResctrlReader | None:
-        return resctrl.open_resctrl(options(**changed), Path("/"), self.notes.append)
+    def open(self, where: str = "auto", *, told_to_mount: bool = False) -> resctrl.ResctrlReader | None:
+        return resctrl.open_resctrl(where, Path("/"), self.notes.append, told_to_mount=told_to_mount)
 
     def _mount(self) -> None:
         self.calls.append("mount")
@@ -82,11 +53,11 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 def test_what_is_mounted_is_read_and_stays_mounted(node: Node) -> None:
     node.make()
     node.mounts.write_text(MOUNTED.format(node.mount_point))
-    for resctrl_mount in (False, True):
-        reader = node.open(resctrl_mount=resctrl_mount)
+    for told_to_mount in (False, True):
+        reader = node.open(told_to_mount=told_to_mount)
         assert reader is not None
         reader.close()
-    elsewhere = node.open(resctrl=str(node.mount_point))
+    elsewhere = node.open(str(node.mount_point))
     assert elsewhere is not None
     elsewhere.close()
     assert (node.calls, node.notes) == ([], [])
@@ -100,7 +71,7 @@ def test_nothing_is_mounted_unless_told(node: Node) -> None:
 
 def test_what_was_mounted_is_unmounted_when_the_reader_is_closed(node: Node) -> None:
     node.make()
-    reader = node.open(resctrl_mount=True)
+    reader = node.open(told_to_mount=True)
     assert reader is not None
     assert node.calls == ["mount"]
     node.unmount_error = NodeUnsupportedError("it stays mounted")
@@ -110,7 +81,7 @@ def test_what_was_mounted_is_unmounted_when_the_reader_is_closed(node: Node) -> 
 
 
 def test_what_was_mounted_and_cannot_monitor_is_unmounted(node: Node) -> None:
-    assert node.open(resctrl_mount=True) is None
+    assert node.open(told_to_mount=True) is None
     assert node.calls == ["mount", "unmount"]
     assert "cannot monitor" in node.notes[0]
 
@@ -118,20 +89,5 @@ def test_what_was_mounted_and_cannot_monitor_is_unmounted(node: Node) -> None:
 def test_off_is_off(node: Node) -> None:
     node.make()
     node.mounts.write_text(MOUNTED.format(node.mount_point))
-    assert node.open(resctrl="off") is None
+    assert node.open("off") is None
     assert (node.calls, node.notes) == ([], [])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"resctrl": "here"},
-        {"resctrl": ""},
-        {"resctrl": "off", "resctrl_mount": True},
-        {"resctrl": "/a", "resctrl_mount": True},
-    ],
-)
-def test_what_cannot_be_is_a_mistake(changed: dict[str, object]) -> None:
-    options().check()
-    with pytest.raises(UsageError, match="--resctrl"):
-        options(**changed).check()

@@ -14,13 +14,20 @@ GOOD = RunOptions(
     output=Path("results"), duration_ns=None, tick_ns=10**6, window_ticks=60, rotate_ns=90 * SECOND, keep_bytes=None,
     on_full="delete-oldest", ticks=False, events=parse_events([]), identifier="node-1", ring_bytes=None,
     nri_socket=None, containerd_states=(), resources_interval_ns=SECOND, io=False, processes_interval_ns=None,
-    processes_max_rss_bytes=4 << 30, regions=False,
+    processes_max_rss_bytes=4 << 30, regions=False, resctrl="auto", resctrl_mount=False,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"resources_interval_ns": SECOND // 10}, {"processes_interval_ns": SECOND, "regions": True, "io": True}],
+    [
+        {},
+        {"resctrl": "off"},
+        {"resctrl": "/r"},
+        {"resctrl_mount": True},
+        {"resources_interval_ns": SECOND // 10},
+        {"processes_interval_ns": SECOND, "regions": True, "io": True},
+    ],
 )
 def test_good_options(changes: dict[str, Any]) -> None:
     msgspec.structs.replace(GOOD, **changes).check()
@@ -32,6 +39,10 @@ def test_good_options(changes: dict[str, Any]) -> None:
         ({"resources_interval_ns": SECOND // 10 - 1}, "--resources-interval must be at least 100ms"),
         ({"processes_interval_ns": SECOND - 1}, "--processes must be at least 1s"),
         ({"regions": True}, "--regions needs --processes"),
+        ({"resctrl": "here"}, "--resctrl must be auto, off or the absolute path"),
+        ({"resctrl": ""}, "--resctrl must be auto, off or the absolute path"),
+        ({"resctrl": "off", "resctrl_mount": True}, "--resctrl-mount needs --resctrl auto"),
+        ({"resctrl": "/r", "resctrl_mount": True}, "--resctrl-mount needs --resctrl auto"),
     ],
 )
 def test_options_of_the_readers_out_of_bounds(changes: dict[str, Any], says: str) -> None:

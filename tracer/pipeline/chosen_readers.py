@@ -32,7 +32,7 @@ def chosen_readers(options: RunOptions, cgroup_root: Path, note: Callable[[str],
             with_regions=options.regions,
         )
         readers.append((processes, options.processes_interval_ns))
-    resctrl = open_resctrl(options, cgroup_root, note)
+    resctrl = open_resctrl(options.resctrl, cgroup_root, note, told_to_mount=options.resctrl_mount)
     if resctrl is not None:
         readers.append((resctrl, _RESCTRL_INTERVAL_NS))
     return readers

@@ -5,21 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tracer.errors import NodeUnsupportedError
-from tracer.pipeline.options import RunOptions
 from tracer.readers.resctrl.mounting import MOUNT_POINT, mount, mounted_at, unmount_if_unused
 from tracer.readers.resctrl.reader import ResctrlReader
 
 _MOUNTS = Path("/proc/self/mounts")
 
 
-def open_resctrl(options: RunOptions, cgroup_root: Path, note: Callable[[str], None]) -> ResctrlReader | None:
-    """Mounts resctrl where the run was told to, and unmounts it when the reader is closed.
+def open_resctrl(
+    where: str, cgroup_root: Path, note: Callable[[str], None], *, told_to_mount: bool
+) -> ResctrlReader | None:
+    """Mounts resctrl if it is told to and nobody did, and unmounts it then when the reader is closed.
 
-    None if it is off, or cannot be had, which `note` takes then.
+    where: `auto`, `off` or a path. None if it is off, or cannot be had, which `note` takes then.
     """
-    if options.resctrl == "off":
+    if where == "off":
         return None
-    root = mounted_at(_MOUNTS.read_text(errors="replace")) if options.resctrl == "auto" else Path(options.resctrl)
+    root = mounted_at(_MOUNTS.read_text(errors="replace")) if where == "auto" else Path(where)
     is_own_mount = False
 
     def unmount() -> None:
@@ -30,7 +31,7 @@ def open_resctrl(options: RunOptions, cgroup_root: Path, note: Callable[[str], N
                 note(str(error))
 
     try:
-        if root is None and options.resctrl_mount:
+        if root is None and told_to_mount:
             mount()
             root, is_own_mount = MOUNT_POINT, True
         if root is None:
