@@ -2,6 +2,7 @@
 """Fixtures of the tests on a real container runtime; what they make is gone when tests end, however they end."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from containerd_node import ContainerdNode, Pod
@@ -19,7 +20,7 @@ def run_pod(containerd: ContainerdNode) -> Iterator[Callable[..., Pod]]:
     """Starts pods as `ContainerdNode.run_pod()` does; those that are left are removed when the test is over."""
     started: list[Pod] = []
 
-    def run(name: str, **options: str) -> Pod:
+    def run(name: str, **options: Any) -> Pod:
         started.append(containerd.run_pod(name, **options))
         return started[-1]
 

@@ -45,6 +45,7 @@ class Pod(NamedTuple):
     uid: str
     cgroup: Path
     """The pod's own cgroup; the sandbox's is `cgroup / id`."""
+    annotations: tuple[tuple[str, str], ...] = ()
 
 
 class Container(NamedTuple):
@@ -105,12 +106,17 @@ class ContainerdNode:
         self._start_containerd()
 
     def run_pod(
-        self, name: str, namespace: str = "default", uid: str | None = None, qos_class: str = "burstable"
+        self,
+        name: str,
+        namespace: str = "default",
+        uid: str | None = None,
+        qos_class: str = "burstable",
+        annotations: tuple[tuple[str, str], ...] = (),
     ) -> Pod:
         """Starts a pod with the host's network and no container yet; `qos_class` as kubelet names its cgroups."""
         uid = uid or str(uuid.uuid4())
         parent = self.cgroup / "kubepods" / ("" if qos_class == "guaranteed" else qos_class)
-        pod = Pod("", name, namespace, uid, parent / f"pod{uid}")
+        pod = Pod("", name, namespace, uid, parent / f"pod{uid}", annotations)
         # As kubelet does before it asks the runtime for the pod.
         pod.cgroup.mkdir(parents=True)
         answer = self._runtime.RunPodSandbox(
@@ -198,6 +204,7 @@ class ContainerdNode:
         return _cri.PodSandboxConfig(
             metadata=_cri.PodSandboxMetadata(name=pod.name, uid=pod.uid, namespace=pod.namespace),
             labels=_pod_labels(pod),
+            annotations=dict(pod.annotations),
             linux=_cri.LinuxPodSandboxConfig(
                 cgroup_parent=f"/{pod.cgroup.relative_to(self._cgroup2)}",
                 security_context=_cri.LinuxSandboxSecurityContext(namespace_options=_NAMESPACES),
