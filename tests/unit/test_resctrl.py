@@ -1,23 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.readers.resctrl.mounting import mounted_at
 from tracer.readers.resctrl.ownership import Owner, is_dead, is_of_container, owner_of, this_process
 from tracer.readers.resctrl.values import Traffic, TrafficMeter, parse_value
 
 CONTAINER = "0123456789abcdef" * 4
-
-
-def test_the_mount_point_is_found_whatever_its_name() -> None:
-    others = "resctrl /not tmpfs rw 0 0\n\nx y\n"
-    assert mounted_at(f"{others}none /sys/fs/resctrl resctrl rw,cdp 0 0\n") == Path("/sys/fs/resctrl")
-    assert mounted_at(f"{others}none /a\\040b\\134c resctrl rw 0 0\n") == Path("/a b\\c")
-    assert mounted_at(others) is None
-    assert mounted_at("") is None
 
 
 @pytest.mark.parametrize(

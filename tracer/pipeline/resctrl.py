@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tracer.errors import NodeUnsupportedError
-from tracer.readers.resctrl.mounting import MOUNT_POINT, mount, mounted_at, unmount_if_unused
+from tracer.mounts import mounts_of
+from tracer.readers.resctrl.mounting import MOUNT_POINT, mount, unmount_if_unused
 from tracer.readers.resctrl.reader import ResctrlReader
 
 _MOUNTS = Path("/proc/self/mounts")
@@ -20,7 +21,7 @@ def open_resctrl(
     """
     if where == "off":
         return None
-    root = mounted_at(_MOUNTS.read_text(errors="replace")) if where == "auto" else Path(where)
+    root = _mounted() if where == "auto" else Path(where)
     is_own_mount = False
 
     def unmount() -> None:
@@ -41,3 +42,8 @@ def open_resctrl(
         note(f"llc has no rows: {error}")
         unmount()
         return None
+
+
+def _mounted() -> Path | None:
+    mounts = mounts_of("resctrl", _MOUNTS.read_text(errors="surrogateescape"))
+    return Path(mounts[0].mount_point) if mounts else None

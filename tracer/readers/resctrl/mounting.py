@@ -7,7 +7,6 @@ groups. So it is unmounted by whoever mounted it only, and only while nobody els
 
 import ctypes
 import os
-import re
 from pathlib import Path
 
 from tracer.errors import NodeUnsupportedError
@@ -20,19 +19,7 @@ _FILE_SYSTEM = b"resctrl"
 # include/uapi/linux/mount.h: nosuid, nodev, noexec
 _FLAGS = 2 | 4 | 8
 
-# The kernel writes blanks and backslashes so (proc(5), fs/proc_namespace.c mangle()).
-_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
-
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def mounted_at(mounts: str) -> Path | None:
-    """Where resctrl is mounted, by the text of /proc/self/mounts; None if it is not, or not to be seen from here."""
-    for line in mounts.split("\n"):
-        fields = line.split(" ")
-        if len(fields) > 2 and fields[2] == "resctrl":
-            return Path(_OCTAL_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[1]))
-    return None
 
 
 def mount(mount_point: Path = MOUNT_POINT) -> None:
