@@ -96,6 +96,7 @@ class Assembling(Stage):
             first_tick=source.first_tick,
             llc_of_cpu=llc_domain_of_cpu(topology.now),
         )
+        self._bound: int | None = None
         self._last_tick: int | None = None
         self._limits: dict[int, Limits] = {}
         self._changed_limits: list[Change] = []
@@ -107,9 +108,8 @@ class Assembling(Stage):
     def work(self) -> None:
         """Until the reader's last batch; then the windows that are still open are closed."""
         while (batch := self._reading.take()) is not None:
-            grace_ns = self._source.tick_ns + _GRACE_NS
             self._add(batch)
-            self._emit(self._windows.close_before((batch.drained_ns - grace_ns) // self._source.tick_ns))
+            self._emit(self._windows.close_before(self._final_before(batch.drained_ns)))
             self._emit_lifecycle()
             if batch.drained_ns >= self._next_health_ns:
                 self._look_after(batch.drained_ns)
@@ -127,9 +127,13 @@ class Assembling(Stage):
         while (batch := self._reading.take()) is not None:
             self._reading.give_back(batch.block)
 
+    def bound(self, last_tick: int) -> None:
+        """The run goes no further than this tick, and may end before: no window that ends later is final yet."""
+        self._bound = last_tick
+
     def finish_at(self, last_tick: int) -> None:
-        """The run's last tick: with it the last window closes, full or not. Call it before the reader finishes."""
-        self._last_tick = last_tick
+        """The run's last tick: with it the last window closes, full or not. Call it as soon as it is known."""
+        self._bound = self._last_tick = last_tick
 
     def counts(self) -> Counts:
         """Counts since the start of the run, for `health` and the manifest."""
@@ -152,6 +156,11 @@ class Assembling(Stage):
             files_closed=sum(totals.files.values()),
             bytes_written=sum(totals.bytes.values()),
         )
+
+    def _final_before(self, drained_ns: int) -> int:
+        """The tick before which nothing more is expected once the rings were drained at this time."""
+        tick = (drained_ns - self._source.tick_ns - _GRACE_NS) // self._source.tick_ns
+        return tick if self._bound is None else min(tick, self._bound + 1)
 
     def _add(self, batch: Batch) -> None:
         coverage: Mapping[int, tuple[float | None, ...]] = (

@@ -137,6 +137,10 @@ class Run:
             note=self._note,
             stop_run=self._stop,
         )
+        if options.duration_ns is not None:
+            # Known from the beginning, since the end may be noticed late.
+            self._source.rings.bound(last_tick=self._last_tick_of_duration())
+            self._assembling.bound(self._last_tick_of_duration())
         self._watching.start()
         for thread in (*self._stages, *self._observing):
             thread.start()
@@ -162,6 +166,7 @@ class Run:
         last_tick = _monotonic_ns() // self._options.tick_ns - 1
         if self._options.duration_ns is not None:
             last_tick = min(last_tick, self._last_tick_of_duration())
+        self._assembling.finish_at(last_tick)
         self._source.rings.bound(last_tick=last_tick)
         self._source.poke()
         self._source.detach()
@@ -170,7 +175,6 @@ class Run:
             observing.finish()
         for observing in self._observing:
             observing.join()
-        self._assembling.finish_at(last_tick)
         self._reading.finish()
         for stage in self._stages:
             stage.join()
