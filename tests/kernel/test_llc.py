@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from live_node import Cgroup, Tracer
+from live_node import SPIN, Cgroup, Tracer
 from resctrl_file_system import FakeResctrl
 from resctrl_model import OCCUPANCY, TOTAL, Machine
 
@@ -102,6 +102,34 @@ def test_rows_of_containers_and_what_became_of_those_without_a_group(
     told = lifecycle.filter(pl.col("event").str.starts_with("llc_")).select("cgroup_id", "event", "source")
     assert told.rows() == [(without.id, "llc_unmonitored", "resctrl")]
     assert any("some containers have no rows in llc" in note for note in result.manifest.notes)
+
+
+def test_one_container_on_one_time_axis(trace: Callable[..., Tracer], new_container: Callable[[], Cgroup]) -> None:
+    container = new_container()
+    container.start(SPIN)
+    tracer = trace()
+    time.sleep(5)
+    tracer.process.terminate()
+    result = tracer.result()
+
+    identity = ["node_name", "cgroup_id", "cgroup_kind", "cgroup_path", "container_id", "pod_uid", "qos_class"]
+
+    def of_container(table: str, time_column: str) -> pl.DataFrame:
+        rows = result.table(table).filter(cgroup_id=container.id).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        return rows.rename({time_column: "time"}).sort("time")
+
+    windows = of_container("windows", "window_start")
+    resources = of_container("resources", "time").select("time", *identity, "cpu_usage_usec")
+    llc = of_container("llc", "time").filter(l3_id=0).select("time", "mbm_total_bytes", "llc_occupancy_bytes")
+    joined = resources.join_asof(llc, on="time", strategy="nearest", tolerance="1500ms")
+    assert joined.height >= 4
+    assert joined["llc_occupancy_bytes"].null_count() <= 1
+    assert resources.select(identity).unique().equals(windows.select(identity).unique())
+    # Between two readings of the kernel's files, the windows say the same of the same time; a window is 60 ms.
+    first, last = joined.row(0, named=True), joined.row(-1, named=True)
+    between = windows.filter(pl.col("time").is_between(first["time"], last["time"], closed="left"))
+    used_ns = (last["cpu_usage_usec"] - first["cpu_usage_usec"]) * 1000
+    assert abs(between["cpu_time_ns"].sum() - used_ns) < 0.05 * used_ns + 2 * 60_000_000
 
 
 def test_after_a_kill_the_next_run_removes_the_groups(
