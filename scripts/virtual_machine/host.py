@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the machine must have, and the cache of what takes long to make."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+CACHE = Path("/var/cache/tracer-tests")
+# A root image, the tree it is made of, and a kernel.
+_NEEDED_DISK_BYTES = 8 << 30
+
+_PACKAGE_OF = {
+    "cpio": "cpio",
+    "depmod": "kmod",
+    "git": "git",
+    "mke2fs": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
+    "xz": "xz-utils",
+}
+
+
+class HostError(Exception):
+    """Why there is no guest, or no end of it; one line."""
+
+
+def command(name: str) -> str:
+    """The path of one of the machine's commands; HostError names the package that has it."""
+    # Some are in directories for root only, which a user's or a service's PATH need not have.
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if path is None:
+        raise HostError(f"{name} is missing: install Debian's package {_PACKAGE_OF[name]} (scripts/setup vm)")
+    return path
+
+
+def run(*arguments: str | Path, **options: object) -> None:
+    """Runs a command that is to succeed; what it says is shown only in the HostError if it fails."""
+    program, *rest = arguments
+    program = command(str(program)) if program in _PACKAGE_OF else program
+    done = subprocess.run([program, *rest], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", **options)  # type: ignore[call-overload]  # fmt: skip
+    if done.returncode:
+        said = " | ".join(done.stdout.strip().splitlines()[-3:])
+        raise HostError(f"{Path(program).name} failed with {done.returncode}: {said}")
+
+
+def native_architecture() -> str:
+    """As Debian names it: amd64, arm64."""
+    run = subprocess.run(["dpkg", "--print-architecture"], check=True, stdout=subprocess.PIPE, text=True)
+    return run.stdout.strip()
+
+
+def need_root() -> None:
+    """Trees of Debian packages have root's files in them."""
+    if os.geteuid() != 0:
+        raise HostError("the VM's images are made as root: sudo scripts/vm …")
+
+
+def need_memory(mib: int) -> None:
+    """Refuses a guest that the machine has no memory for."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) // 1024
+    if available < mib:
+        raise HostError(f"the guest is to have {mib} MiB of memory, the machine has {available} MiB to spare")
+
+
+def made_once(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The cached directory `name` as made for `key`: what it depends on, in words of any length.
+
+    `make` fills an empty directory. A directory under its name is whole; one for another key goes. Processes that want
+    the same wait for the one that makes it.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    made = CACHE / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    with (CACHE / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if made.exists():
+            return made
+        for old in CACHE.glob(f"{name}-{'[0-9a-f]' * 16}"):
+            shutil.rmtree(old)
+        free = shutil.disk_usage(CACHE).free
+        if free < _NEEDED_DISK_BYTES:
+            raise HostError(f"{CACHE} has {free >> 20} MiB free, making {name} takes {_NEEDED_DISK_BYTES >> 20}")
+        part = CACHE / f".{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            make(part)
+            # A name is given only to what is on the disk.
+            os.sync()
+            part.rename(made)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return made
+
+
+def content_key(*paths: Path) -> str:
+    """A key that changes with what the files contain."""
+    return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
