@@ -2,33 +2,26 @@
 """What all tests share: without root, those marked `root` are left out, which the very last line says.
 
 With CI set in the environment, leaving tests out is a failure. The place of this file puts its directory on the
-import path: tests of unit/ and kernel/ share modules that lie here.
+import path: tests of all directories share modules that lie here.
 """
 
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from live_node import Cgroup, Tracer
 from own_cgroups import own_name, remove_tree, remove_what_dead_tests_left
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
-from tracer.errors import NodeUnsupportedError
+
+# Machines are shared and noisy, and some are emulated.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 _NOT_RUN = pytest.StashKey[int]()
-
-
-def _has_all_controllers() -> bool:
-    """Whether memory, CPU and I/O are controlled in the version 2 tree, not in hierarchies of version 1."""
-    try:
-        controllers = (find_cgroup2_mount() / "cgroup.controllers").read_text().split()
-    except (NodeUnsupportedError, OSError):
-        return False
-    return {"cpu", "memory", "io", "pids"} <= set(controllers)
-
-
-# What they need is a node of another kind, which the test VM is.
-collect_ignore = [] if _has_all_controllers() else ["resources_guest"]
 
 
 @pytest.fixture
@@ -40,6 +33,37 @@ def own_cgroup() -> Iterator[Path]:
         yield top
     finally:
         remove_tree(top)
+
+
+@pytest.fixture
+def new_container(own_cgroup: Path) -> Iterator[Callable[[], Cgroup]]:
+    """Makes cgroups named as containerd's cgroupfs driver names a pod's containers."""
+    pods = own_cgroup / "kubepods" / "burstable"
+    made: list[Cgroup] = []
+
+    def make() -> Cgroup:
+        made.append(Cgroup(pods / f"pod{uuid.uuid4()}" / (uuid.uuid4().hex * 2)))
+        return made[-1]
+
+    yield make
+    for cgroup in made:
+        cgroup.stop()
+
+
+@pytest.fixture
+def start_tracer(tmp_path: Path) -> Iterator[Callable[..., Tracer]]:
+    """Starts tracers that are ended, if they still run, when the test is over."""
+    started: list[Tracer] = []
+
+    def start(*options: str, output: Path = tmp_path / "results") -> Tracer:
+        started.append(Tracer(output, *options))
+        return started[-1]
+
+    yield start
+    for tracer in started:
+        if tracer.process.poll() is None:
+            tracer.process.kill()
+        tracer.process.communicate()
 
 
 def pytest_sessionstart() -> None:

@@ -138,6 +138,7 @@ def test_cpu_time_switches_and_names(
     assert windows.filter(pl.col("cgroup_kind") == "unknown").is_empty()
 
 
+@pytest.mark.core
 def test_windows_hold_their_ticks_and_agree_with_them(
     busy_node: Callable[..., tuple[Result, list[Cgroup], dict[str, Mark]]],
 ) -> None:
@@ -177,6 +178,7 @@ def test_windows_hold_their_ticks_and_agree_with_them(
     assert offsets == {(clock.anchor_realtime_ns - clock.anchor_monotonic_ns,)}
 
 
+@pytest.mark.core
 def test_counters_agree_with_the_time_they_count(
     busy_node: Callable[..., tuple[Result, list[Cgroup], dict[str, Mark]]],
 ) -> None:

@@ -68,6 +68,7 @@ def told_of(source: CgroupEvents, tree: Path, count: int = 0) -> list[CgroupEven
     return told
 
 
+@pytest.mark.core
 def test_a_cgroup_that_lives_5_ms(events: CgroupEvents, tree: Path) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     (tree / "brief").mkdir()
@@ -108,6 +109,7 @@ def test_nothing_is_lost_at_1000_a_second(events: CgroupEvents, tree: Path) -> N
     assert [event.time_ns for event in told] == sorted(event.time_ns for event in told)
 
 
+@pytest.mark.core
 def test_processes_that_come_and_leave_are_told_up_to_the_top(events: CgroupEvents, tree: Path) -> None:
     (tree / "pod").mkdir()
     cgroup = Cgroup(tree / "pod" / "container")
@@ -197,6 +199,7 @@ def test_a_path_longer_than_the_kernel_tells_is_marked(events: CgroupEvents, tre
     assert {event.truncated for event in told} == {False, True}
 
 
+@pytest.mark.core
 def test_a_full_ring_counts_what_it_loses_and_goes_on(tree: Path) -> None:
     count = 500
     with CgroupEvents(ring_bytes=2 * mmap.PAGESIZE) as source:
@@ -214,6 +217,7 @@ def test_a_full_ring_counts_what_it_loses_and_goes_on(tree: Path) -> None:
     assert source.lost >= lost
 
 
+@pytest.mark.core
 def test_everything_is_given_back() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     never_started = CgroupEvents()

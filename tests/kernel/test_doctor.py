@@ -77,6 +77,7 @@ def assert_run_says_the_same(check: dict[str, Any], command: list[str]) -> None:
     assert execute(RUN, command).stdout == f"{check['found']}; {check['remedy']}\n"
 
 
+@pytest.mark.core
 def test_this_node_is_ready() -> None:
     code, verdict, checks = examine([])
     assert (code, failed(checks)) == (0, [])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from accumulator_events import EXAMPLES, TICK_NS, Example, event_sequences, settled
 from accumulator_model import IDLE, U32, CpuModel, Event, Record, rows_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reader_rows import take_rows
 
@@ -145,6 +145,7 @@ def everything_held(events: Sequence[Event]) -> Event:
     return events[-1]._replace(restart=True)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
 def test_examples(replayer: Replayer, example: Example) -> None:
     for event in example.events:
@@ -153,7 +154,6 @@ def test_examples(replayer: Replayer, example: Example) -> None:
     assert replayer.losses(0) == (0, 0)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_generated_events_on_each_cpu(loaded: Replayer, data: st.DataObject) -> None:
     loaded.reset()
@@ -172,7 +172,6 @@ def test_generated_events_on_each_cpu(loaded: Replayer, data: st.DataObject) -> 
         assert loaded.losses(cpu) == (0, 0)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_the_reader_gives_the_rows_of_the_model(loaded: Replayer, data: st.DataObject) -> None:
     loaded.reset()

@@ -47,6 +47,7 @@ def bpf_programs() -> Iterator[int]:
         yield number
 
 
+@pytest.mark.core
 def test_lost_records_are_counted_exactly(
     start_tracer: Callable[..., Tracer], new_container: Callable[[], Cgroup]
 ) -> None:
@@ -70,12 +71,14 @@ def test_lost_records_are_counted_exactly(
     assert f"{totals.records_lost:,} LOST (ring_full {totals.records_lost:,})" in result.said
 
 
+@pytest.mark.core
 def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> None:
     result = start_tracer(
         "--duration", "2s", "--ticks", "--io", "--processes", "1s", "--regions", "--identifier", "node/1 =x"
     ).result()
     assert not list(result.output.rglob("*.inprogress"))
-    without_rows = set() if (find_cgroup2_mount() / "io.stat").exists() else {"io"}
+    sources = {"io": find_cgroup2_mount() / "io.stat", "llc": Path("/sys/fs/resctrl/info")}
+    without_rows = {table for table, source in sources.items() if not source.exists()}
     assert set(result.manifest.totals.rows) == set(TABLES) - without_rows
     for table in TABLES.values():
         if table.name in without_rows:
@@ -112,6 +115,7 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
     assert metadata[b"tracer.run_id"] == str(result.manifest.run_id).encode()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_well(start_tracer: Callable[..., Tracer], number: signal.Signals) -> None:
     tracer = start_tracer()
@@ -185,6 +189,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+@pytest.mark.core
 def test_a_full_disk_ends_the_run_or_costs_the_oldest_files(
     start_tracer: Callable[..., Tracer], small_disk: Path
 ) -> None:
@@ -316,6 +321,7 @@ def test_without_root(tmp_path: Path) -> None:
     assert not output.exists()
 
 
+@pytest.mark.core
 def test_nothing_of_the_tracer_stays_in_the_kernel(start_tracer: Callable[..., Tracer]) -> None:
     before = set(bpf_programs())
     tracer = start_tracer()

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from accumulator_events import EXAMPLES, TICK_NS, Example, event_sequences, settled
 from accumulator_model import COUNTERS, IDLE, U64, CpuModel, Event, Kind, Record, cut, divide, place_of, rows_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 UNREADABLE = U64 - 22
@@ -49,13 +49,11 @@ def test_examples(example: Example) -> None:
     assert run(list(example.events)).sent == list(example.records)
 
 
-@settings(deadline=None)
 @given(event_sequences())
 def test_no_time_is_lost_or_made(events: list[Event]) -> None:
     assert total_time(run(events)) == observed_time(events)
 
 
-@settings(deadline=None)
 @given(event_sequences(restarts=False))
 def test_every_tick_that_is_over_sums_to_its_length(events: list[Event]) -> None:
     model = run(events)
@@ -74,7 +72,6 @@ def test_every_tick_that_is_over_sums_to_its_length(events: list[Event]) -> None
     assert set(by_tick) <= {model.tick}
 
 
-@settings(deadline=None)
 @given(event_sequences(faults=False, restarts=False))
 def test_no_count_is_lost_or_made(events: list[Event]) -> None:
     events = from_tick_10(events)
@@ -86,7 +83,6 @@ def test_no_count_is_lost_or_made(events: list[Event]) -> None:
     assert all(record.unread == 0 for record in model.sent)
 
 
-@settings(deadline=None)
 @given(event_sequences(restarts=False))
 def test_every_switch_is_counted_once(events: list[Event]) -> None:
     events = from_tick_10(events)
@@ -95,7 +91,6 @@ def test_every_switch_is_counted_once(events: list[Event]) -> None:
     assert counted == sum(event.kind != Kind.TICK for event in events)
 
 
-@settings(deadline=None)
 @given(event_sequences())
 def test_time_goes_to_the_one_that_ran(events: list[Event]) -> None:
     cgroups = {event.cgroup_id for event in events}
@@ -105,13 +100,11 @@ def test_time_goes_to_the_one_that_ran(events: list[Event]) -> None:
         assert place == place_of(held.cgroup_id)
 
 
-@settings(deadline=None)
 @given(event_sequences())
 def test_records_are_numbered_without_a_gap(events: list[Event]) -> None:
     assert [record.sequence for record in run(events).sent] == list(range(len(run(events).sent)))
 
 
-@settings(deadline=None)
 @given(event_sequences(restarts=False), st.integers(0, COUNTERS - 1))
 def test_a_counter_that_never_reads_is_marked_everywhere_and_touches_no_other(events: list[Event], index: int) -> None:
     def unreadable(event: Event) -> Event:
@@ -129,7 +122,6 @@ def test_a_counter_that_never_reads_is_marked_everywhere_and_touches_no_other(ev
     assert [without(record) for record in records] == [without(record) for record in run(events).sent]
 
 
-@settings(deadline=None)
 @given(event_sequences())
 def test_going_idle_leaves_no_cgroup_behind(events: list[Event]) -> None:
     model = run(events)
@@ -137,7 +129,6 @@ def test_going_idle_leaves_no_cgroup_behind(events: list[Event]) -> None:
     assert all(held.cgroup_id == IDLE for held in model.held.values())
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**62), st.integers(0, 2**47), st.integers(0, U64 - 1))
 def test_pieces_and_portions_add_up(start_ns: int, elapsed_ns: int, increment: int) -> None:
     pieces = cut(start_ns, start_ns + elapsed_ns, TICK_NS)
@@ -148,7 +139,6 @@ def test_pieces_and_portions_add_up(start_ns: int, elapsed_ns: int, increment: i
     assert all(portion >= 0 for portion in portions)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**62), st.integers(1, 2**32 - 1), st.integers(0, U64 - 1))
 def test_portions_are_in_proportion(start_ns: int, elapsed_ns: int, increment: int) -> None:
     pieces = cut(start_ns, start_ns + elapsed_ns, TICK_NS)
@@ -156,7 +146,6 @@ def test_portions_are_in_proportion(start_ns: int, elapsed_ns: int, increment: i
         assert abs(portion - Fraction(increment * piece.time_ns, elapsed_ns)) < 2
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 500),
     st.tuples(*[st.one_of(st.integers(0, 1000), st.integers(0, U64 - 1))] * COUNTERS),

@@ -168,7 +168,7 @@ def test_long_lists_are_wrapped_not_cut(tmp_path: Path) -> None:
 
 
 # Each example writes a tree of files, which takes as long as the disk likes.
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(text=st.text(min_size=1, max_size=60))
 def test_hostile_names_are_plain_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     node = Node(tmp_path_factory.mktemp("node"), "0")

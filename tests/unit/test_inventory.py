@@ -247,7 +247,7 @@ def test_ids_of_a_polars_or_numpy_column(tmp_path: Path, clock: Clock) -> None:
     assert kind_of(inventory, NO_SUCH_ID) == "unknown"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     steps=st.lists(
         st.tuples(st.floats(0, 700), st.sampled_from(["resolve", "refresh"]), st.integers(0, 5)), max_size=40

@@ -47,7 +47,7 @@ def test_a_cgroup_that_is_gone_has_no_row(tmp_path: Path) -> None:
 
 
 @given(st.binary())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_hostile_contents_do_no_harm(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a").mkdir(exist_ok=True)
     (tmp_path / "a" / "io.stat").write_bytes(b"8:0 rbytes=7\n" + text)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.analysis.rates import rates
@@ -56,7 +56,6 @@ def test_rows_of_the_same_time_have_no_rate() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 2**64 - 1))), min_size=1, max_size=30))
-@settings(deadline=None)
 def test_rates_add_up_to_the_increase_between_two_beginnings(steps: list[tuple[int, int | None]]) -> None:
     seconds = 0
     rows = []

@@ -219,7 +219,7 @@ _HOSTILE = st.lists(st.one_of(_WORDS, _SEPARATORS), max_size=60).map(b"".join)
 
 
 @given(st.dictionaries(st.sampled_from([file.name for file in FILES]), _HOSTILE, min_size=1))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_hostile_contents_do_no_harm(new_reader: NewReader, tmp_path: Path, files: dict[str, bytes]) -> None:
     for file in FILES:
         (tmp_path / "a").mkdir(exist_ok=True)
@@ -236,7 +236,7 @@ def test_hostile_contents_do_no_harm(new_reader: NewReader, tmp_path: Path, file
 
 
 @given(st.dictionaries(st.sampled_from(list(FILES[5].columns)), st.integers(0, 2**64 - 1)), st.randoms())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_keys_in_any_order(new_reader: NewReader, tmp_path: Path, values: dict[str, int], random: Any) -> None:
     lines = [f"{key} {value}\n" for key, value in values.items()]
     random.shuffle(lines)

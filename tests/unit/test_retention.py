@@ -5,7 +5,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from store_examples import DAY_NS, MIDNIGHT_NS, SECOND_NS, files_below
 
@@ -41,7 +41,6 @@ def outputs(draw: st.DrawFn) -> list[tuple[str, int, int, int, int]]:
     )
 
 
-@settings(deadline=None)
 @given(outputs(), st.integers(1, 50), st.integers(50, 200))
 def test_exactly_the_oldest_files_that_must_go_are_removed(
     files: list[tuple[str, int, int, int, int]], incoming: int, keep_bytes: int

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from accumulator_model import COUNTERS, U16, U32, U64, Record, Row, rows_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reader_rows import take_rows
 
@@ -450,7 +450,6 @@ def valid_records(draw: st.DrawFn) -> list[Record]:
     return records
 
 
-@settings(deadline=None)
 @given(
     records=valid_records(),
     start=st.integers(0, 2**50).map(lambda position: 8 * position),
@@ -486,7 +485,6 @@ def hostile_headers() -> st.SearchStrategy[int]:
     )
 
 
-@settings(deadline=None)
 @given(
     content=st.binary(max_size=512),
     headers=st.lists(st.tuples(st.integers(0, SIZE - 1), hostile_headers()), max_size=12),

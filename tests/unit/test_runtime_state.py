@@ -570,7 +570,7 @@ contents = encoded(well_formed) | encoded(ill_formed) | encoded(json_values) | s
 lists = encoded(st.lists(well_formed_entry)) | encoded(st.lists(ill_formed_entry)) | encoded(json_values) | st.binary()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=contents,
     store_list=lists,

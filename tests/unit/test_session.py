@@ -30,6 +30,13 @@ OPTIONS = RunOptions(
     ring_bytes=None,
     nri_socket=None,
     containerd_states=(),
+    resctrl="off",
+    resctrl_mount=False,
+    resources_interval_ns=10**9,
+    io=False,
+    processes_interval_ns=None,
+    processes_max_rss_bytes=4 << 30,
+    regions=False,
 )
 
 

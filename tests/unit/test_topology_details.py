@@ -353,7 +353,7 @@ CONTENTS = st.one_of(
 
 
 # Each example writes a tree of files, which takes as long as the disk likes.
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(FILES), CONTENTS), st.dictionaries(st.sampled_from(RESCTRL_FILES), CONTENTS))
 def test_no_content_of_a_file_is_an_error(
     tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes], resctrl_contents: dict[str, bytes]

@@ -111,7 +111,7 @@ SETS = st.lists(st.sets(st.integers(0, 7), min_size=1).map(format_cpu_list), max
 
 
 # Each example writes a tree of files, which takes as long as the disk likes.
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(packages=SETS, dies=SETS, caches=SETS, nodes=SETS, cores=SETS)
 def test_every_part_and_core_is_in_one_place(
     tmp_path_factory: pytest.TempPathFactory,

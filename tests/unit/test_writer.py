@@ -202,7 +202,7 @@ def test_a_buffer_does_not_keep_each_chunks_dictionaries():
     assert buffer.take_rows().num_rows == 3200
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.one_of(
