@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.errors import NodeUnsupportedError, TracerError
-from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list, possible_cpus
+from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list, possible_cpus, present_cpus
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_formats_runs_as_ranges() -> None:
 
 
 def test_this_node() -> None:
-    assert set(os.sched_getaffinity(0)) <= set(online_cpus()) <= set(possible_cpus())
+    assert set(os.sched_getaffinity(0)) <= set(online_cpus()) <= set(present_cpus()) <= set(possible_cpus())
     assert len(online_cpus()) == os.sysconf("SC_NPROCESSORS_ONLN")
 
 
@@ -66,8 +66,8 @@ def test_a_node_that_does_not_say_cannot_be_measured(tmp_path: Path, content: st
     directory = tmp_path / "devices/system/cpu"
     directory.mkdir(parents=True)
     if content is not None:
-        (directory / "online").write_text(content)
-        (directory / "possible").write_text(content)
-    for read in (online_cpus, possible_cpus):
+        for name in ("online", "present", "possible"):
+            (directory / name).write_text(content)
+    for read in (online_cpus, present_cpus, possible_cpus):
         with pytest.raises(NodeUnsupportedError, match=str(directory)):
             read(tmp_path)

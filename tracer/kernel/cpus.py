@@ -44,6 +44,11 @@ def online_cpus(sysfs: Path = Path("/sys")) -> list[int]:
     return _read_cpus(sysfs / "devices/system/cpu/online")
 
 
+def present_cpus(sysfs: Path = Path("/sys")) -> list[int]:
+    """CPUs that the node has, online or not. Raises NodeUnsupportedError where sysfs does not say."""
+    return _read_cpus(sysfs / "devices/system/cpu/present")
+
+
 def possible_cpus(sysfs: Path = Path("/sys")) -> list[int]:
     """CPUs that could ever come online: what per-CPU maps are sized for. Raises NodeUnsupportedError."""
     return _read_cpus(sysfs / "devices/system/cpu/possible")

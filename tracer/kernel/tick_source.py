@@ -14,7 +14,7 @@ import numpy as np
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel import bpf
 from tracer.kernel.counter_plan import CounterPlan
-from tracer.kernel.cpus import online_cpus
+from tracer.kernel.cpus import online_cpus, present_cpus
 from tracer.kernel.loader import Programs
 from tracer.kernel.perf_events import (
     CpuCounters,
@@ -74,7 +74,7 @@ class KernelTickSource:
         self._load = load
         self._plan = plan
         self._counter_maps = [name for name, counted in zip(_COUNTER_MAPS, plan.counted, strict=True) if counted]
-        self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(online_cpus())))
+        self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(present_cpus())))
         self._programs: Programs | None = None
         self._states_map: mmap.mmap | None = None
         self._states = np.zeros(0, CPU_STATE)
@@ -106,6 +106,9 @@ class KernelTickSource:
         try:
             self._states_map = mmap.mmap(self._programs["states"], size, mmap.MAP_SHARED)
             self._states = np.frombuffer(self._states_map, CPU_STATE, self._load.cpus)
+            # Offline ones too: what a CPU does before the next look at it has a ring to go to.
+            for cpu in present_cpus():
+                self.rings.add(cpu, self.programs["rings"])
             for cpu in online_cpus():
                 self._open_cpu(cpu)
             if not self._cpus:
