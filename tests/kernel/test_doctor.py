@@ -82,7 +82,15 @@ def test_this_node_is_ready() -> None:
     code, verdict, checks = examine([])
     assert (code, failed(checks)) == (0, [])
     assert verdict in ("ready", "ready-with-limits")
-    loaded = ("bcc-import", "bpf-load", "array-of-maps", "raw-tracepoint", "tick-program", "ring-buffer")
+    loaded = (
+        "bcc-import",
+        "bpf-load",
+        "array-of-maps",
+        "raw-tracepoint",
+        "tick-program",
+        "ring-buffer",
+        "cgroup-events",
+    )
     assert {checks[name]["status"] for name in loaded} == {"ok"}
     reasons = plan_counters(parse_events([])).reasons
     for column, reason in zip(COUNTER_COLUMNS, reasons, strict=True):

@@ -15,9 +15,9 @@ from typing import Self
 from tracer.cgroup_event import CgroupEvent, EventKind
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel import bpf
-from tracer.kernel.btf import member_offsets, read_kernel_btf
+from tracer.kernel.cgroup_events_load import TRACEPOINTS, load_cgroup_events
 from tracer.kernel.event_ring import EventRing
-from tracer.kernel.loader import LoadSpec, ProgramLoad, Programs
+from tracer.kernel.loader import Programs
 
 PATH_BYTES = 1024
 """The kernel's tracepoints give no more of a path than this, with a final NUL (TRACE_CGROUP_PATH_LEN)."""
@@ -27,16 +27,6 @@ RECORD = struct.Struct("=QQII")
 
 KINDS: dict[int, EventKind] = {1: "created", 2: "removed", 3: "populated", 4: "emptied"}
 """`enum lifecycle_kind`."""
-
-_TRACEPOINTS = ("cgroup_mkdir", "cgroup_rmdir", "cgroup_notify_populated")
-
-# The fields whose offsets the programs need, by the name of the definition.
-_FIELDS = {
-    "CGROUP_KN": ("cgroup", "kn"),
-    "CGROUP_ROOT": ("cgroup", "root"),
-    "KERNFS_NODE_ID": ("kernfs_node", "id"),
-    "CGROUP_ROOT_HIERARCHY_ID": ("cgroup_root", "hierarchy_id"),
-}
 
 # About 9,000 events of a pod's containers: four seconds of 1,000 containers a second that come, run and go.
 _RING_BYTES = 2 << 20
@@ -57,14 +47,7 @@ class CgroupEvents:
         Raises NodeUnsupportedError where the kernel has no type information.
         """
         self._ring_bytes = ring_bytes
-        self._load = ProgramLoad(
-            LoadSpec(
-                source="cgroup_lifecycle.c",
-                functions=dict.fromkeys(_TRACEPOINTS, "RAW_TRACEPOINT"),
-                maps=("state", "events"),
-                definitions=_field_offsets() | {"RING_PAGES": str(ring_bytes // mmap.PAGESIZE)},
-            )
-        )
+        self._load = load_cgroup_events(ring_bytes)
         self._programs: Programs | None = None
         self._ring: EventRing | None = None
         self._state: mmap.mmap | None = None
@@ -77,7 +60,7 @@ class CgroupEvents:
         try:
             self._ring = EventRing(self._programs["events"], self._ring_bytes)
             self._state = mmap.mmap(self._programs["state"], mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
-            for name in _TRACEPOINTS:
+            for name in TRACEPOINTS:
                 self._links.append(bpf.attach_raw_tracepoint(name, self._programs[name]))
         except OSError as error:
             raise NodeUnsupportedError(f"the kernel refuses to tell of cgroups: {error.strerror}") from error
@@ -125,15 +108,3 @@ def decode(record: bytes) -> CgroupEvent:
     # A path of exactly the greatest length may be whole; a walk then gives the same again.
     truncated = path_length in (0, PATH_BYTES - 1)
     return CgroupEvent(time_ns, KINDS[kind], cgroup_id, os.fsdecode(path), truncated)
-
-
-def _field_offsets() -> dict[str, str]:
-    """The offsets as definitions for the compiler. Raises NodeUnsupportedError where the kernel lacks a field."""
-    structs = member_offsets(read_kernel_btf(), {struct_name for struct_name, _field in _FIELDS.values()})
-    definitions = {}
-    for name, (struct_name, field) in _FIELDS.items():
-        offset = structs.get(struct_name, {}).get(field)
-        if offset is None:
-            raise NodeUnsupportedError(f"this kernel's struct {struct_name} has no field {field} that the tracer knows")
-        definitions[name] = str(offset)
-    return definitions

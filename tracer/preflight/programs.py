@@ -10,6 +10,7 @@ import time
 
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel import bpf
+from tracer.kernel.cgroup_events_load import TRACEPOINTS, load_cgroup_events
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.perf_events import attach_program, open_tick
 from tracer.kernel.tick_load import TickLoad
@@ -25,6 +26,7 @@ _PACKAGE = "python3-bpfcc"
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
 _ALLOW_BPF = "run it as root (sudo); in a container, let the seccomp profile allow bpf"
 _REINSTALL_BCC = f"apt-get install --reinstall {_PACKAGE}"
+_WITHOUT_EVENTS = "cgroups are found by inotify instead; those that live only a few ms may stay without a name"
 _NEWER = f"use a newer kernel and {_PACKAGE}, such as those of Debian 12"
 
 
@@ -127,6 +129,20 @@ def _tick_program(trial: Trial) -> Finding:
     return Finding("ok", "the tick event takes the program")
 
 
+def _cgroup_events(_trial: Trial) -> Finding:
+    load = load_cgroup_events(2 * mmap.PAGESIZE)
+    try:
+        programs = load.result()
+    finally:
+        load.cancel()
+    try:
+        for name in TRACEPOINTS:
+            os.close(bpf.attach_raw_tracepoint(name, programs[name]))
+    finally:
+        programs.close()
+    return Finding("ok", "the kernel tells of each cgroup that comes and goes")
+
+
 PROGRAM_PROBES = (
     Probe("bpf-syscall", _bpf_syscall, _ALLOW_BPF, required=True, quick=True, needs=("machine", "privileges")),
     Probe("ring-buffer", _ring_buffer, _NEWER, required=True, quick=True, needs=("bpf-syscall",)),
@@ -135,4 +151,5 @@ PROGRAM_PROBES = (
     Probe("array-of-maps", _array_of_maps, _NEWER, required=True, needs=("bpf-load",)),
     Probe("raw-tracepoint", _raw_tracepoint, _NEWER, required=True, needs=("bpf-load",)),
     Probe("tick-program", _tick_program, _NEWER, required=True, needs=("bpf-load", "tick-event")),
+    Probe("cgroup-events", _cgroup_events, _WITHOUT_EVENTS, needs=("bpf-load",)),
 )
