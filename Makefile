@@ -4,10 +4,10 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench install uninstall lock messages tables
+.PHONY: help run test lint check bench install uninstall lock messages tables vm-test
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Set up, trace this node for 10 s, show the busiest cgroups and where the files are
 	@scripts/setup run
@@ -17,6 +17,10 @@ run: ## Set up, trace this node for 10 s, show the busiest cgroups and where the
 test: ## Set up and run all tests, warnings being errors (what needs root through sudo)
 	@scripts/setup dev
 	@scripts/test
+
+vm-test: ## Run the tests on other kernels and nodes, in guests (up to 40 minutes); writes docs/kernels.md
+	@scripts/setup dev
+	@scripts/as-root .venv/bin/pytest -p no:cacheprovider tests/matrix
 
 lint: ## Check format, style and types
 	@scripts/setup dev

@@ -33,7 +33,7 @@ def command(name: str) -> str:
     # Some are in directories for root only, which a user's or a service's PATH need not have.
     path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if path is None:
-        raise HostError(f"{name} is missing: install Debian's package {_PACKAGE_OF[name]} (scripts/setup vm)")
+        raise HostError(f"{name} is missing: install Debian's package {_PACKAGE_OF[name]} (scripts/setup dev)")
     return path
 
 

@@ -34,7 +34,7 @@ cp /etc/ssl/certs/ca-certificates.crt "$1/tmp/certificates" || touch "$1/tmp/cer
 export PIP_CERT=/tmp/certificates SSL_CERT_FILE=/tmp/certificates
 touch "$1/etc/resolv.conf"
 mount --bind -o ro /etc/resolv.conf "$1/etc/resolv.conf"
-chroot "$1" /opt/tracer/scripts/setup dev
+chroot "$1" /opt/tracer/scripts/setup guest
 """
 
 

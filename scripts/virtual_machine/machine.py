@@ -86,8 +86,9 @@ def _processor(guest: Guest, files: Kernel) -> list[str]:
         return [*processor, "-accel", "tcg,thread=multi"]
     x86_64 = emulator("x86_64")
     # The oldest that Polars runs on (AVX2): with all that can be emulated (`max`), 5.10 stops at boot and others were
-    # seen to. EPYC is the one whose caches and dies QEMU describes.
-    model = "EPYC-v4" if guest.topology else "Haswell-noTSX"
+    # seen to. The level is one past the leaf that tells of dies (0x1f): at that leaf itself QEMU 10.0 ends on an
+    # assertion when the firmware asks for a leaf beyond the last.
+    model = "Haswell-noTSX,level=0x20"
     if _kvm_works(x86_64, files):
         return [*x86_64, "-accel", "kvm", "-cpu", "host" if not guest.topology else model]
     # More than one thread was seen to stall 5.10.
@@ -115,6 +116,9 @@ def _kvm_works(x86_64: Sequence[str], files: Kernel) -> bool:
 def _topology(guest: Guest) -> list[str]:
     cpus = f"{guest.cpus},{guest.topology}" if guest.topology else str(guest.cpus)
     options = ["-smp", cpus, "-m", f"{guest.memory_mib}M"]
+    if guest.topology:
+        # To each die a last-level cache of its own.
+        options += ["-machine", "smp-cache.0.cache=l3,smp-cache.0.topology=die"]
     for node in range(guest.numa_nodes):
         memory = guest.memory_mib // guest.numa_nodes
         first, end = (guest.cpus * number // guest.numa_nodes for number in (node, node + 1))

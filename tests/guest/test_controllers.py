@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resources where all controllers are in the version 2 tree: what programs do against what the columns say.
-
-Collected only on such a node (tests/conftest.py); a virtual machine is one.
+"""Resources where all controllers are in the version 2 tree: what programs do against what the columns say. Run in
+such a guest.
 """
 
 import subprocess
@@ -20,7 +19,7 @@ from tracer.readers.io_devices import IoDevicesReader
 from tracer.readers.protocol import Cgroup as ReadCgroup
 from tracer.readers.resources import ResourcesReader
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.core]
 
 MIB = 1 << 20
 _FILLS_MEMORY = """
