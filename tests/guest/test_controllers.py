@@ -162,6 +162,7 @@ def test_io_by_device_and_in_all(
     image = tmp_path / "image"
     with image.open("wb") as file:
         file.truncate(32 * MIB)
+    subprocess.run(["modprobe", "loop"], check=True)
     device = subprocess.run(
         ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -127,8 +127,8 @@ def test_a_signal_ends_the_run_well(start_tracer: Callable[..., Tracer], number:
     assert result.manifest.status == "finished"
     assert result.manifest.exit_reason == "stopped"
     assert result.manifest.end is not None
-    # Everything up to the signal is there, the window it fell into too.
-    assert abs(result.manifest.end.utc_ns - sent_ns) < 100_000_000
+    # Everything up to the signal is there, to the tick and what the two clocks differ by.
+    assert result.manifest.end.utc_ns > sent_ns - 5_000_000
     windows = result.table("windows")
     last = windows.filter(pl.col("window_tick") == pl.col("window_tick").max())
     assert result.manifest.last_tick is not None

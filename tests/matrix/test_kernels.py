@@ -20,8 +20,7 @@ KERNELS = {
     "5.10": ("--kernel", "5.10"),
     "6.1": ("--kernel", "6.1"),
     "6.12": ("--kernel", "6.12"),
-    "6.12, headers": ("--kernel", "6.12", "--headers"),
-    "6.12, systemd": ("--kernel", "6.12", "--system", "systemd"),
+    "6.12, systemd, headers": ("--kernel", "6.12", "--system", "systemd", "--headers"),
     "newest": ("--kernel", "7.x"),
     "6.12, arm64": ("--kernel", "6.12", "--arch", "arm64"),
 }
