@@ -32,7 +32,7 @@ from tracer.kernel import bpf
 from tracer.kernel.loader import Programs, programs_directory
 from tracer.kernel.loader_process import import_bcc
 from tracer.kernel.records import COUNTERS, TICK_RECORD
-from tracer.kernel.ring_reader import RecordBlock
+from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.rings import Rings
 from tracer.kernel.tick_load import TickLoad
 

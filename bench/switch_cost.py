@@ -34,7 +34,7 @@ from tracer.kernel.event_specs import parse_events
 from tracer.kernel.loader import programs_directory
 from tracer.kernel.loader_process import import_bcc
 from tracer.kernel.perf_events import open_counters
-from tracer.kernel.ring_reader import RecordBlock
+from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.rings import Rings
 from tracer.kernel.tick_load import TickLoad
 from tracer.kernel.tick_source import KernelTickSource

@@ -3,7 +3,7 @@
 
 from accumulator_model import Row
 
-from tracer.kernel.ring_reader import RecordBlock
+from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.rings import Rings
 
 

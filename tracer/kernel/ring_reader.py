@@ -8,11 +8,10 @@ space back by storing the consumer's position with release.
 """
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
 from tracer.kernel.atomics import load_acquire_u32, load_acquire_u64, load_u64, store_release_u64
-from tracer.kernel.records import COUNTERS, TICK_RECORD
+from tracer.kernel.records import TICK_RECORD
 
 _HEADER_BYTES = 8
 _BUSY = np.uint32(1 << 31)
@@ -66,28 +65,6 @@ _follow_signature = types.int64(
     types.int64,
     types.int64,
 )
-
-
-class RecordBlock:
-    """Columns of a fixed capacity, a row a record (or a tick of a run of ticks). Counters lie as [counter, row]."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.tick = np.empty(capacity, np.uint64)
-        self.cpu = np.empty(capacity, np.uint16)
-        self.cgroup_id = np.empty(capacity, np.uint64)
-        self.cpu_time_ns = np.empty(capacity, np.uint32)
-        self.counters = np.empty((COUNTERS, capacity), np.uint64)
-        self.unread = np.empty(capacity, np.uint16)
-        self.context_switches = np.empty(capacity, np.uint32)
-        self.lateness_ns = np.empty(capacity, np.uint32)
-
-    def columns(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """The arrays in the order the drain takes them."""
-        return (
-            self.tick, self.cpu, self.cgroup_id, self.cpu_time_ns, self.counters, self.unread,
-            self.context_switches, self.lateness_ns,
-        )  # fmt: skip
 
 
 @njit(_expand_signature, nogil=True, cache=True, error_model="numpy")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.kernel import bpf
+from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.ring_reader import (
     BYTES,
     CONSUMER,
@@ -26,7 +27,6 @@ from tracer.kernel.ring_reader import (
     RECORDS,
     SIZE,
     STOP,
-    RecordBlock,
     follow,
 )
 

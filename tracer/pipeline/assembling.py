@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 
 from tracer.containers.inventory import Change, Inventory
 from tracer.containers.limits import NO_LIMITS, Limits, read_limits
@@ -17,15 +16,22 @@ from tracer.kernel.cpus import online_cpus
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology import llc_domain_of_cpu
 from tracer.pipeline.frames import records_frame
-from tracer.pipeline.health import Counts, HealthMeter, ReaderHealth, own_resident_bytes, steal_time_ns
+from tracer.pipeline.health import (
+    Counts,
+    HealthMeter,
+    ReaderHealth,
+    health_rows,
+    own_resident_bytes,
+    steal_time_ns,
+)
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.reading import Batch, Reading
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.storing import Storing
+from tracer.pipeline.tick_tables import TickTables
 from tracer.pipeline.watching import Watching
-from tracer.pipeline.windows import ClosedWindows, WindowAssembler, tick_rows
-from tracer.store.schemas import HEALTH, LIFECYCLE, TICKS, WINDOWS, Table
+from tracer.store.schemas import HEALTH, LIFECYCLE
 from tracer.store.writer import Store
 
 # After a tick's end: its CPU closes it at the next tick or switch, and the reader finds it a millisecond later.
@@ -46,8 +52,6 @@ _LIFECYCLE_ROWS = {
     "rdt_class": pl.String,
     "blockio_class": pl.String,
 }
-# By way of Polars: pyarrow's conversion of Python values imports pandas where that is installed (30 MB).
-_HEALTH_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
 
 
 class Assembling(Stage):
@@ -76,7 +80,6 @@ class Assembling(Stage):
     ) -> None:
         super().__init__("assembling", stop_run)
         self._note = note
-        self.late_rows = 0
         self._source = source
         self._plan = plan
         self._reading = reading
@@ -90,11 +93,13 @@ class Assembling(Stage):
         self._anchor = anchor
         self._topology = topology
         self._node_name = node_name
-        self._write_ticks = write_ticks
-        self._windows = WindowAssembler(
+        self._tables = TickTables(
+            labelling,
+            tick_ns=source.tick_ns,
             window_ticks=window_ticks,
             first_tick=source.first_tick,
             llc_of_cpu=llc_domain_of_cpu(topology.now),
+            write_ticks=write_ticks,
         )
         self._bound: int | None = None
         self._last_tick: int | None = None
@@ -109,14 +114,14 @@ class Assembling(Stage):
         """Until the reader's last batch; then the windows that are still open are closed."""
         while (batch := self._reading.take()) is not None:
             self._add(batch)
-            self._emit(self._windows.close_before(self._final_before(batch.drained_ns)))
+            self._tables.close_before(self._final_before(batch.drained_ns))
             self._emit_lifecycle()
             if batch.drained_ns >= self._next_health_ns:
                 self._look_after(batch.drained_ns)
         self._ending = True
         if self._last_tick is not None:
             self._inventory.refresh()
-            self._emit(self._windows.close_all(self._last_tick))
+            self._tables.close_all(self._last_tick)
         self._emit_lifecycle()
         self._emit_health(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         self._storing.finish()
@@ -146,7 +151,7 @@ class Assembling(Stage):
             lost_ring_full=sum(loss.ring_full for loss in losses.values()),
             lost_no_ring=sum(loss.no_ring for loss in losses.values()),
             lost_malformed=sum(loss.malformed for loss in losses.values()),
-            late_rows=self.late_rows,
+            late_rows=self._tables.late_rows,
             recursion_misses=self._source.recursion_misses(),
             unknown_rows=self._labelling.unknown_rows,
             cgroup_events_lost=self._watching.lost,
@@ -173,17 +178,7 @@ class Assembling(Stage):
         late = lateness[(lateness > 0) & (block.cgroup_id[:rows] != 0)]
         self._meter.observe(late, self._reading.waiting())
         self._reading.give_back(block)
-        self._windows.add(records)
-
-    def _emit(self, closed: ClosedWindows) -> None:
-        self.late_rows = self._windows.late_rows
-        tick_ns = self._source.tick_ns
-        self._emit_table(WINDOWS, closed.windows, pl.col("window_tick").cast(pl.Int64) * tick_ns)
-        if self._write_ticks:
-            self._emit_table(TICKS, tick_rows(closed.records, tick_ns=tick_ns), pl.col("tick").cast(pl.Int64) * tick_ns)
-
-    def _emit_table(self, table: Table, rows: pl.DataFrame, monotonic_ns: pl.Expr) -> None:
-        self._labelling.put(table, rows, monotonic_ns, is_last=self._ending)
+        self._tables.add(records)
 
     def _emit_lifecycle(self) -> None:
         changes = [*self._inventory.take_changes(), *self._changed_limits]
@@ -200,7 +195,7 @@ class Assembling(Stage):
             schema=_LIFECYCLE_ROWS,
             orient="row",
         )
-        self._emit_table(LIFECYCLE, rows, pl.col("monotonic_ns"))
+        self._labelling.put(LIFECYCLE, rows, is_last=self._ending)
 
     def _look_after(self, now_ns: int) -> None:
         """Once a second: CPUs that came or went, and the row of `health`."""
@@ -208,7 +203,7 @@ class Assembling(Stage):
         if changes := self._source.maintain():
             for change in changes:
                 self._note(change)
-            self._windows.use_llcs(llc_domain_of_cpu(self._topology.retake(self._anchor.utc_ns(now_ns))))
+            self._tables.use_llcs(llc_domain_of_cpu(self._topology.retake(self._anchor.utc_ns(now_ns))))
         if now_ns >= self._next_walk_ns:
             self._inventory.refresh()
             self._next_walk_ns = now_ns + _WALK_NS
@@ -240,5 +235,4 @@ class Assembling(Stage):
             "online_cpus": len(online_cpus()),
             **self._reader_health.take(),
         }
-        columns = {name: pl.Series([row[name]]).cast(dtype) for name, dtype in _HEALTH_TYPES.items()}
-        self._storing.put(HEALTH, pl.DataFrame(columns).to_arrow())
+        self._storing.put(HEALTH, health_rows(row))

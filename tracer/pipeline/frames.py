@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from tracer.kernel.event_specs import COUNTER_COLUMNS
-from tracer.kernel.ring_reader import RecordBlock
+from tracer.kernel.record_block import RecordBlock
 from tracer.pipeline.windows import RECORDS_SCHEMA
 
 

@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 
+from tracer.store.schemas import HEALTH
+
+# By way of Polars: pyarrow's conversion of Python values imports pandas where that is installed (30 MB).
+_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
 _PAGE = resource.getpagesize()
 _NS_PER_CLOCK_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -96,6 +102,11 @@ class ReaderHealth:
         with self._lock:
             counts, self._counts = self._counts, dict.fromkeys(self.COLUMNS, 0)
             return counts
+
+
+def health_rows(row: Mapping[str, object]) -> pa.Table:
+    """One row of the `health` table from all of its columns by name, the time in ns since the epoch."""
+    return pl.DataFrame({name: pl.Series([row[name]]).cast(dtype) for name, dtype in _TYPES.items()}).to_arrow()
 
 
 def steal_time_ns() -> int:

@@ -1,16 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """From rows with a cgroup id to rows of a table: identity and UTC time are joined, and the store gets them."""
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import polars as pl
 import pyarrow as pa
 
-from tracer.containers.inventory import Inventory
 from tracer.kernel.clock import ClockAnchor
 from tracer.pipeline.frames import labelled_rows
-from tracer.pipeline.storing import Storing
 from tracer.store.schemas import IDENTITY, TABLES, Table
 
 _MONOTONIC = pl.col("monotonic_ns")
+
+
+class Cgroups(Protocol):
+    """Who each cgroup is: the node's `Inventory`, or that of a node that does not exist."""
+
+    def resolve(self, cgroup_ids: Iterable[int]) -> set[int]:
+        """Those of these ids for which it is too early to tell."""
+
+    def labels(self) -> pl.DataFrame:
+        """A row for each cgroup that is known: the columns of `tracer.containers.inventory.LABEL_SCHEMA`."""
+
+
+class RowSink(Protocol):
+    """Where labelled rows go."""
+
+    def put(self, table: Table, rows: pa.Table) -> None:
+        """Takes rows with the columns of `table`."""
 
 
 class Labelling:
@@ -19,10 +37,10 @@ class Labelling:
     They wait for a second or so, and for the next rows of their table. One thread uses it.
     """
 
-    def __init__(self, inventory: Inventory, storing: Storing, *, anchor: ClockAnchor, node_name: str) -> None:
+    def __init__(self, cgroups: Cgroups, sink: RowSink, *, anchor: ClockAnchor, node_name: str) -> None:
         self.unknown_rows = 0
-        self._inventory = inventory
-        self._storing = storing
+        self._cgroups = cgroups
+        self._sink = sink
         self._anchor = anchor
         self._node_name = node_name
         self._held: dict[str, pl.DataFrame] = {}
@@ -38,7 +56,7 @@ class Labelling:
         rows = rows if held is None else pl.concat([held, rows], how="diagonal")
         if rows.is_empty():
             return
-        pending = self._inventory.resolve(rows["cgroup_id"].unique())
+        pending = self._cgroups.resolve(rows["cgroup_id"].unique())
         if pending and not is_last:
             is_pending = pl.col("cgroup_id").is_in(list(pending))
             self._held[table.name] = rows.filter(is_pending)
@@ -51,14 +69,14 @@ class Labelling:
         given = {*rows.columns, *(field.name for field in IDENTITY), table.time_column}
         labelled = labelled_rows(
             rows.with_columns(further_times),
-            self._inventory.labels(),
+            self._cgroups.labels(),
             columns=[name for name in table.schema.names if name in given],
             node_name=self._node_name,
             time_column=table.time_column,
             time_ns=monotonic_ns + self._anchor.utc_ns(0),
         )
         self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
-        self._storing.put(table, _completed(labelled.to_arrow(), table.schema))
+        self._sink.put(table, _completed(labelled.to_arrow(), table.schema))
 
     def flush(self) -> None:
         """Hands on what waits, of tables whose rows came with `monotonic_ns`, as far as it is known by now."""

@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 from tracer.kernel.compiler_memory import release_compiler_pages
-from tracer.kernel.ring_reader import RecordBlock
+from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.rings import Rings
 from tracer.pipeline.stage import Stage
 

@@ -119,11 +119,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     `topology` is the node's at the start, and whatever msgspec can encode; it comes back as plain dicts and lists.
     `topology_changes` has it as it was after CPUs came or went; of very many the latest, which `notes` says.
+    `source` is where the records are from: a node's kernel, or a simulation of a node that does not exist.
     `configuration` holds the options as run. `notes` say why something is null or limited.
     """
 
     schema_version: int = SCHEMA_VERSION
     run_id: UUID
+    source: Literal["kernel", "simulation"] = "kernel"
     status: Literal["running", "finished", "failed"]
     exit_reason: str | None = None
     start: Instant
