@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report says, as data: `tracer report --json` is this, and its text and pictures are made from it.
+
+Shares are of 1, cycles are CPU cycles, times are UTC. A field that is None was not measured or cannot be told.
+Names are as somebody chose them, so whoever shows them escapes them.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+FINDINGS_VERSION = 1
+
+Basis = Literal["ticks", "windows", "cpu-time"]
+ExplanationKind = Literal[
+    "throttling", "cpu-pressure", "memory-pressure", "io-pressure", "reclaim", "migration", "smt", "cold-cache", "steal"
+]
+Verdict = Literal["no", "possible", "likely", "unknown"]
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """Who it is: all cgroups of one label and namespace on one node, such as a container and its restarts.
+
+    `name` is `tracer.analysis.labels.container_label`.
+    """
+
+    node_name: str
+    name: str
+    namespace: str | None
+    kind: str
+    cgroup_ids: list[int]
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A value and its interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TimeRange(msgspec.Struct, frozen=True, kw_only=True):
+    """From `start` to before `end`: when `share` (0 to 1) of the lost cycles were lost."""
+
+    start: datetime
+    end: datetime
+    share: float
+
+
+class Bursts(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in which an aggressor's traffic was high without a break: how many, and how long most of them were.
+
+    `short_ms` and `long_ms` are the 10th and the 90th percentile. A burst is never told shorter than what was
+    recorded: a tick, or a window.
+    """
+
+    count: int
+    short_ms: float
+    median_ms: float
+    long_ms: float
+
+
+class Aggressor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who took cycles from a victim.
+
+    `lost_cycles` are those the victim would not have needed without it; `lost_share` of all the victim's cycles, and
+    `share_of_loss` of what it lost to all its aggressors. `confidence` is 1 less the probability that chance alone
+    shows as much, after the correction for the number of pairs looked at. `delay_ticks` is how much later the victim
+    feels it (ticks only). `traffic_bytes_per_second` is its LLC misses times the line size, while it ran.
+    """
+
+    container: Container
+    lost_cycles: Estimate
+    lost_share: Estimate
+    share_of_loss: float
+    confidence: float
+    correlation: float | None
+    delay_ticks: int | None
+    traffic_bytes_per_second: float | None
+    bursts: Bursts | None
+    time_ranges: list[TimeRange]
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Something else that could have slowed the container down, and what was measured of it. `text` says it."""
+
+    kind: ExplanationKind
+    verdict: Verdict
+    value: float | None
+    text: str
+
+
+class NoisyAndQuiet(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean CPI of a container while its neighbours miss most (the noisiest 5 %), and in the middle half."""
+
+    noisy_cpi: float
+    quiet_cpi: float
+    ratio: float
+
+
+class Victim(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that lost cycles to others, with those that took them, the most first."""
+
+    container: Container
+    cpu_time_ns: int
+    cycles: int
+    instructions: int
+    cpi: float
+    lost_cycles: Estimate
+    lost_share: Estimate
+    noisy_and_quiet: NoisyAndQuiet | None
+    aggressors: list[Aggressor]
+    other_explanations: list[Explanation]
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container used in all, and what is known of its waiting; the busiest first.
+
+    `cpi` and `misses_per_kilo_instruction` are None without counters. Shares of time: `throttled_share` in which it
+    was throttled, `cpu_pressure_share`, … in which some of its tasks waited.
+    """
+
+    container: Container
+    cpu_time_ns: int
+    cpu_share_of_node: float
+    cpi: float | None
+    misses_per_kilo_instruction: float | None
+    other_explanations: list[Explanation]
+
+
+class Caveat(msgspec.Struct, frozen=True, kw_only=True):
+    """What could have hidden something, or bears on how sure one can be. `id` is stable, `text` for people."""
+
+    id: str
+    text: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer. `headline` is the finding in words, one sentence a line, the most important first.
+
+    `pairs_tested` is how many victims and suspects were looked at together. `victims` are ranked by cycles lost.
+    """
+
+    version: int = FINDINGS_VERSION
+    basis: Basis
+    start: datetime
+    end: datetime
+    nodes: list[str]
+    headline: list[str]
+    victims: list[Victim]
+    activity: list[Activity]
+    containers_examined: int
+    pairs_tested: int
+    caveats: list[Caveat]

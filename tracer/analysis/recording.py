@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one or several `tracer run --output` left, opened as one recording.
+
+A recording is the closed files of any number of directories, runs and nodes. Files that are still being written are
+left out, and so is the second copy of a file that lies in two of the directories; `Recording.notes` says so.
+
+Each file's footer is looked at before its rows are: a file that is broken, of a newer schema or of other types is
+refused by its name. Columns that an older file does not have are null, columns that nobody knows any more are ignored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from tracer.analysis.labels import container_label
+from tracer.analysis.moments import moment_text, parse_moment
+from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
+from tracer.errors import UsageError
+from tracer.store.manifest import Manifest, read_manifest
+from tracer.store.schemas import TABLES
+
+_SHORTEST_ID = 6
+
+
+class Span(NamedTuple):
+    """From `start` to before `end`, both UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Closed files, and how to read them. Made by `open_recording`.
+
+    `span` is what is read: the rows' own times, within what was asked for. `nodes` are the names of the nodes with
+    files in it, `manifests` those of the runs that are there, by start; a run whose manifest is gone has none.
+    `container` and `namespace` are what was asked for: see `is_wanted`. `notes` say what was left out, for people.
+    """
+
+    directories: tuple[Path, ...]
+    manifests: list[Manifest]
+    nodes: list[str]
+    span: Span
+    container: str | None
+    namespace: str | None
+    notes: list[str]
+    _files: RecordedFiles = field(repr=False)
+    _recorded: Span = field(repr=False)
+
+    def has(self, table: str) -> bool:
+        """Whether `table` has a file with rows in the span. Raises UsageError for a file that cannot be read."""
+        return bool(_within(self._files.of(table), self.span))
+
+    def scan(self, table: str) -> pl.LazyFrame:
+        """All rows of `table` in the span, with exactly the columns and types of its schema today, in no order.
+
+        Strings are Categorical. Collect it with `collect`. Raises UsageError for a file that cannot be read.
+        """
+        schema = polars_schema(table)
+        files = _within(self._files.of(table), self.span)
+        if not files:
+            return pl.LazyFrame(schema=schema)
+        rows = pl.scan_parquet(
+            [file.path for file in files],
+            schema=schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            hive_partitioning=False,
+            glob=False,
+        )
+        if self.span == self._recorded:
+            return rows
+        return rows.filter(pl.col(TABLES[table].time_column).is_between(*self.span, closed="left"))
+
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """What `rows`, made of scans of this recording, come to, by the streaming engine.
+
+        Raises UsageError for a file that is broken below its footer.
+        """
+        try:
+            return rows.collect(engine="streaming")
+        except (pl.exceptions.ComputeError, OSError) as error:
+            # Polars does not always say which.
+            self._files.require_readable()
+            raise UsageError(f"cannot read the recording: {one_line(error)}") from error
+
+    def is_wanted(self) -> pl.Expr:
+        """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
+
+        `container` is a label, the name of a container or pod, a path, or how a container's id begins.
+        """
+        wanted = pl.lit(True)
+        if self.namespace is not None:
+            wanted &= _is("namespace", self.namespace)
+        if self.container is not None:
+            named = container_label().eq_missing(pl.lit(self.container))
+            for column in ("container_name", "pod_name", "cgroup_path"):
+                named |= _is(column, self.container)
+            if len(self.container) >= _SHORTEST_ID:
+                named |= pl.col("container_id").cast(pl.String).str.starts_with(self.container).fill_null(False)
+            wanted &= named
+        return wanted
+
+
+def open_recording(
+    directories: Sequence[Path],
+    *,
+    since: datetime | str | None = None,
+    until: datetime | str | None = None,
+    container: str | None = None,
+    namespace: str | None = None,
+) -> Recording:
+    """The recording that lies in `directories`, from `since` to before `until`.
+
+    Times as text are as `parse_moment` reads them. Nothing but footers and manifests is read. Raises UsageError for a
+    directory that holds no recording, a file that cannot be read, and a time in which nothing was recorded.
+    """
+    files = RecordedFiles(directories)
+    recorded = _recorded_span(files)
+    span = Span(
+        recorded.start if since is None else max(recorded.start, _moment(since, recorded)),
+        recorded.end if until is None else min(recorded.end, _moment(until, recorded)),
+    )
+    if span.start >= span.end:
+        raise UsageError(
+            f"nothing was recorded then: the recording is from {moment_text(recorded.start)} "
+            f"to {moment_text(recorded.end)}"
+        )
+    nodes = {file.node_name for table in ("windows", "ticks") for file in _within(files.of(table), span)}
+    return Recording(
+        directories=tuple(directories),
+        manifests=_manifests(directories, files.runs),
+        nodes=sorted(name for name in nodes if name is not None),
+        span=span,
+        container=container,
+        namespace=namespace,
+        notes=files.notes,
+        _files=files,
+        _recorded=recorded,
+    )
+
+
+@cache
+def polars_schema(table: str) -> pl.Schema:
+    """The columns of `table` as Polars reads them; strings are Categorical."""
+    empty = pl.from_arrow(TABLES[table].schema.empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return empty.schema
+
+
+def _is(column: str, value: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).eq_missing(pl.lit(value))
+
+
+def _moment(given: datetime | str, recorded: Span) -> datetime:
+    return parse_moment(given, recorded.start) if isinstance(given, str) else given.astimezone(UTC)
+
+
+def _within(files: list[RecordedFile], span: Span) -> list[RecordedFile]:
+    return [file for file in files if file.span and file.span[0] < span.end and file.span[1] >= span.start]
+
+
+def _recorded_span(files: RecordedFiles) -> Span:
+    """When the rows of windows and ticks are from; of all tables, if these have none."""
+    for tables in (("windows", "ticks"), tuple(TABLES)):
+        spans = [file.span for table in tables for file in files.of(table) if file.span]
+        if spans:
+            # The last row's own time is part of it.
+            end = max(last for _first, last in spans) + timedelta(microseconds=1)
+            return Span(min(first for first, _last in spans), end)
+    raise UsageError("the recording has files, but not one row: nothing was measured")
+
+
+def _manifests(directories: Sequence[Path], runs: set[str]) -> list[Manifest]:
+    """The manifests of `runs`, which are the beginnings of their ids. Raises UsageError for one that is broken."""
+    manifests = {}
+    for directory in directories:
+        for path in sorted(directory.glob("runs/*/session.json")):
+            if path.parent.name[:8] in runs:
+                manifest = read_manifest(path)
+                manifests[manifest.run_id] = manifest
+    return sorted(manifests.values(), key=lambda manifest: manifest.start.utc_ns)
