@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reader_rows import take_rows
 
-from tracer.kernel.records import TICK_RECORD
 from tracer.kernel.record_block import RecordBlock
+from tracer.kernel.records import TICK_RECORD
 from tracer.kernel.rings import RingCounts, Rings, default_ring_bytes
 
 PAGE = mmap.PAGESIZE

@@ -15,6 +15,7 @@ from tracer.cli.doctor import doctor
 from tracer.cli.identify import identify
 from tracer.cli.ps import ps
 from tracer.cli.run import run
+from tracer.cli.simulate import simulate
 from tracer.cli.topology import topology
 from tracer.errors import OutputError, TracerError
 
@@ -31,6 +32,7 @@ app.command()(doctor)
 app.command()(identify)
 app.command()(ps)
 app.command()(topology)
+app.command()(simulate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer simulate`: a recording of a node that does not exist."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracer.errors import UsageError
+
+
+def simulate(
+    output: Annotated[Path | None, typer.Argument(help="Directory for the recording.", show_default=False)] = None,
+    scenario: Annotated[str, typer.Option(help="What happens on the node; --list shows all.")] = "cache-thrash",
+    list_: Annotated[bool, typer.Option("--list", help="List the scenarios and exit.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
+    duration: Annotated[str, typer.Option(help="How long the node runs: 1s to 24h.")] = "60s",
+    ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
+    cpus: Annotated[int, typer.Option(help="Logical CPUs.")] = 8,
+    llc_domains: Annotated[
+        int | None, typer.Option(help="Last-level caches.  [default: one for each 4 CPUs, as far as that divides]")
+    ] = None,
+    smt: Annotated[bool, typer.Option("--smt/--no-smt", help="Two CPUs a core, or one.")] = True,
+    containers: Annotated[int, typer.Option(help="Containers, aggressors apart.")] = 12,
+    node: Annotated[str, typer.Option(help="The node's name, for recordings of several nodes.")] = "simulated",
+    start: Annotated[
+        str | None, typer.Option(help="When it begins, ISO 8601.  [default: 2026-01-05T14:00:00Z]")
+    ] = None,
+) -> None:
+    """Make a recording of a node that does not exist, to try an analysis on: what really happened is known.
+
+    The files are those of `tracer run`; runs/<run id>/truth.json has who cost
+    whom how many cycles, and when.
+    """
+    from tracer.simulate import SCENARIOS
+    from tracer.simulate import simulate as make
+    from tracer.simulate.run import DEFAULT_START
+    from tracer.simulate.shape import NodeShape
+    from tracer.simulate.truth import truth_path
+    from tracer.units import parse_duration_ns
+
+    if list_:
+        width = max(map(len, SCENARIOS))
+        for name, named in SCENARIOS.items():
+            print(f"{name:{width}}  {named.summary}")
+        return
+    if output is None:
+        raise UsageError("where to? say: tracer simulate DIRECTORY (or --list for the scenarios)")
+    shape = NodeShape(cpus=cpus, llc_domains=_domains(cpus) if llc_domains is None else llc_domains, smt=smt)
+    duration_ns = parse_duration_ns(duration)
+    with _progress() as progress:
+        run = make(
+            scenario,
+            seed=seed,
+            duration_ns=duration_ns,
+            output=output,
+            ticks=ticks,
+            shape=shape,
+            containers=containers,
+            node_name=node,
+            start=DEFAULT_START if start is None else _time(start),
+            progress=progress,
+        )
+    rows = ", ".join(f"{count:,} rows of {table}" for table, count in sorted(run.manifest.totals.rows.items()))
+    print(f"tracer: {duration_ns / 1e9:g} s simulated: {rows}; results in {output}", file=sys.stderr)
+    print(f"tracer: what happened: {truth_path(output, run.manifest.run_id)}", file=sys.stderr)
+
+
+def _domains(cpus: int) -> int:
+    return cpus // 4 if cpus >= 4 and cpus % 4 == 0 else 1
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+    except ValueError as error:
+        raise UsageError(f"--start: not a time: {text!r} (example: 2026-01-05T14:00:00Z)") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None] | None]:
+    """A bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulating", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
