@@ -31,8 +31,8 @@ from _common import need_root, print_machine, print_mark
 from tracer.kernel import bpf
 from tracer.kernel.loader import Programs, programs_directory
 from tracer.kernel.loader_process import import_bcc
-from tracer.kernel.records import COUNTERS, TICK_RECORD
 from tracer.kernel.record_block import RecordBlock
+from tracer.kernel.records import COUNTERS, TICK_RECORD
 from tracer.kernel.rings import Rings
 from tracer.kernel.tick_load import TickLoad
 
