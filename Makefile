@@ -44,9 +44,9 @@ lock: ## Write the lock files anew after a change of the dependencies in pyproje
 	@scripts/setup dev
 	@scripts/lock
 
-messages: ## Generate the Python modules of tracer/containers/nri/messages.proto
+messages: ## Generate the Python modules of the .proto files
 	@scripts/setup dev
-	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto
+	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto tracer/analysis/perfetto/messages.proto
 
 tables: ## Write the columns in docs/tables.md anew from the schemas
 	@scripts/setup dev

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from tracer.cli.main import main
 from tracer.errors import UsageError
 from tracer.simulate import SCENARIOS, SimulatedRun, simulate
 from tracer.simulate.scenario import Scenario
@@ -243,17 +244,28 @@ def test_the_command(tmp_path: Path) -> None:
         (["OUT", "--cpus", "8", "--llc-domains", "3"], "--llc-domains", 2),
         (["OUT", "--containers", "2"], "--containers", 2),
         (["OUT", "--node", ""], "--node", 2),
-        (["OUT", "--start", "yesterday"], "--start", 2),
+        (["OUT", "--start", "yesterday"], "not a time", 2),
         (["OUT", "--start", "1066-10-14"], "--start", 2),
         (["/proc/no/such", "--duration", "1s"], "cannot write", 4),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(arguments: list[str], complaint: str, code: int, tmp_path: Path) -> None:
-    done = command(*(str(tmp_path / "out") if argument == "OUT" else argument for argument in arguments))
-    assert done.returncode == code
-    assert complaint in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "\x1b" not in done.stderr
+def test_what_cannot_be_is_said_in_one_line(
+    arguments: list[str],
+    complaint: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(tmp_path / "out") if argument == "OUT" else argument for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["tracer", "simulate", *given])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == code
+    assert complaint in said
+    assert len(said.strip().splitlines()) == 1
+    assert "\x1b" not in said
     assert not (tmp_path / "out").exists()
 
 

@@ -12,6 +12,7 @@ import typer
 
 from tracer import __version__
 from tracer.cli.doctor import doctor
+from tracer.cli.export import export
 from tracer.cli.identify import identify
 from tracer.cli.ps import ps
 from tracer.cli.run import run
@@ -32,6 +33,7 @@ app.command()(doctor)
 app.command()(identify)
 app.command()(ps)
 app.command()(topology)
+app.command()(export)
 app.command()(simulate)
 
 

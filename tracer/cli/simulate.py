@@ -2,14 +2,12 @@
 """`tracer simulate`: a recording of a node that does not exist."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tracer.cli.progress import progress_bar
 from tracer.errors import UsageError
 
 
@@ -27,15 +25,14 @@ def simulate(
     smt: Annotated[bool, typer.Option("--smt/--no-smt", help="Two CPUs a core, or one.")] = True,
     containers: Annotated[int, typer.Option(help="Containers, aggressors apart.")] = 12,
     node: Annotated[str, typer.Option(help="The node's name, for recordings of several nodes.")] = "simulated",
-    start: Annotated[
-        str | None, typer.Option(help="When it begins, ISO 8601.  [default: 2026-01-05T14:00:00Z]")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help="When it begins, UTC.  [default: 2026-01-05T14:00:00Z]")] = None,
 ) -> None:
     """Make a recording of a node that does not exist, to try an analysis on: what really happened is known.
 
     The files are those of `tracer run`; runs/<run id>/truth.json has who cost
     whom how many cycles, and when.
     """
+    from tracer.analysis.moments import parse_moment
     from tracer.simulate import SCENARIOS
     from tracer.simulate import simulate as make
     from tracer.simulate.run import DEFAULT_START
@@ -52,7 +49,7 @@ def simulate(
         raise UsageError("where to? say: tracer simulate DIRECTORY (or --list for the scenarios)")
     shape = NodeShape(cpus=cpus, llc_domains=_domains(cpus) if llc_domains is None else llc_domains, smt=smt)
     duration_ns = parse_duration_ns(duration)
-    with _progress() as progress:
+    with progress_bar("simulating") as progress:
         run = make(
             scenario,
             seed=seed,
@@ -62,7 +59,7 @@ def simulate(
             shape=shape,
             containers=containers,
             node_name=node,
-            start=DEFAULT_START if start is None else _time(start),
+            start=DEFAULT_START if start is None else parse_moment(start, DEFAULT_START),
             progress=progress,
         )
     rows = ", ".join(f"{count:,} rows of {table}" for table, count in sorted(run.manifest.totals.rows.items()))
@@ -72,25 +69,3 @@ def simulate(
 
 def _domains(cpus: int) -> int:
     return cpus // 4 if cpus >= 4 and cpus % 4 == 0 else 1
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-    except ValueError as error:
-        raise UsageError(f"--start: not a time: {text!r} (example: 2026-01-05T14:00:00Z)") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None] | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating", total=1.0)
-        yield lambda share: bar.update(task, completed=share)

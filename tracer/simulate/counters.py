@@ -13,7 +13,7 @@ from tracer.simulate.shape import NodeShape
 _IDLE_CYCLES = 0.02
 _IDLE_INSTRUCTIONS = 0.01
 _LLC_BIT = 1 << 2
-_UNREADABLE_TICKS = 1_500.0
+_UNREADABLE_TICKS = 400.0
 # Counters that take turns are scaled up from what they saw.
 _SAMPLING_NOISE = 0.02
 

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer export --perfetto`, read back with Perfetto's own definition of its format."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import polars as pl
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from hypothesis import given
+from hypothesis import strategies as st
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import BuiltinClock, Trace, TracePacket, TrackEvent
+
+from tracer.analysis.perfetto import export, export_perfetto
+from tracer.analysis.perfetto.events import MEASURED, CounterEvents, slices
+from tracer.analysis.recording import open_recording
+from tracer.cli.main import main
+from tracer.errors import OutputError
+from tracer.simulate import simulate
+from tracer.simulate.scenarios import build_scenario
+from tracer.simulate.shape import NodeShape
+
+SECOND_NS = 10**9
+TICK_NS = 1_000_000
+HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202e\x00 " + "long" * 3000
+
+
+class Slice(NamedTuple):
+    track: tuple[str, ...]
+    name: str
+    begin_ns: int
+    end_ns: int
+    annotations: dict[str, float]
+
+
+class Read(NamedTuple):
+    """What a trace says, by the names of tracks from the outermost on."""
+
+    counters: dict[tuple[str, ...], list[tuple[int, float]]]
+    slices: list[Slice]
+    units: dict[tuple[str, ...], str]
+    utc_minus_trace_ns: int
+
+
+def assert_known(message: Message) -> None:
+    """No field of this message or of those in it is unknown to Perfetto."""
+    assert len(UnknownFieldSet(message)) == 0
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for one in value if field.is_repeated else [value]:
+                assert_known(one)
+
+
+def read_trace(path: Path) -> Read:
+    """Follows the rules of the format: tracks before their events, names before their numbers, slices that end."""
+    trace = Trace.FromString(path.read_bytes())
+    assert trace.packet[0].sequence_flags == TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+    clocks = {clock.clock_id: clock.timestamp for clock in trace.packet[0].clock_snapshot.clocks}
+    names: dict[int, str] = {}
+    annotation_names: dict[int, str] = {}
+    tracks: dict[int, tuple[str, ...]] = {}
+    offset_ns = clocks[BuiltinClock.BUILTIN_CLOCK_REALTIME] - clocks[BuiltinClock.BUILTIN_CLOCK_BOOTTIME]
+    read = Read(defaultdict(list), [], {}, offset_ns)
+    open_slices: dict[int, Slice] = {}
+    latest = 0
+    for packet in trace.packet:
+        assert_known(packet)
+        assert packet.trusted_packet_sequence_id == 1
+        for named in packet.interned_data.event_names:
+            assert named.iid not in names
+            names[named.iid] = named.name
+        for named in packet.interned_data.debug_annotation_names:
+            annotation_names[named.iid] = named.name
+        if packet.HasField("track_descriptor"):
+            track = packet.track_descriptor
+            assert track.uuid
+            assert track.uuid not in tracks
+            outer = tracks[track.parent_uuid] if track.HasField("parent_uuid") else ()
+            tracks[track.uuid] = (*outer, track.name)
+            if track.HasField("counter"):
+                read.units[tracks[track.uuid]] = track.counter.unit_name
+        if not packet.HasField("track_event"):
+            continue
+        assert packet.timestamp >= latest
+        latest = packet.timestamp
+        event = packet.track_event
+        track = tracks[event.track_uuid]
+        if event.type == TrackEvent.TYPE_COUNTER:
+            assert track in read.units
+            read.counters[track].append((packet.timestamp, event.double_counter_value))
+        elif event.type == TrackEvent.TYPE_SLICE_BEGIN:
+            assert packet.sequence_flags == TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+            assert event.track_uuid not in open_slices
+            annotations = {
+                annotation_names[one.name_iid]: getattr(one, one.WhichOneof("value")) for one in event.debug_annotations
+            }
+            open_slices[event.track_uuid] = Slice(track, names[event.name_iid], packet.timestamp, 0, annotations)
+        else:
+            assert event.type == TrackEvent.TYPE_SLICE_END
+            begun = open_slices.pop(event.track_uuid)
+            read.slices.append(begun._replace(end_ns=packet.timestamp))
+    assert not open_slices
+    return read
+
+
+def integral(points: list[tuple[int, float]]) -> float:
+    """Of a counter's steps, over seconds. The last value must be 0."""
+    assert points[-1][1] == 0
+    return sum(value * (later - time) / SECOND_NS for (time, value), (later, _) in pairwise(points))
+
+
+def rows(directory: Path, table: str) -> pl.DataFrame:
+    read = pl.read_parquet(directory / table / "**" / "*.parquet", hive_partitioning=False)
+    return read.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("recorded")
+    simulate("cache-thrash", seed=2, duration_ns=2_345_000_000, output=output, ticks=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def without_ticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("without_ticks")
+    simulate("lost-counters", seed=2, duration_ns=5 * SECOND_NS, output=output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def read(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Read:
+    file = tmp_path_factory.mktemp("trace") / "t.pftrace"
+    exported = export_perfetto(open_recording([recorded]), file)
+    assert exported.bytes == file.stat().st_size
+    assert exported.packets == len(Trace.FromString(file.read_bytes()).packet)
+    return read_trace(file)
+
+
+def test_slices_are_the_cpu_time_of_the_ticks(recorded: Path, read: Read) -> None:
+    ticks = rows(recorded, "ticks").filter(pl.col("pod_name").is_not_null())
+    expected = {
+        (f"CPU {cpu}", f"{pod}/{container}"): time
+        for cpu, pod, container, time in ticks.group_by("cpu", "pod_name", "container_name")
+        .agg(pl.sum("cpu_time_ns"))
+        .rows()
+    }
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    annotated: dict[tuple[str, str], float] = defaultdict(int)
+    for one in read.slices:
+        assert one.track[0] == "CPUs"
+        if "/" in one.name and one.name != "/":
+            found[one.track[1], one.name] += one.end_ns - one.begin_ns
+            annotated[one.track[1], one.name] += one.annotations["cpu_time_ns"]
+    assert found == annotated == expected
+
+
+def test_who_runs_on_is_one_slice(read: Read) -> None:
+    assert max(one.end_ns - one.begin_ns for one in read.slices) > 3 * TICK_NS
+    by_track = defaultdict(list)
+    for one in sorted(read.slices, key=lambda one: one.begin_ns):
+        by_track[one.track].append(one)
+    assert len(by_track) == 8
+    for on_cpu in by_track.values():
+        for one, following in pairwise(on_cpu):
+            assert one.end_ns <= following.begin_ns
+            assert one.end_ns < following.begin_ns or one.name != following.name
+
+
+def test_counters_are_those_of_the_ticks(recorded: Path, read: Read) -> None:
+    ticks = rows(recorded, "ticks").filter(pl.col("pod_name").is_not_null())
+    sums = ticks.group_by("pod_name", "container_name").agg(pl.sum("cpu_time_ns", "instructions", "llc_misses"))
+    for pod, container, cpu_time_ns, instructions, llc_misses in sums.rows():
+        track = ("Containers", f"{pod}/{container}")
+        assert integral(read.counters[*track, "CPU"]) == pytest.approx(cpu_time_ns / SECOND_NS)
+        assert integral(read.counters[*track, "Instructions"]) == pytest.approx(instructions)
+        assert integral(read.counters[*track, "LLC traffic"]) == pytest.approx(llc_misses * 64)
+        assert read.units[*track, "CPI"] == "cycles per instruction"
+    victim = ticks.filter(pl.col("pod_name") == "web-1").group_by("tick_start").agg(pl.sum("cycles", "instructions"))
+    cpi = victim.filter(pl.col("instructions") > 0).select(pl.col("cycles") / pl.col("instructions"))["cycles"]
+    assert {value for _, value in read.counters["Containers", "web-1/app", "CPI"]} == set(cpi)
+
+
+def test_time_is_utc(recorded: Path, read: Read) -> None:
+    assert read.utc_minus_trace_ns == 0
+    ticks = rows(recorded, "ticks").filter(pl.col("cgroup_id") != 0)
+    starts = ticks["tick_start"].cast(pl.Int64)
+    assert min(points[0][0] for points in read.counters.values()) == starts.min()
+    assert max(points[-1][0] for points in read.counters.values()) == starts.max() + TICK_NS
+
+
+def test_without_ticks_the_counters_are_those_of_the_windows(without_ticks: Path, tmp_path: Path) -> None:
+    export_perfetto(open_recording([without_ticks]), tmp_path / "t")
+    read = read_trace(tmp_path / "t")
+    assert not read.slices
+    windows = rows(without_ticks, "windows").filter(pl.col("pod_name").is_not_null())
+    assert windows["llc_misses"].null_count() > 0
+    for pod, container, cpu_time_ns in windows.group_by("pod_name", "container_name").agg(pl.sum("cpu_time_ns")).rows():
+        points = read.counters["Containers", f"{pod}/{container}", "CPU"]
+        assert integral(points) == pytest.approx(cpu_time_ns / SECOND_NS)
+
+
+def test_many_stretches_say_the_same_as_one(
+    recorded: Path, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_ROWS_AT_ONCE", 1)
+    done: list[float] = []
+    export_perfetto(open_recording([recorded]), tmp_path / "t", progress=done.append)
+    assert len(done) > 20
+    assert done == sorted(done)
+    assert done[-1] == 1
+    in_stretches = read_trace(tmp_path / "t")
+    assert in_stretches.counters.keys() == read.counters.keys()
+
+    def steps(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        return [point for before, point in zip([(0, None), *points], points, strict=False) if point[1] != before[1]]
+
+    for track, points in read.counters.items():
+        assert steps(in_stretches.counters[track]) == steps(points)
+    assert sum(one.end_ns - one.begin_ns for one in in_stretches.slices) == sum(
+        one.end_ns - one.begin_ns for one in read.slices
+    )
+
+
+def test_a_part_of_it(recorded: Path, read: Read, tmp_path: Path) -> None:
+    recording = open_recording(
+        [recorded], since="2026-01-05T14:00:01Z", until="2026-01-05T14:00:01.5Z", container="web-1/app"
+    )
+    export_perfetto(recording, tmp_path / "t")
+    part = read_trace(tmp_path / "t")
+    assert {one.name for one in part.slices} == {"web-1/app"}
+    assert {track[1] for track in part.counters} == {"web-1/app"}
+    start = 1_767_621_600 * SECOND_NS
+    assert min(one.begin_ns for one in part.slices) >= start + SECOND_NS
+    assert max(one.end_ns for one in part.slices) <= start + 3 * SECOND_NS // 2
+    # Where it is with all others around it.
+    inner = {(one.track, one.begin_ns, one.end_ns) for one in part.slices if one.end_ns < start + 1_499_000_000}
+    assert len(inner - {(one.track, one.begin_ns, one.end_ns) for one in read.slices}) <= 8
+
+
+def test_several_nodes_and_hostile_names(tmp_path: Path) -> None:
+    shape = NodeShape(cpus=4, llc_domains=1)
+    scenario = build_scenario("cache-thrash", shape=shape, seed=1, containers=6)
+    first, *others = scenario.containers
+    hostile = msgspec.structs.replace(first, pod=HOSTILE)
+    scenario = msgspec.structs.replace(scenario, containers=[hostile, *others], planted=[])
+    directories = []
+    for node in ("node-1", "node-2"):
+        directories.append(tmp_path / node)
+        simulate(
+            scenario, seed=1, duration_ns=SECOND_NS, output=directories[-1], ticks=True, shape=shape, node_name=node
+        )
+    export_perfetto(open_recording(directories), tmp_path / "t")
+    read = read_trace(tmp_path / "t")
+    assert {track[0] for track in read.counters} == {"Containers of node-1", "Containers of node-2"}
+    assert {one.track[0] for one in read.slices} == {"CPUs of node-1", "CPUs of node-2"}
+    names = {name for track in read.counters for name in track} | {one.name for one in read.slices}
+    assert any(name.startswith("<img src=x onerror=alert(1)>\\x1b[31m\\u202e\\x00") for name in names)
+    assert all(name.isprintable() and len(name) <= 200 for name in names)
+
+
+MILLISECONDS = st.integers(0, 20)
+
+
+@st.composite
+def ticks_of_two_cpus(draw: Callable[..., Any]) -> pl.DataFrame:
+    """Ticks of 100 ns that are full, or have no row at all."""
+    drawn = []
+    for tick in draw(st.lists(MILLISECONDS, unique=True)):
+        for cpu in (0, 1):
+            times = draw(st.lists(st.integers(0, 40), max_size=5))
+            given_out = [time for index, time in enumerate(times) if sum(times[: index + 1]) <= 100]
+            for cgroup_id, time in [*enumerate(given_out, 1), (0, 100 - sum(given_out))]:
+                drawn.append(("n", cgroup_id, tick * 100, 100, time, None, None, None, 64, cpu))
+    return pl.DataFrame(drawn, schema={**MEASURED, "cpu": pl.UInt16}, orient="row")
+
+
+@given(ticks_of_two_cpus())
+def test_slices_fill_their_ticks_and_nothing_else(ticks: pl.DataFrame) -> None:
+    laid = slices(ticks)
+    assert (laid["end_ns"] - laid["begin_ns"] == laid["cpu_time_ns"].cast(pl.Int64)).all()
+    assert (laid["cgroup_id"] != 0).all()
+    used = defaultdict(int)
+    for cpu in (0, 1):
+        on_cpu = laid.filter(pl.col("cpu") == cpu).sort("begin_ns")
+        for (_, _, _, end, *_), (_, _, _, begin, *_) in pairwise(on_cpu.rows()):
+            assert end <= begin
+        for cgroup_id, begin, end in on_cpu.select("cgroup_id", "begin_ns", "end_ns").rows():
+            for tick in range(begin // 100, -(-end // 100)):
+                used[cpu, tick * 100, cgroup_id] += min(end, tick * 100 + 100) - max(begin, tick * 100)
+    ran = ticks.filter(pl.col("cgroup_id") != 0, pl.col("cpu_time_ns") > 0)
+    assert used == {(cpu, time, cgroup): ns for cpu, time, cgroup, ns in ran.select(
+        "cpu", "time_ns", "cgroup_id", "cpu_time_ns"
+    ).rows()}  # fmt: skip
+
+
+def test_what_was_not_counted_has_no_value() -> None:
+    rows_without_counters = pl.DataFrame(
+        [("n", 7, 0, TICK_NS, 500, None, None, None, 64)], schema=MEASURED, orient="row"
+    )
+    counters = CounterEvents()
+    events = pl.concat([counters.take(rows_without_counters, TICK_NS), counters.finish()])
+    assert events.rows() == [(0, "n", 7, 0, 0.0005), (TICK_NS, "n", 7, 0, 0.0)]
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(recorded: Path, tmp_path: Path) -> None:
+    recording = open_recording([recorded])
+    with pytest.raises(OutputError, match="No such file"):
+        export_perfetto(recording, tmp_path / "no" / "t")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(OutputError, match="directory"):
+        export_perfetto(recording, tmp_path / "directory")
+    with pytest.raises(OutputError, match="cannot write"):
+        export_perfetto(recording, tmp_path / "nul\0")
+    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """`tracer export` in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["tracer", "export", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command(
+    without_ticks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(monkeypatch, "--perfetto", tmp_path / "t", without_ticks, "--namespace", "shop") == 0
+    assert "packets" in capsys.readouterr().err
+    assert read_trace(tmp_path / "t").counters
+    for arguments, complaint, code in (
+        ([without_ticks], "where to?", 2),
+        (["--perfetto", tmp_path / "u"], "what to export", 2),
+        (["--perfetto", tmp_path / "u", tmp_path / "none"], "none", 2),
+        (["--perfetto", tmp_path / "u", without_ticks, "--since", "tomorrow"], "not a time", 2),
+        (["--perfetto", "/proc/t", without_ticks], "cannot write", 4),
+    ):
+        assert run_command(monkeypatch, *arguments) == code
+        said = capsys.readouterr().err
+        assert complaint in said
+        assert len(said.splitlines()) == 1
+    assert not (tmp_path / "u").exists()

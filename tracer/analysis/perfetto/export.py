@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording as a file for the Perfetto UI, a stretch of time after the other, so that memory stays bounded."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from tracer.analysis.labels import container_label
+from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEvents, slices
+from tracer.analysis.perfetto.trace_file import TraceFile
+from tracer.analysis.perfetto.tracks import Tracks
+from tracer.analysis.recording import Recording, Span
+from tracer.errors import OutputError
+from tracer.store.layout import IN_PROGRESS
+
+_ROWS_AT_ONCE = 200_000
+_SHORTEST_STRETCH = timedelta(milliseconds=100)
+_USUAL_TICK_NS = 1_000_000
+_USUAL_LINE_BYTES = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Of events at the same time: what ended, then counters, then what begins.
+_END, _COUNT, _BEGIN = range(3)
+_ANNOTATIONS = ("cpu_time_ns", "cycles", "instructions", "llc_misses")
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    packets: int
+    bytes: int
+
+
+def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[float], None] | None = None) -> Exported:
+    """Writes `file` anew; it is complete, or as it was. `progress` is told the share that is done.
+
+    Counters are from `ticks` where these were recorded, else from `windows`; CPUs are there with `ticks` only.
+    Raises UsageError for a recording that cannot be read, OutputError for a file that cannot be written.
+    """
+    in_progress = file.with_name(file.name + IN_PROGRESS)
+    try:
+        try:
+            with in_progress.open("wb") as output:
+                trace = TraceFile(output, _ns(recording.span.start))
+                _write(recording, trace, progress or (lambda _share: None))
+                trace.flush()
+                size = output.tell()
+            in_progress.rename(file)
+        except BaseException:
+            in_progress.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise OutputError(f"cannot write {str(file)!r}: {reason}") from error
+    return Exported(trace.packets, size)
+
+
+def _write(recording: Recording, trace: TraceFile, progress: Callable[[float], None]) -> None:
+    tracks = Tracks(trace, _labels(recording), len(recording.nodes))
+    runs = _runs(recording)
+    counters = CounterEvents()
+    whole = recording.span.end - recording.span.start
+    for stretch in _stretches(recording):
+        part = dataclasses.replace(recording, span=stretch)
+        ticks = _measured(part, "ticks", runs)
+        windows = _without_ticks(_measured(part, "windows", runs), ticks)
+        wanted = [rows.filter("is_wanted").select(MEASURED.names()) for rows in (ticks, windows)]
+        events = counters.take(pl.concat(wanted), _ns(stretch.end))
+        # Laid out with all that ran, so that who is asked for is where it is without asking.
+        ran = slices(ticks).join(wanted[0], on=["node_name", "cgroup_id"], how="semi")
+        _put(trace, tracks, events, ran)
+        progress((stretch.end - recording.span.start) / whole)
+    _put(trace, tracks, counters.finish(), slices(ticks.clear()))
+
+
+def _put(trace: TraceFile, tracks: Tracks, counts: pl.DataFrame, ran: pl.DataFrame) -> None:
+    """Events of a stretch, by time."""
+    columns = ["time_ns", "kind", "node_name", "cgroup_id", "cpu", "counter", "value", *_ANNOTATIONS]
+    parts = [
+        counts.with_columns(kind=pl.lit(_COUNT)),
+        ran.with_columns(kind=pl.lit(_BEGIN), time_ns="begin_ns"),
+        ran.with_columns(kind=pl.lit(_END), time_ns="end_ns"),
+    ]
+    events = pl.concat(parts, how="diagonal").sort("time_ns", "kind", "node_name", "cpu", "cgroup_id", "counter")
+    for time_ns, kind, node, cgroup_id, cpu, counter, value, *amounts in events.select(columns).iter_rows():
+        if kind == _COUNT:
+            trace.count(time_ns, tracks.of_counter(node, cgroup_id, counter), value)
+        elif kind == _BEGIN:
+            annotations = {
+                name: amount for name, amount in zip(_ANNOTATIONS, amounts, strict=True) if amount is not None
+            }
+            trace.begin(time_ns, tracks.of_cpu(node, cpu), tracks.label(node, cgroup_id), annotations)
+        else:
+            trace.end(time_ns, tracks.of_cpu(node, cpu))
+
+
+def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `ticks` or `windows` as MEASURED, with `is_wanted`, and the `cpu` of ticks."""
+    time = {"ticks": "tick_start", "windows": "window_start"}[table]
+    more = ["cpu"] if table == "ticks" else []
+    return (
+        part.collect(
+            part.scan(table).select(
+                pl.col("node_name").cast(pl.String),
+                "cgroup_id",
+                *more,
+                pl.col(time).cast(pl.Int64).alias("time_ns"),
+                "cpu_time_ns",
+                "cycles",
+                "instructions",
+                "llc_misses",
+                is_wanted=part.is_wanted() & (pl.col("cgroup_id") != IDLE_CGROUP_ID),
+                in_ticks=pl.lit(1, pl.Int64) if table == "ticks" else pl.col("ticks").cast(pl.Int64),
+            )
+        )
+        .sort("time_ns")
+        .join_asof(runs, left_on="time_ns", right_on="start_ns", by="node_name", check_sortedness=False)
+        .with_columns(
+            length_ns=pl.col("in_ticks") * pl.col("tick_ns").fill_null(_USUAL_TICK_NS),
+            line_bytes=pl.col("line_bytes").fill_null(_USUAL_LINE_BYTES),
+        )
+        .filter(pl.col("length_ns") > 0)
+        .select(*MEASURED.names(), "is_wanted", *more)
+    )
+
+
+def _without_ticks(windows: pl.DataFrame, ticks: pl.DataFrame) -> pl.DataFrame:
+    """The rows of windows in whose time no tick of their node was recorded."""
+    recorded = ticks.group_by("node_name").agg(first=pl.min("time_ns"), last=pl.max("time_ns"))
+    after = pl.col("time_ns") > pl.col("last")
+    before = pl.col("time_ns") + pl.col("length_ns") <= pl.col("first")
+    return windows.join(recorded, on="node_name", how="left").filter((after | before).fill_null(True))
+
+
+def _stretches(recording: Recording) -> Iterator[Span]:
+    """The recording's span in pieces of about as many rows as are held at once."""
+    scans = [recording.scan(table).select(rows=pl.len()) for table in ("ticks", "windows")]
+    rows = sum(recording.collect(scan).item() for scan in scans)
+    start, end = recording.span
+    pieces = max(1, -(-rows // _ROWS_AT_ONCE))
+    length = max((end - start) / pieces, _SHORTEST_STRETCH)
+    while start < end:
+        yield Span(start, min(start + length, end))
+        start += length
+
+
+def _labels(recording: Recording) -> dict[tuple[str, int], str]:
+    """By node and cgroup id, its name; of several names the longest, since names come after the first rows."""
+    tables = [
+        recording.scan(table).select("node_name", "cgroup_id", label=container_label())
+        for table in ("windows", "ticks")
+    ]
+    named = recording.collect(pl.concat(tables).unique())
+    by_length = named.with_columns(pl.col("node_name").cast(pl.String)).sort(pl.col("label").str.len_chars(), "label")
+    return {(node, cgroup_id): label for node, cgroup_id, label in by_length.iter_rows()}
+
+
+def _runs(recording: Recording) -> pl.DataFrame:
+    """When each run of a node began, how long its ticks are, and its cache's lines."""
+    return pl.DataFrame(
+        [
+            (manifest.host.node_name, manifest.start.utc_ns, manifest.tick_ns, _line_bytes(manifest.topology))
+            for manifest in recording.manifests
+        ],
+        schema={"node_name": pl.String, "start_ns": pl.Int64, "tick_ns": pl.Int64, "line_bytes": pl.Int64},
+        orient="row",
+    ).sort("start_ns")
+
+
+def _line_bytes(topology: Any) -> int | None:
+    """As the manifest has it, if it does: it may be of an older tracer."""
+    try:
+        line_bytes = topology["llc_domains"][0]["line_bytes"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return line_bytes if isinstance(line_bytes, int) else None
+
+
+def _ns(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracks of a recording: for each node its CPUs, and its cgroups with their counters, each made when it is needed.
+
+Names are as somebody chose them: what does not print is escaped, and what is endless is cut.
+"""
+
+from tracer.analysis.perfetto.events import COUNTERS
+from tracer.analysis.perfetto.trace_file import TraceFile
+from tracer.printable import printable
+
+_LONGEST_NAME = 200
+
+
+class Tracks:
+    """`labels` are the names of the cgroups by node and id. With one node only, its name is left out."""
+
+    def __init__(self, file: TraceFile, labels: dict[tuple[str, int], str], nodes: int) -> None:
+        self._file = file
+        self._labels = labels
+        self._shows_nodes = nodes > 1
+        self._groups: dict[tuple[str, str], int] = {}
+        self._cpus: dict[tuple[str, int], int] = {}
+        self._cgroups: dict[tuple[str, int], int] = {}
+        self._counters: dict[tuple[str, int, int], int] = {}
+
+    def of_cpu(self, node: str, cpu: int) -> int:
+        """The track for slices of a CPU."""
+        key = (node, cpu)
+        if key not in self._cpus:
+            self._cpus[key] = self._file.add_track(f"CPU {cpu}", rank=cpu, parent=self._group(node, "CPUs"))
+        return self._cpus[key]
+
+    def of_counter(self, node: str, cgroup_id: int, counter: int) -> int:
+        """The track of one of COUNTERS."""
+        key = (node, cgroup_id, counter)
+        if key not in self._counters:
+            of = COUNTERS[counter]
+            self._counters[key] = self._file.add_track(
+                of.name, rank=counter, parent=self._of_cgroup(node, cgroup_id), unit=of.unit
+            )
+        return self._counters[key]
+
+    def label(self, node: str, cgroup_id: int) -> str:
+        """What to call a cgroup."""
+        return _harmless(self._labels.get((node, cgroup_id)) or f"cgroup {cgroup_id}")
+
+    def _of_cgroup(self, node: str, cgroup_id: int) -> int:
+        key = (node, cgroup_id)
+        if key not in self._cgroups:
+            name, parent = self.label(node, cgroup_id), self._group(node, "Containers")
+            self._cgroups[key] = self._file.add_track(name, rank=len(self._cgroups), parent=parent)
+        return self._cgroups[key]
+
+    def _group(self, node: str, what: str) -> int:
+        key = (node, what)
+        if key not in self._groups:
+            name = f"{what} of {_harmless(node)}" if self._shows_nodes else what
+            self._groups[key] = self._file.add_track(name, rank=len(self._groups))
+        return self._groups[key]
+
+
+def _harmless(name: str) -> str:
+    name = printable(name.encode("utf-8", "backslashreplace"))
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
