@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 from tracer.cli.run import run
+from tracer.simulate import SCENARIOS
 from tracer.store.schemas import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,12 @@ def test_only_the_columns_are_written_anew() -> None:
     assert "\n\n| other |\n|---|\n\n## End\n" in written
     assert f"\n## `health`\n\n{header}| `node_name` | string | " in written
     assert with_tables(written) == written
+
+
+def test_simulation_md_has_every_scenario() -> None:
+    page = (ROOT / "docs" / "simulation.md").read_text()
+    for name, scenario in SCENARIOS.items():
+        assert f"| `{name}` | {scenario.summary.replace('cache-thrash', '`cache-thrash`')} |\n" in page
 
 
 def test_readme_has_every_option_of_run() -> None:

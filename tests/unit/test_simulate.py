@@ -162,6 +162,54 @@ def test_every_scenario_runs_and_harms_as_it_says(tmp_path: Path) -> None:
             assert shares["web-1/app", aggressor] > 0.1, name
 
 
+def of_victim_and_aggressor(output: Path) -> pl.DataFrame:
+    """By tick: the CPI of web-1/app, and the LLC misses of batch-7/etl."""
+    ticks = rows(output, "ticks")
+
+    def of(pod: str) -> pl.DataFrame:
+        return ticks.filter(pl.col("pod_name") == pod).group_by("tick").agg(
+            pl.sum("cycles", "instructions", "llc_misses")
+        )  # fmt: skip
+
+    return (
+        of("web-1")
+        .filter(pl.col("instructions") > 0)
+        .select("tick", cpi=pl.col("cycles") / pl.col("instructions"))
+        .join(of("batch-7").select("tick", misses="llc_misses"), on="tick", how="left")
+        .fill_null(0)
+    )
+
+
+def test_a_delayed_effect_comes_as_late_as_the_truth_says(tmp_path: Path) -> None:
+    for name in ("delayed", "cache-thrash"):
+        run = simulate(name, seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / name, ticks=True)
+        aggressor = run.truth.victims[0].aggressors[0]
+        assert aggressor.planted
+        assert (aggressor.delay_ticks > 0) == (name == "delayed")
+        both = of_victim_and_aggressor(tmp_path / name)
+        misses = both.select(pl.col("tick"), "misses")
+        correlations = [
+            both.join(misses.with_columns(pl.col("tick") + lag), on="tick")
+            .select(pl.corr("cpi", "misses_right"))
+            .item()
+            for lag in range(10)
+        ]
+        assert max(range(10), key=correlations.__getitem__) == aggressor.delay_ticks, correlations
+
+
+def test_a_naive_correlation_blames_the_decoy(tmp_path: Path) -> None:
+    run = simulate("decoy", seed=SEED, duration_ns=40 * SECOND_NS, output=tmp_path)
+    correlations = (
+        rows(tmp_path, "windows")
+        .filter(pl.col("pod_name").is_not_null() & (pl.col("pod_name") != "batch-7"))
+        .group_by("pod_name")
+        .agg(correlation=pl.corr("cpi_median", "neighbour_llc_misses"))
+    )
+    assert correlations["correlation"].max() > 0.35
+    harmed = [aggressor.lost_share for victim in run.truth.victims for aggressor in victim.aggressors]
+    assert max(harmed) < 0.02
+
+
 def test_counters_that_are_lost_are_scaled_up_or_null(tmp_path: Path) -> None:
     simulate("lost-counters", seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / "lost", ticks=True)
     simulate("cache-thrash", seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / "whole", ticks=True)
