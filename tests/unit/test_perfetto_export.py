@@ -261,6 +261,7 @@ def test_the_command(
         (["--perfetto", tmp_path / "u"], "what to export", 2),
         (["--perfetto", tmp_path / "u", tmp_path / "none"], "none", 2),
         (["--perfetto", tmp_path / "u", without_ticks, "--since", "tomorrow"], "not a time", 2),
+        (["--perfetto", tmp_path / "u", without_ticks, "--container", "nobody"], "nothing to export", 2),
         (["--perfetto", "/proc/t", without_ticks], "cannot write", 4),
     ):
         assert run_command(monkeypatch, *arguments) == code

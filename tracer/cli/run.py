@@ -45,10 +45,10 @@ def run(
         typer.Option(metavar="NAME=SPEC", help="Fill the counter NAME (cycles, instructions, llc_misses) with SPEC."),
     ] = None,
     identifier: Annotated[
-        str | None, typer.Option(help="Value of the identifier= partition.  [default: node name]")
+        str | None, typer.Option(help="Value of the identifier= partition.", show_default="node name")
     ] = None,
     ring_size: Annotated[
-        str | None, typer.Option(help="Size of each CPU's ring buffer.  [default: 1MiB, less on many CPUs]")
+        str | None, typer.Option(help="Size of each CPU's ring buffer.", show_default="1MiB, less on many CPUs")
     ] = None,
     nri: Annotated[
         str, typer.Option(metavar="auto|off|PATH", help="Container names by NRI: its usual socket, none, or another.")

@@ -20,12 +20,12 @@ def simulate(
     ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
     cpus: Annotated[int, typer.Option(help="Logical CPUs.")] = 8,
     llc_domains: Annotated[
-        int | None, typer.Option(help="Last-level caches.  [default: one for each 4 CPUs, as far as that divides]")
+        int | None, typer.Option(help="Last-level caches.", show_default="one for each 4 CPUs, if that divides")
     ] = None,
     smt: Annotated[bool, typer.Option("--smt/--no-smt", help="Two CPUs a core, or one.")] = True,
     containers: Annotated[int, typer.Option(help="Containers, aggressors apart.")] = 12,
     node: Annotated[str, typer.Option(help="The node's name, for recordings of several nodes.")] = "simulated",
-    start: Annotated[str | None, typer.Option(help="When it begins, UTC.  [default: 2026-01-05T14:00:00Z]")] = None,
+    start: Annotated[str | None, typer.Option(help="When it begins, UTC.", show_default="2026-01-05T14:00:00Z")] = None,
 ) -> None:
     """Make a recording of a node that does not exist, to try an analysis on: what really happened is known.
 

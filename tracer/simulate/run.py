@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from tracer import __version__
-from tracer.errors import UsageError
+from tracer.errors import OutputError, UsageError
 from tracer.kernel.clock import ClockAnchor
 from tracer.kernel.event_specs import parse_events
 from tracer.kernel.topology import llc_domain_of_cpu
@@ -186,9 +186,16 @@ def simulate(
     )
     told = writing.truth.tell(scenario=scenario.name, seed=seed, tick_ns=TICK_NS)
     # Before the manifest says that the run has finished.
-    write_atomically(truth_path(output, run_id), msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+    _write_truth(truth_path(output, run_id), told)
     store.write_manifest(final)
     return SimulatedRun(final, told)
+
+
+def _write_truth(path: Path, truth: Truth) -> None:
+    try:
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(truth), indent=1) + b"\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def _check(

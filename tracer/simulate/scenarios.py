@@ -191,7 +191,7 @@ SCENARIOS = {
     "bandwidth": NamedScenario(_bandwidth, "bursts of one job fill the memory bus, and slow all who need it"),
     "throttled": NamedScenario(_throttled, "one service is slowed by its own CPU limit, and by nobody else"),
     "two-aggressors": NamedScenario(_two_aggressors, "two jobs harm one service, one more than the other"),
-    "decoy": NamedScenario(_decoy, "a job has bursts whenever the services have much to do, and harms none"),
+    "decoy": NamedScenario(_decoy, "a job has bursts whenever services are busy, and harms none"),
     "delayed": NamedScenario(_delayed, "as cache-thrash, but each burst is felt a few ticks late"),
     "lost-counters": NamedScenario(_lost_counters, "as cache-thrash, with counters that count part of the time"),
 }

@@ -14,11 +14,12 @@ from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEve
 from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.analysis.perfetto.tracks import Tracks
 from tracer.analysis.recording import Recording, Span
-from tracer.errors import OutputError
+from tracer.errors import OutputError, UsageError
 from tracer.store.layout import IN_PROGRESS
+from tracer.store.schemas import IDENTITY, TABLES
 
 _ROWS_AT_ONCE = 200_000
-_SHORTEST_STRETCH = timedelta(milliseconds=100)
+_FINEST_STRETCH = "100ms"
 _USUAL_TICK_NS = 1_000_000
 _USUAL_LINE_BYTES = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,6 +47,8 @@ def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[flo
             with in_progress.open("wb") as output:
                 trace = TraceFile(output, _ns(recording.span.start))
                 _write(recording, trace, progress or (lambda _share: None))
+                if not trace.tracks:
+                    raise UsageError("nothing to export: no such container ran in this time")
                 trace.flush()
                 size = output.tell()
             in_progress.rename(file)
@@ -99,7 +102,6 @@ def _put(trace: TraceFile, tracks: Tracks, counts: pl.DataFrame, ran: pl.DataFra
 
 def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
     """Rows of `ticks` or `windows` as MEASURED, with `is_wanted`, and the `cpu` of ticks."""
-    time = {"ticks": "tick_start", "windows": "window_start"}[table]
     more = ["cpu"] if table == "ticks" else []
     return (
         part.collect(
@@ -107,7 +109,7 @@ def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
                 pl.col("node_name").cast(pl.String),
                 "cgroup_id",
                 *more,
-                pl.col(time).cast(pl.Int64).alias("time_ns"),
+                pl.col(TABLES[table].time_column).cast(pl.Int64).alias("time_ns"),
                 "cpu_time_ns",
                 "cycles",
                 "instructions",
@@ -137,24 +139,25 @@ def _without_ticks(windows: pl.DataFrame, ticks: pl.DataFrame) -> pl.DataFrame:
 
 def _stretches(recording: Recording) -> Iterator[Span]:
     """The recording's span in pieces of about as many rows as are held at once."""
-    scans = [recording.scan(table).select(rows=pl.len()) for table in ("ticks", "windows")]
-    rows = sum(recording.collect(scan).item() for scan in scans)
-    start, end = recording.span
-    pieces = max(1, -(-rows // _ROWS_AT_ONCE))
-    length = max((end - start) / pieces, _SHORTEST_STRETCH)
-    while start < end:
-        yield Span(start, min(start + length, end))
-        start += length
+    times = [
+        recording.scan(table).select(bin=pl.col(TABLES[table].time_column).dt.truncate(_FINEST_STRETCH))
+        for table in ("ticks", "windows")
+    ]
+    rows = recording.collect(pl.concat(times).group_by("bin").len()).sort("bin")
+    pieces = rows.with_columns(piece=(pl.col("len").cum_sum() - pl.col("len")) // _ROWS_AT_ONCE)
+    begins = pieces.group_by("piece").agg(pl.min("bin").cast(pl.Datetime("us", "UTC")))["bin"].sort().to_list()
+    edges = [recording.span.start, *begins[1:], recording.span.end]
+    yield from map(Span, edges, edges[1:])
 
 
 def _labels(recording: Recording) -> dict[tuple[str, int], str]:
     """By node and cgroup id, its name; of several names the longest, since names come after the first rows."""
-    tables = [
-        recording.scan(table).select("node_name", "cgroup_id", label=container_label())
-        for table in ("windows", "ticks")
-    ]
-    named = recording.collect(pl.concat(tables).unique())
-    by_length = named.with_columns(pl.col("node_name").cast(pl.String)).sort(pl.col("label").str.len_chars(), "label")
+    identity = [field.name for field in IDENTITY]
+    tables = [recording.scan(table).select(identity) for table in ("windows", "ticks")]
+    named = recording.collect(pl.concat(tables).unique()).select(
+        pl.col("node_name").cast(pl.String), "cgroup_id", label=container_label()
+    )
+    by_length = named.sort(pl.col("label").str.len_chars(), "label")
     return {(node, cgroup_id): label for node, cgroup_id, label in by_length.iter_rows()}
 
 

@@ -23,8 +23,8 @@ class TraceFile:
 
     def __init__(self, file: BinaryIO, start_ns: int) -> None:
         self.packets = 0
+        self.tracks = 0
         self._file = file
-        self._tracks = 0
         self._names: dict[str, int] = {}
         self._annotation_names: dict[str, int] = {}
         self._trace = Trace()
@@ -37,9 +37,9 @@ class TraceFile:
 
     def add_track(self, name: str, *, rank: int = 0, parent: int | None = None, unit: str | None = None) -> int:
         """A new track's number. Those with the same parent are shown by rank; with a `unit`, it holds a counter."""
-        self._tracks += 1
+        self.tracks += 1
         descriptor = TrackDescriptor(
-            uuid=self._tracks,
+            uuid=self.tracks,
             name=name,
             parent_uuid=parent,
             sibling_order_rank=rank,
@@ -49,7 +49,7 @@ class TraceFile:
             descriptor.counter.unit_name = unit
         self._trace.packet.add(trusted_packet_sequence_id=_SEQUENCE, track_descriptor=descriptor)
         self._flush_if_many()
-        return self._tracks
+        return self.tracks
 
     def count(self, time_ns: int, track: int, value: float) -> None:
         """The counter has this value from then on."""
