@@ -317,6 +317,18 @@ def test_what_cannot_be_is_said_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "changes", [{"domain": 2}, {"delay_ticks": 17}, {"threads": 0}, {"name": "app", "pod": "web-2"}]
+)
+def test_a_scenario_of_ones_own_that_cannot_be_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    scenario = build_scenario("quiet", shape=NodeShape(), seed=1, containers=6)
+    first, *others = scenario.containers
+    scenario = msgspec.structs.replace(scenario, containers=[msgspec.structs.replace(first, **changes), *others])
+    with pytest.raises(UsageError, match="scenario: "):
+        simulate(scenario, seed=1, duration_ns=SECOND_NS, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_seed_that_no_generator_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--seed"):
         simulate("quiet", seed=2**70, duration_ns=SECOND_NS, output=tmp_path)

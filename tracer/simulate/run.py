@@ -147,6 +147,7 @@ def simulate(
     _check(scenario, seed=seed, duration_ns=duration_ns, containers=containers, node_name=node_name, start=start)
     if isinstance(scenario, str):
         scenario = build_scenario(scenario, shape=shape, seed=seed, containers=containers)
+    scenario.check(shape.llc_domains)
     configuration: dict[str, Any] = {
         "scenario": msgspec.to_builtins(scenario),
         "seed": seed,

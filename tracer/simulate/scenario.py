@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tracer.errors import UsageError
+
 # An effect comes at most so late.
 LONGEST_DELAY_TICKS = 16
 
@@ -89,3 +91,15 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     containers: Sequence[Container]
     planted: Sequence[str] = ()
     counter_loss: CounterLoss | None = None
+
+    def check(self, llc_domains: int) -> None:
+        """Raises UsageError for one that cannot be on a node of so many LLC domains."""
+        for container in self.containers:
+            if container.threads < 1:
+                raise UsageError(f"scenario: {container.label!r} has no thread")
+            if not 0 <= container.domain < llc_domains:
+                raise UsageError(f"scenario: {container.label!r} is in LLC domain {container.domain}; there is none")
+            if not 0 <= container.delay_ticks <= LONGEST_DELAY_TICKS:
+                raise UsageError(f"scenario: {container.label!r} feels others 0 to {LONGEST_DELAY_TICKS} ticks late")
+        if len({container.label for container in self.containers}) < max(1, len(self.containers)):
+            raise UsageError("scenario: it wants containers, each with a name of its own")
