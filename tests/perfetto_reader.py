@@ -60,6 +60,7 @@ def read_trace(path: Path) -> Read:
             track = packet.track_descriptor
             assert track.uuid
             assert track.uuid not in tracks
+            assert track.sibling_merge_behavior == track.SIBLING_MERGE_BEHAVIOR_NONE
             outer = tracks[track.parent_uuid] if track.HasField("parent_uuid") else ()
             tracks[track.uuid] = (*outer, track.name)
             if track.HasField("counter"):

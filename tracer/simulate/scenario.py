@@ -34,8 +34,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     is_batch: it runs for the time it wants, whatever comes of it; others want instructions, and take longer for the
         same when they are slowed down.
     shared_load: how far its load follows the node's, 0 to 1.
-    cpi: cycles per instruction of half a tick's work, alone; `work_effect` is how much more it is, as a share, after
-        each further whole tick's work.
+    cpi: cycles per instruction, alone, in ticks of half a tick's work; `work_effect` is the share of it by which full
+        ticks are slower than empty ones.
     mpki: LLC misses per 1,000 instructions; their cost is part of `cpi`.
     cache_sensitivity: further share of `cpi` if neighbours displace all of its lines; `bandwidth_sensitivity` if the
         memory is busy; `smt_sensitivity` if the sibling CPU is; `delay_ticks` is how much later the first two come.

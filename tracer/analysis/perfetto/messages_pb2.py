@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tracer/analysis/perfetto/messages.proto\x12\x0ftracer.perfetto\"5\n\x05Trace\x12,\n\x06packet\x18\x01 \x03(\x0b\x32\x1c.tracer.perfetto.TracePacket\"\xb8\x02\n\x0bTracePacket\x12\x36\n\x0e\x63lock_snapshot\x18\x06 \x01(\x0b\x32\x1e.tracer.perfetto.ClockSnapshot\x12\x11\n\ttimestamp\x18\x08 \x01(\x04\x12\"\n\x1atrusted_packet_sequence_id\x18\n \x01(\r\x12\x30\n\x0btrack_event\x18\x0b \x01(\x0b\x32\x1b.tracer.perfetto.TrackEvent\x12\x34\n\rinterned_data\x18\x0c \x01(\x0b\x32\x1d.tracer.perfetto.InternedData\x12\x16\n\x0esequence_flags\x18\r \x01(\r\x12:\n\x10track_descriptor\x18< \x01(\x0b\x32 .tracer.perfetto.TrackDescriptor\"s\n\rClockSnapshot\x12\x34\n\x06\x63locks\x18\x01 \x03(\x0b\x32$.tracer.perfetto.ClockSnapshot.Clock\x1a,\n\x05\x43lock\x12\x10\n\x08\x63lock_id\x18\x01 \x01(\r\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\"\xb9\x02\n\x0fTrackDescriptor\x12\x0c\n\x04uuid\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bparent_uuid\x18\x05 \x01(\x04\x12\x33\n\x07\x63ounter\x18\x08 \x01(\x0b\x32\".tracer.perfetto.CounterDescriptor\x12L\n\x0e\x63hild_ordering\x18\x0b \x01(\x0e\x32\x34.tracer.perfetto.TrackDescriptor.ChildTracksOrdering\x12\x1a\n\x12sibling_order_rank\x18\x0c \x01(\x05\"V\n\x13\x43hildTracksOrdering\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x11\n\rLEXICOGRAPHIC\x10\x01\x12\x11\n\rCHRONOLOGICAL\x10\x02\x12\x0c\n\x08\x45XPLICIT\x10\x03\"&\n\x11\x43ounterDescriptor\x12\x11\n\tunit_name\x18\x06 \x01(\t\"\xa9\x02\n\nTrackEvent\x12;\n\x11\x64\x65\x62ug_annotations\x18\x04 \x03(\x0b\x32 .tracer.perfetto.DebugAnnotation\x12.\n\x04type\x18\t \x01(\x0e\x32 .tracer.perfetto.TrackEvent.Type\x12\x10\n\x08name_iid\x18\n \x01(\x04\x12\x12\n\ntrack_uuid\x18\x0b \x01(\x04\x12\x1c\n\x14\x64ouble_counter_value\x18, \x01(\x01\"j\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TYPE_SLICE_BEGIN\x10\x01\x12\x12\n\x0eTYPE_SLICE_END\x10\x02\x12\x10\n\x0cTYPE_INSTANT\x10\x03\x12\x10\n\x0cTYPE_COUNTER\x10\x04\"M\n\x0f\x44\x65\x62ugAnnotation\x12\x10\n\x08name_iid\x18\x01 \x01(\x04\x12\x12\n\nuint_value\x18\x03 \x01(\x04\x12\x14\n\x0c\x64ouble_value\x18\x05 \x01(\x01\"\x85\x01\n\x0cInternedData\x12/\n\x0b\x65vent_names\x18\x02 \x03(\x0b\x32\x1a.tracer.perfetto.EventName\x12\x44\n\x16\x64\x65\x62ug_annotation_names\x18\x03 \x03(\x0b\x32$.tracer.perfetto.DebugAnnotationName\"&\n\tEventName\x12\x0b\n\x03iid\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x13\x44\x65\x62ugAnnotationName\x12\x0b\n\x03iid\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tracer/analysis/perfetto/messages.proto\x12\x0ftracer.perfetto\"5\n\x05Trace\x12,\n\x06packet\x18\x01 \x03(\x0b\x32\x1c.tracer.perfetto.TracePacket\"\xb8\x02\n\x0bTracePacket\x12\x36\n\x0e\x63lock_snapshot\x18\x06 \x01(\x0b\x32\x1e.tracer.perfetto.ClockSnapshot\x12\x11\n\ttimestamp\x18\x08 \x01(\x04\x12\"\n\x1atrusted_packet_sequence_id\x18\n \x01(\r\x12\x30\n\x0btrack_event\x18\x0b \x01(\x0b\x32\x1b.tracer.perfetto.TrackEvent\x12\x34\n\rinterned_data\x18\x0c \x01(\x0b\x32\x1d.tracer.perfetto.InternedData\x12\x16\n\x0esequence_flags\x18\r \x01(\r\x12:\n\x10track_descriptor\x18< \x01(\x0b\x32 .tracer.perfetto.TrackDescriptor\"s\n\rClockSnapshot\x12\x34\n\x06\x63locks\x18\x01 \x03(\x0b\x32$.tracer.perfetto.ClockSnapshot.Clock\x1a,\n\x05\x43lock\x12\x10\n\x08\x63lock_id\x18\x01 \x01(\r\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\"\x9c\x04\n\x0fTrackDescriptor\x12\x0c\n\x04uuid\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bparent_uuid\x18\x05 \x01(\x04\x12\x33\n\x07\x63ounter\x18\x08 \x01(\x0b\x32\".tracer.perfetto.CounterDescriptor\x12L\n\x0e\x63hild_ordering\x18\x0b \x01(\x0e\x32\x34.tracer.perfetto.TrackDescriptor.ChildTracksOrdering\x12\x1a\n\x12sibling_order_rank\x18\x0c \x01(\x05\x12U\n\x16sibling_merge_behavior\x18\x0f \x01(\x0e\x32\x35.tracer.perfetto.TrackDescriptor.SiblingMergeBehavior\"V\n\x13\x43hildTracksOrdering\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x11\n\rLEXICOGRAPHIC\x10\x01\x12\x11\n\rCHRONOLOGICAL\x10\x02\x12\x0c\n\x08\x45XPLICIT\x10\x03\"\x89\x01\n\x14SiblingMergeBehavior\x12&\n\"SIBLING_MERGE_BEHAVIOR_UNSPECIFIED\x10\x00\x12(\n$SIBLING_MERGE_BEHAVIOR_BY_TRACK_NAME\x10\x01\x12\x1f\n\x1bSIBLING_MERGE_BEHAVIOR_NONE\x10\x02\"&\n\x11\x43ounterDescriptor\x12\x11\n\tunit_name\x18\x06 \x01(\t\"\xa9\x02\n\nTrackEvent\x12;\n\x11\x64\x65\x62ug_annotations\x18\x04 \x03(\x0b\x32 .tracer.perfetto.DebugAnnotation\x12.\n\x04type\x18\t \x01(\x0e\x32 .tracer.perfetto.TrackEvent.Type\x12\x10\n\x08name_iid\x18\n \x01(\x04\x12\x12\n\ntrack_uuid\x18\x0b \x01(\x04\x12\x1c\n\x14\x64ouble_counter_value\x18, \x01(\x01\"j\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TYPE_SLICE_BEGIN\x10\x01\x12\x12\n\x0eTYPE_SLICE_END\x10\x02\x12\x10\n\x0cTYPE_INSTANT\x10\x03\x12\x10\n\x0cTYPE_COUNTER\x10\x04\"M\n\x0f\x44\x65\x62ugAnnotation\x12\x10\n\x08name_iid\x18\x01 \x01(\x04\x12\x12\n\nuint_value\x18\x03 \x01(\x04\x12\x14\n\x0c\x64ouble_value\x18\x05 \x01(\x01\"\x85\x01\n\x0cInternedData\x12/\n\x0b\x65vent_names\x18\x02 \x03(\x0b\x32\x1a.tracer.perfetto.EventName\x12\x44\n\x16\x64\x65\x62ug_annotation_names\x18\x03 \x03(\x0b\x32$.tracer.perfetto.DebugAnnotationName\"&\n\tEventName\x12\x0b\n\x03iid\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x13\x44\x65\x62ugAnnotationName\x12\x0b\n\x03iid\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +40,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOCKSNAPSHOT_CLOCK']._serialized_start=501
   _globals['_CLOCKSNAPSHOT_CLOCK']._serialized_end=545
   _globals['_TRACKDESCRIPTOR']._serialized_start=548
-  _globals['_TRACKDESCRIPTOR']._serialized_end=861
-  _globals['_TRACKDESCRIPTOR_CHILDTRACKSORDERING']._serialized_start=775
-  _globals['_TRACKDESCRIPTOR_CHILDTRACKSORDERING']._serialized_end=861
-  _globals['_COUNTERDESCRIPTOR']._serialized_start=863
-  _globals['_COUNTERDESCRIPTOR']._serialized_end=901
-  _globals['_TRACKEVENT']._serialized_start=904
-  _globals['_TRACKEVENT']._serialized_end=1201
-  _globals['_TRACKEVENT_TYPE']._serialized_start=1095
-  _globals['_TRACKEVENT_TYPE']._serialized_end=1201
-  _globals['_DEBUGANNOTATION']._serialized_start=1203
-  _globals['_DEBUGANNOTATION']._serialized_end=1280
-  _globals['_INTERNEDDATA']._serialized_start=1283
-  _globals['_INTERNEDDATA']._serialized_end=1416
-  _globals['_EVENTNAME']._serialized_start=1418
-  _globals['_EVENTNAME']._serialized_end=1456
-  _globals['_DEBUGANNOTATIONNAME']._serialized_start=1458
-  _globals['_DEBUGANNOTATIONNAME']._serialized_end=1506
+  _globals['_TRACKDESCRIPTOR']._serialized_end=1088
+  _globals['_TRACKDESCRIPTOR_CHILDTRACKSORDERING']._serialized_start=862
+  _globals['_TRACKDESCRIPTOR_CHILDTRACKSORDERING']._serialized_end=948
+  _globals['_TRACKDESCRIPTOR_SIBLINGMERGEBEHAVIOR']._serialized_start=951
+  _globals['_TRACKDESCRIPTOR_SIBLINGMERGEBEHAVIOR']._serialized_end=1088
+  _globals['_COUNTERDESCRIPTOR']._serialized_start=1090
+  _globals['_COUNTERDESCRIPTOR']._serialized_end=1128
+  _globals['_TRACKEVENT']._serialized_start=1131
+  _globals['_TRACKEVENT']._serialized_end=1428
+  _globals['_TRACKEVENT_TYPE']._serialized_start=1322
+  _globals['_TRACKEVENT_TYPE']._serialized_end=1428
+  _globals['_DEBUGANNOTATION']._serialized_start=1430
+  _globals['_DEBUGANNOTATION']._serialized_end=1507
+  _globals['_INTERNEDDATA']._serialized_start=1510
+  _globals['_INTERNEDDATA']._serialized_end=1643
+  _globals['_EVENTNAME']._serialized_start=1645
+  _globals['_EVENTNAME']._serialized_end=1683
+  _globals['_DEBUGANNOTATIONNAME']._serialized_start=1685
+  _globals['_DEBUGANNOTATIONNAME']._serialized_end=1733
 # @@protoc_insertion_point(module_scope)

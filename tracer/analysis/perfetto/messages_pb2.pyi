@@ -45,7 +45,7 @@ class ClockSnapshot(_message.Message):
     def __init__(self, clocks: _Optional[_Iterable[_Union[ClockSnapshot.Clock, _Mapping]]] = ...) -> None: ...
 
 class TrackDescriptor(_message.Message):
-    __slots__ = ("uuid", "name", "parent_uuid", "counter", "child_ordering", "sibling_order_rank")
+    __slots__ = ("uuid", "name", "parent_uuid", "counter", "child_ordering", "sibling_order_rank", "sibling_merge_behavior")
     class ChildTracksOrdering(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNKNOWN: _ClassVar[TrackDescriptor.ChildTracksOrdering]
@@ -56,19 +56,29 @@ class TrackDescriptor(_message.Message):
     LEXICOGRAPHIC: TrackDescriptor.ChildTracksOrdering
     CHRONOLOGICAL: TrackDescriptor.ChildTracksOrdering
     EXPLICIT: TrackDescriptor.ChildTracksOrdering
+    class SiblingMergeBehavior(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SIBLING_MERGE_BEHAVIOR_UNSPECIFIED: _ClassVar[TrackDescriptor.SiblingMergeBehavior]
+        SIBLING_MERGE_BEHAVIOR_BY_TRACK_NAME: _ClassVar[TrackDescriptor.SiblingMergeBehavior]
+        SIBLING_MERGE_BEHAVIOR_NONE: _ClassVar[TrackDescriptor.SiblingMergeBehavior]
+    SIBLING_MERGE_BEHAVIOR_UNSPECIFIED: TrackDescriptor.SiblingMergeBehavior
+    SIBLING_MERGE_BEHAVIOR_BY_TRACK_NAME: TrackDescriptor.SiblingMergeBehavior
+    SIBLING_MERGE_BEHAVIOR_NONE: TrackDescriptor.SiblingMergeBehavior
     UUID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PARENT_UUID_FIELD_NUMBER: _ClassVar[int]
     COUNTER_FIELD_NUMBER: _ClassVar[int]
     CHILD_ORDERING_FIELD_NUMBER: _ClassVar[int]
     SIBLING_ORDER_RANK_FIELD_NUMBER: _ClassVar[int]
+    SIBLING_MERGE_BEHAVIOR_FIELD_NUMBER: _ClassVar[int]
     uuid: int
     name: str
     parent_uuid: int
     counter: CounterDescriptor
     child_ordering: TrackDescriptor.ChildTracksOrdering
     sibling_order_rank: int
-    def __init__(self, uuid: _Optional[int] = ..., name: _Optional[str] = ..., parent_uuid: _Optional[int] = ..., counter: _Optional[_Union[CounterDescriptor, _Mapping]] = ..., child_ordering: _Optional[_Union[TrackDescriptor.ChildTracksOrdering, str]] = ..., sibling_order_rank: _Optional[int] = ...) -> None: ...
+    sibling_merge_behavior: TrackDescriptor.SiblingMergeBehavior
+    def __init__(self, uuid: _Optional[int] = ..., name: _Optional[str] = ..., parent_uuid: _Optional[int] = ..., counter: _Optional[_Union[CounterDescriptor, _Mapping]] = ..., child_ordering: _Optional[_Union[TrackDescriptor.ChildTracksOrdering, str]] = ..., sibling_order_rank: _Optional[int] = ..., sibling_merge_behavior: _Optional[_Union[TrackDescriptor.SiblingMergeBehavior, str]] = ...) -> None: ...
 
 class CounterDescriptor(_message.Message):
     __slots__ = ("unit_name",)

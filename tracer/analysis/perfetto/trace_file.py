@@ -44,6 +44,8 @@ class TraceFile:
             parent_uuid=parent,
             sibling_order_rank=rank,
             child_ordering=TrackDescriptor.ChildTracksOrdering.EXPLICIT,
+            # A container that was started anew may have the name of the one before.
+            sibling_merge_behavior=TrackDescriptor.SiblingMergeBehavior.SIBLING_MERGE_BEHAVIOR_NONE,
         )
         if unit is not None:
             descriptor.counter.unit_name = unit
