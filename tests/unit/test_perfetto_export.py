@@ -4,6 +4,7 @@
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,23 @@ def test_many_stretches_say_the_same_as_one(
         assert steps(in_stretches.counters[track]) == steps(points)
     assert sum(one.end_ns - one.begin_ns for one in in_stretches.slices) == sum(
         one.end_ns - one.begin_ns for one in read.slices
+    )
+
+
+def test_runs_with_and_without_ticks_days_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_ROWS_AT_ONCE", 3_000)
+    start = datetime(2026, 1, 5, 14, tzinfo=UTC)
+    for after, ticks in ((timedelta(0), False), (timedelta(seconds=3, milliseconds=7), True), (timedelta(3), False)):
+        simulate("quiet", seed=1, duration_ns=2 * SECOND_NS, output=tmp_path, ticks=ticks, start=start + after)
+    taken: list[int] = []
+    monkeypatch.setattr(export, "slices", lambda ticks: taken.append(len(ticks)) or slices(ticks))
+    export_perfetto(open_recording([tmp_path]), tmp_path / "t")
+    read = read_trace(tmp_path / "t")
+    assert 1 < max(taken) < 6_000
+    windows = rows(tmp_path, "windows").filter(pl.col("pod_name") == "web-1")
+    # What the windows of all runs say, none of them twice.
+    assert integral(read.counters["Containers", "web-1/app", "CPU"]) == pytest.approx(
+        windows["cpu_time_ns"].sum() / SECOND_NS
     )
 
 

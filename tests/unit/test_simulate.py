@@ -251,7 +251,7 @@ def test_who_comes_and_goes_has_rows_of_its_life_only(recorded: tuple[Path, Simu
 
 def test_a_node_of_another_shape_and_name(tmp_path: Path) -> None:
     shape = NodeShape(cpus=3, llc_domains=1, smt=False)
-    start = datetime(2026, 3, 1, 23, 59, 58, tzinfo=UTC)
+    start = datetime(2026, 3, 1, 23, 59, 58, 7_001, tzinfo=UTC)
     run = simulate(
         "decoy", seed=1, duration_ns=4 * SECOND_NS, output=tmp_path, shape=shape, node_name="node-2", start=start
     )  # fmt: skip

@@ -4,7 +4,7 @@
 import platform
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ _ROTATE_NS = 90 * 10**9
 _COUNTED = (True, True, True)
 _SHORTEST_NS = 10**9
 _LONGEST_NS = 24 * 3600 * 10**9
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 DEFAULT_START = datetime(2026, 1, 5, 14, 0, tzinfo=UTC)
@@ -160,7 +161,9 @@ def simulate(
     run_id = uuid.uuid5(uuid.NAMESPACE_OID, msgspec.json.encode(configuration, order="sorted").decode())
     node = SimulatedNode(scenario, shape, seed=seed, ticks=duration_ns // TICK_NS)
     anchor = ClockAnchor(
-        realtime_ns=round(start.timestamp()) * 10**9, monotonic_ns=_FIRST_TICK * TICK_NS, uncertainty_ns=0
+        realtime_ns=(start - _EPOCH) // timedelta(microseconds=1) * 1_000,
+        monotonic_ns=_FIRST_TICK * TICK_NS,
+        uncertainty_ns=0,
     )
     manifest = _manifest(run_id, configuration, shape, anchor, node_name)
     store = Store(
