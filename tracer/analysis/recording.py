@@ -57,13 +57,15 @@ class Recording:
         """Whether `table` has a file with rows in the span. Raises UsageError for a file that cannot be read."""
         return bool(_within(self._files.of(table), self.span))
 
-    def scan(self, table: str) -> pl.LazyFrame:
+    def scan(self, table: str, within: Span | None = None) -> pl.LazyFrame:
         """All rows of `table` in the span, with exactly the columns and types of its schema today, in no order.
 
-        Strings are Categorical. Collect it with `collect`. Raises UsageError for a file that cannot be read.
+        `within` is a part of the span. Strings are Categorical. Collect it with `collect`. Raises UsageError for a
+        file that cannot be read.
         """
         schema = polars_schema(table)
-        files = _within(self._files.of(table), self.span)
+        span = within or self.span
+        files = _within(self._files.of(table), span)
         if not files:
             return pl.LazyFrame(schema=schema)
         rows = pl.scan_parquet(
@@ -74,9 +76,9 @@ class Recording:
             hive_partitioning=False,
             glob=False,
         )
-        if self.span == self._recorded:
+        if span == self._recorded:
             return rows
-        return rows.filter(pl.col(TABLES[table].time_column).is_between(*self.span, closed="left"))
+        return rows.filter(pl.col(TABLES[table].time_column).is_between(*span, closed="left"))
 
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What `rows`, made of scans of this recording, come to, by the streaming engine.
@@ -89,6 +91,22 @@ class Recording:
             # Polars does not always say which.
             self._files.require_readable()
             raise UsageError(f"cannot read the recording: {one_line(error)}") from error
+
+    def gaps(self, node_name: str, longer_than: timedelta) -> list[Span]:
+        """Times within the span of which a node has no file of windows or ticks."""
+        spans = sorted(
+            file.span
+            for table in ("windows", "ticks")
+            for file in _within(self._files.of(table), self.span)
+            if file.span and file.node_name == node_name
+        )
+        gaps = []
+        end = self.span.start
+        for first, last in spans:
+            if first - end > longer_than:
+                gaps.append(Span(end, first))
+            end = max(end, last)
+        return [*gaps, Span(end, self.span.end)] if self.span.end - end > longer_than else gaps
 
     def is_wanted(self) -> pl.Expr:
         """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What could have hidden something, or bears on how sure one can be."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import polars as pl
+
+from tracer.analysis.attribution import Fitted
+from tracer.analysis.cpu_map import cpu_map
+from tracer.analysis.findings import Basis, Caveat
+from tracer.analysis.recording import Recording
+from tracer.analysis.roster import Roster
+from tracer.analysis.wording import percent
+
+_COUNTERS = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_misses": "no-llc-counter"}
+_LOSSES = ("lost_ring_full", "lost_no_ring", "lost_malformed")
+_GOOD_COVERAGE = 0.95
+_GOOD_KNOWLEDGE = 0.9
+_SHORT = timedelta(seconds=30)
+_GAP = timedelta(seconds=2)
+
+
+def caveats(recording: Recording, roster: Roster, *, basis: Basis, models: Sequence[Fitted]) -> list[Caveat]:
+    """All that apply, the gravest first."""
+    return [
+        *_missing_counters(recording, roster),
+        *_too_little(recording, roster, basis, models),
+        *_incomplete(recording),
+        *_unclear(recording, basis),
+    ]
+
+
+def _missing_counters(recording: Recording, roster: Roster) -> Iterator[Caveat]:
+    for column, caveat in _COUNTERS.items():
+        if roster.containers[column].null_count() == roster.containers.height:
+            reasons = {
+                event.reason_missing
+                for manifest in recording.manifests
+                for event in manifest.events
+                if event.column == column and event.reason_missing
+            }
+            why = f": {sorted(reasons)[0]}" if reasons else ""
+            yield Caveat(id=caveat, text=f"{column} was not counted{why}")
+    coverage = roster.containers["coverage"].drop_nulls()
+    if len(coverage) and (mean := float(coverage.mean() or 0)) < _GOOD_COVERAGE:  # type: ignore[arg-type]
+        yield Caveat(
+            id="coverage",
+            text=f"the counters counted {percent(mean)} of the time, and were scaled up: short bursts are blurred",
+        )
+
+
+def _too_little(recording: Recording, roster: Roster, basis: Basis, models: Sequence[Fitted]) -> Iterator[Caveat]:
+    if roster.containers.height < 2:
+        yield Caveat(
+            id="no-neighbours", text="nobody else ran: everything is in one cgroup, whose parts are not told apart"
+        )
+    length = recording.span.end - recording.span.start
+    if length < _SHORT:
+        yield Caveat(
+            id="too-little-data", text=f"only {length.total_seconds():.1f} s were recorded; a minute is better"
+        )
+    elif basis != "cpu-time" and not models:
+        yield Caveat(id="too-little-data", text="nobody ran long enough to be compared with others")
+
+
+def _incomplete(recording: Recording) -> Iterator[Caveat]:
+    for note in recording.notes:
+        yield Caveat(id="files", text=note)
+    for manifest in recording.manifests:
+        if manifest.status != "finished":
+            yield Caveat(
+                id="unfinished-run",
+                text=f"run {manifest.run_id.hex[:8]} on {manifest.host.node_name} is {manifest.status}, or was killed: "
+                "its last rows may be missing",
+            )
+    if recording.has("health"):
+        lost = recording.scan("health").select(
+            pl.sum_horizontal(pl.col(_LOSSES)).sum().alias("lost"), pl.sum("records")
+        )
+        count, records = recording.collect(lost).row(0)
+        if count:
+            yield Caveat(
+                id="loss",
+                text=f"{count:,} of {count + records:,} records were lost ({percent(count / (count + records))})",
+            )
+    for node_name in recording.nodes:
+        for gap in recording.gaps(node_name, _GAP):
+            yield Caveat(
+                id="gap",
+                text=f"nothing from {node_name} between {gap.start:%Y-%m-%d %H:%M:%S} and {gap.end:%H:%M:%S} UTC",
+            )
+
+
+def _unclear(recording: Recording, basis: Basis) -> Iterator[Caveat]:
+    if basis == "windows":
+        yield Caveat(
+            id="windows-only",
+            text="from windows of some 60 ms: losses below some 7 % are not told from shared load, nor how long bursts "
+            "are (--ticks records both)",
+        )
+    for node_name in recording.nodes:
+        if basis != "cpu-time" and not cpu_map(recording.manifests, node_name, 1).is_known:
+            yield Caveat(
+                id="unknown-topology",
+                text=f"no manifest says which CPUs of {node_name} share a cache: all are taken to share one",
+            )
+    if not recording.manifests:
+        yield Caveat(id="no-manifest", text="no manifest was found: ticks of 1 ms and windows of 60 are assumed")
+    if any(manifest.source == "simulation" for manifest in recording.manifests):
+        yield Caveat(id="simulation", text="this node was simulated")

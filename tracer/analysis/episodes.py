@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When it happened: the bursts of an aggressor, and the times in which most of the loss fell."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from tracer.analysis.findings import Bursts, TimeRange
+from tracer.analysis.regression import Bools, Floats, Ints
+
+# Of the traffic that an aggressor has when it has much: a burst has more than the first for a moment, than the second
+# throughout.
+_HIGH_TRAFFIC = 0.5
+_SOME_TRAFFIC = 0.2
+_MUCH_TRAFFIC_QUANTILE = 0.95
+_FEWEST_BURSTS = 5
+# A burst as short as what was recorded could be shorter still.
+_RESOLVED_STEPS = 3
+_MOST_RANGES = 5
+# Of what is lost in a busy time: with less, a time is not part of the range.
+_LITTLE_LOSS = 0.25
+_LONGEST_BREAK_BINS = 3
+_LEAST_SHARE = 0.05
+
+
+def burst_lengths(misses: Floats) -> Ints:
+    """Lengths, in steps, of the times in which `misses` [T] are high."""
+    active = misses[misses > 0]
+    if not len(active):
+        return np.zeros(0, np.int64)
+    much = np.quantile(active, _MUCH_TRAFFIC_QUANTILE)
+    first, end = _runs(misses > _SOME_TRAFFIC * much)
+    highest = np.maximum.reduceat(misses, first)
+    found: Ints = (end - first)[highest > _HIGH_TRAFFIC * much]
+    return found
+
+
+def bursts(lengths: Ints, step_ns: int) -> Bursts | None:
+    """How long bursts were; None where there were few, or most are too short to be told from one step."""
+    if len(lengths) < _FEWEST_BURSTS or np.median(lengths) < _RESOLVED_STEPS:
+        return None
+    short, median, long = (float(value) for value in np.quantile(lengths, (0.1, 0.5, 0.9)) * step_ns / 1e6)
+    return Bursts(count=len(lengths), short_ms=short, median_ms=median, long_ms=long)
+
+
+def time_ranges(lost: Floats, start: datetime, bin_length: timedelta) -> list[TimeRange]:
+    """The times of most of the loss, of `lost` [B] in bins of time from `start` on; the first of them first."""
+    lost = np.maximum(lost, 0.0)
+    total = lost.sum()
+    if not total:
+        return []
+    is_in = lost > _LITTLE_LOSS * np.quantile(lost[lost > 0], 0.9)
+    ranges = [[int(first), int(end)] for first, end in zip(*_runs(is_in), strict=True)]
+    merged = ranges[:1]
+    for first, end in ranges[1:]:
+        if first - merged[-1][1] <= _LONGEST_BREAK_BINS:
+            merged[-1][1] = end
+        else:
+            merged.append([first, end])
+    shares = [(float(lost[first:end].sum() / total), first, end) for first, end in merged]
+    largest = sorted((one for one in shares if one[0] >= _LEAST_SHARE), reverse=True)[:_MOST_RANGES]
+    return [
+        TimeRange(start=start + first * bin_length, end=start + end * bin_length, share=share)
+        for share, first, end in sorted(largest, key=lambda one: one[1])
+    ]
+
+
+def _runs(is_in: Bools) -> tuple[Ints, Ints]:
+    """Where the runs of true values begin, and where they are over."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_in, [False]])))
+    return edges[::2], edges[1::2]

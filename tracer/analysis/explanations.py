@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What else slows containers down: what the kernel says of their waiting, and what the comparison held fixed.
+
+The verdict is about how much of it there was, not about what it did: nobody can tell that from these figures alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from tracer.analysis.findings import Container, Explanation, ExplanationKind, Verdict
+from tracer.analysis.recording import Recording
+
+_COUNTERS = (
+    "cpu_nr_periods", "cpu_nr_throttled", "cpu_pressure_some_total_usec", "memory_pressure_some_total_usec",
+    "io_pressure_some_total_usec", "memory_pgscan_direct", "memory_workingset_refault_anon",
+    "memory_workingset_refault_file",
+)  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """What one value is called, from where on it is possible and likely that it matters, and how to say it."""
+
+    kind: ExplanationKind
+    possible_from: float
+    likely_from: float
+    text: str
+    unknown: str
+
+
+_THROTTLING = Measured(
+    "throttling", 0.005, 0.05, "throttled by its CPU limit in {:.1%} of the periods", "no cpu.stat of its limit"
+)
+_CPU = Measured("cpu-pressure", 0.01, 0.10, "waited for a CPU in {:.1%} of the time", "no cpu.pressure")
+_MEMORY = Measured("memory-pressure", 0.01, 0.10, "waited for memory in {:.1%} of the time", "no memory.pressure")
+_IO = Measured("io-pressure", 0.01, 0.10, "waited for I/O in {:.1%} of the time", "no io.pressure")
+_RECLAIM = Measured(
+    "reclaim", 1.0, 100.0, "{:.0f} pages a second scanned for reclaim or fetched again", "no memory.stat"
+)
+_MIGRATION = Measured(
+    "migration", 0.02, 0.10, "on another CPU than before in {:.1%} of its ticks", "only ticks tell (--ticks)"
+)
+_SMT = Measured(
+    "smt", 0.01, 0.05, "{:.1%} of its cycles lost to whoever ran on the SMT sibling", "no SMT, or only ticks would tell"
+)
+_COLD = Measured("cold-cache", 0.01, 0.05, "{:.1%} of its cycles lost after pauses", "only ticks tell (--ticks)")
+_STEAL = Measured("steal", 0.01, 0.05, "the hypervisor took {:.1%} of the node's CPU time", "no health table")
+
+
+def explain(measured: Measured, value: float | None) -> Explanation:
+    """How much of it there was, in words."""
+    if value is None:
+        return Explanation(kind=measured.kind, verdict="unknown", value=None, text=f"not measured: {measured.unknown}")
+    verdict: Verdict = (
+        "likely" if value >= measured.likely_from else "possible" if value >= measured.possible_from else "no"
+    )
+    return Explanation(kind=measured.kind, verdict=verdict, value=value, text=measured.text.format(max(value, 0.0)))
+
+
+class Waiting:
+    """What the `resources` and `health` tables say about the waiting of some containers."""
+
+    def __init__(self, recording: Recording, containers: Sequence[Container]) -> None:
+        ids = pl.Series([number for container in containers for number in container.cgroup_ids], dtype=pl.UInt64)
+        self._sums: dict[tuple[str, int], dict[str, float | None]] = {}
+        if recording.has("resources") and len(ids):
+            rows = recording.scan("resources").filter(pl.col("cgroup_id").is_in(ids.unique().implode()))
+            for row in recording.collect(_increases(rows)).iter_rows(named=True):
+                self._sums[row["node_name"], row["cgroup_id"]] = row
+        self._steal = _steal_by_node(recording)
+
+    def explanations(self, container: Container) -> list[Explanation]:
+        """Throttling, pressure, reclaim and stolen time."""
+        seconds = self._sum(container, "seconds")
+
+        def share(name: str) -> float | None:
+            waited = self._sum(container, name)
+            return None if waited is None or not seconds else min(waited / 1e6 / seconds, 1.0)
+
+        throttled, periods = self._sum(container, "cpu_nr_throttled"), self._sum(container, "cpu_nr_periods")
+        scanned = [self._sum(container, name) for name in _COUNTERS[-3:]]
+        known = [value for value in scanned if value is not None]
+        return [
+            explain(_THROTTLING, None if throttled is None or periods is None else throttled / max(periods, 1.0)),
+            explain(_CPU, share("cpu_pressure_some_total_usec")),
+            explain(_MEMORY, share("memory_pressure_some_total_usec")),
+            explain(_IO, share("io_pressure_some_total_usec")),
+            explain(_RECLAIM, sum(known) / seconds if known and seconds else None),
+            explain(_STEAL, self._steal.get(container.node_name)),
+        ]
+
+    def _sum(self, container: Container, name: str) -> float | None:
+        """Over all its cgroups; None if none has a value."""
+        values = [self._sums.get((container.node_name, number), {}).get(name) for number in container.cgroup_ids]
+        known = [value for value in values if value is not None]
+        return float(sum(known)) if known else None
+
+
+def explain_from_ticks(
+    *, moved_share: float | None, sibling_share: float | None, cold_share: float | None
+) -> list[Explanation]:
+    """Migration, SMT and cold caches, as far as the comparison found them."""
+    return [explain(_MIGRATION, moved_share), explain(_SMT, sibling_share), explain(_COLD, cold_share)]
+
+
+def _increases(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """By cgroup, how much each counter grew, and in how many seconds; what began anew counts from there on."""
+    growth = [
+        pl.when(pl.col(name).count() > 1)
+        .then(pl.col(name).cast(pl.Int64).sort_by("time").drop_nulls().diff().clip(lower_bound=0).sum())
+        .cast(pl.Float64)
+        .alias(name)
+        for name in _COUNTERS
+    ]
+    seconds = (pl.max("time") - pl.min("time")).dt.total_nanoseconds() / 1e9
+    return rows.group_by(pl.col("node_name").cast(pl.String), "cgroup_id").agg(*growth, seconds.alias("seconds"))
+
+
+def _steal_by_node(recording: Recording) -> dict[str, float]:
+    if not recording.has("health"):
+        return {}
+    capacity_ns = pl.col("online_cpus").cast(pl.Float64).sum() * 1e9
+    stolen = (
+        recording.scan("health")
+        .group_by(pl.col("node_name").cast(pl.String))
+        .agg((pl.sum("steal_time_ns") / capacity_ns).alias("share"))
+    )
+    return {name: share for name, share in recording.collect(stolen).iter_rows() if share is not None}

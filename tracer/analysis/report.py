@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who hurts whom, since when, how much: the report on a recording. `docs/analysis.md` describes the method.
+
+Each node is looked at by itself, from its `ticks` where they were recorded with counters, else from its `windows`.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from tracer.analysis.attribution import Fitted, Pair, attribute, holm, with_interactions
+from tracer.analysis.caveats import caveats
+from tracer.analysis.cpu_map import cpu_map
+from tracer.analysis.details import Details, look_closer
+from tracer.analysis.episodes import bursts, time_ranges
+from tracer.analysis.explanations import Waiting, explain_from_ticks
+from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, Victim
+from tracer.analysis.recording import Recording
+from tracer.analysis.roster import Roster
+from tracer.analysis.rows import Source
+from tracer.analysis.tick_rows import TickRows
+from tracer.analysis.timing import Timing, timing_of
+from tracer.analysis.window_rows import WindowRows
+from tracer.analysis.wording import nothing_found, percent, victim_sentences, waiting_sentences
+
+# With less of the node's cycles or misses, nobody is looked at as a victim or a suspect, and never more than so many.
+_LEAST_CYCLES = 0.005
+_LEAST_MISSES = 0.01
+_MOST_VICTIMS = 24
+_MOST_SUSPECTS = 16
+_MOST_ACTIVITY = 20
+# The chance that anybody at all is blamed where nobody harms anybody.
+_FALSE_ALARMS = 0.01
+
+Progress = Callable[[str, int, int], None]
+
+
+class _Node(NamedTuple):
+    """A node's models and the pairs that are believed, with their corrected p-values."""
+
+    name: str
+    timing: Timing
+    source: Source
+    models: list[Fitted]
+
+
+def report(recording: Recording, *, progress: Progress | None = None) -> Report:
+    """The report. `progress` is told what is done now, and how many of how many steps are.
+
+    Raises UsageError for a recording that cannot be read.
+    """
+    say = progress or (lambda _what, _done, _steps: None)
+    names = recording.nodes
+    steps = len(names) + 3
+    say("who is there", 0, steps)
+    roster = Roster(recording)
+    names = roster.containers["node_name"].unique().sort().to_list()
+    nodes = []
+    for number, name in enumerate(names):
+        say(f"comparing on {name}" if len(names) > 1 else "comparing", 1 + number, steps)
+        if (node := _compare(recording, roster, name)) is not None:
+            nodes.append(node)
+    say("looking closer", steps - 2, steps)
+    believed = _believed(nodes)
+    details = {node.name: look_closer(node.source, _again(node, believed[node.name])) for node in nodes}
+    say("other explanations", steps - 1, steps)
+    victims, activity = _findings(recording, roster, nodes, believed, details)
+    basis = _basis(nodes)
+    pairs = sum(len(model.pairs) for node in nodes for model in node.models)
+    examined = len({(node.name, model.victim) for node in nodes for model in node.models})
+    say("done", steps, steps)
+    return Report(
+        basis=basis,
+        start=recording.span.start,
+        end=recording.span.end,
+        nodes=names,
+        headline=_headline(recording, roster, victims, activity, basis, names, examined, pairs, nodes),
+        victims=victims,
+        activity=activity,
+        containers_examined=examined,
+        pairs_tested=pairs,
+        caveats=caveats(recording, roster, basis=basis, models=[model for node in nodes for model in node.models]),
+    )
+
+
+def _basis(nodes: Sequence[_Node]) -> Basis:
+    if not nodes:
+        return "cpu-time"
+    return "ticks" if all(isinstance(node.source, TickRows) for node in nodes) else "windows"
+
+
+def _compare(recording: Recording, roster: Roster, node_name: str) -> _Node | None:
+    """The models of a node; None where counters are missing, or there is nobody to compare."""
+    here = roster.containers.filter(pl.col("node_name") == node_name)
+    victims = (
+        here.filter(
+            pl.col("is_wanted") & (pl.col("cycles_counted") > _LEAST_CYCLES * float(here["cycles_counted"].sum()))
+        )
+        .sort("cycles_counted", descending=True)
+        .head(_MOST_VICTIMS)
+    )
+    suspects = (
+        here.filter(pl.col("llc_misses") > _LEAST_MISSES * float(here["llc_misses"].sum()))
+        .sort("llc_misses", descending=True)
+        .head(_MOST_SUSPECTS)
+    )
+    if victims.is_empty() or suspects.is_empty():
+        return None
+    timing = timing_of(recording, node_name)
+    numbers = {"victims": victims["member"].to_list(), "suspects": suspects["member"].to_list()}
+    rows = _tick_rows(recording, node_name)
+    source: Source
+    if rows:
+        source = TickRows(recording, roster, node_name, tick_ns=timing.tick_ns, rows=rows, **numbers)
+    else:
+        cpus = cpu_map(recording.manifests, node_name, 2**12)
+        source = WindowRows(
+            recording,
+            roster,
+            node_name,
+            tick_ns=timing.tick_ns,
+            window_ticks=timing.window_ticks,
+            llcs=cpus.domains if cpus.is_known else None,
+            **numbers,
+        )
+    return _Node(node_name, timing, source, attribute(source))
+
+
+def _tick_rows(recording: Recording, node_name: str) -> int:
+    """How many rows of ticks there are with counters; 0 where windows are to be used."""
+    if not recording.has("ticks"):
+        return 0
+    rows = recording.scan("ticks").filter(pl.col("node_name").cast(pl.String) == node_name)
+    found = recording.collect(rows.select(pl.len(), pl.col("llc_misses").count().alias("counted"))).row(0)
+    return int(found[0]) if found[1] else 0
+
+
+def _believed(nodes: Sequence[_Node]) -> dict[str, dict[int, list[Pair]]]:
+    """By node and victim, the pairs that are not chance, nor small enough to be something else; p-values corrected."""
+    pairs = [(node, pair) for node in nodes for model in node.models for pair in model.pairs]
+    corrected = holm([pair.p_value for _node, pair in pairs])
+    believed: dict[str, dict[int, list[Pair]]] = {node.name: {} for node in nodes}
+    for (node, pair), p_value in zip(pairs, corrected, strict=True):
+        if p_value < _FALSE_ALARMS and pair.low > node.source.least_share:
+            believed[node.name].setdefault(pair.victim, []).append(pair._replace(p_value=p_value))
+    return believed
+
+
+def _again(node: _Node, believed: dict[int, list[Pair]]) -> dict[int, tuple[Fitted, list[Pair]]]:
+    """The models of victims, with what their aggressors do together where there are several, and the pairs of it."""
+    models = {model.victim: model for model in node.models if model.victim in believed}
+    several = [model for model in models.values() if len(believed[model.victim]) > 1]
+    aggressors = [[pair.suspect for pair in believed[model.victim]] for model in several]
+    models.update((model.victim, model) for model in with_interactions(node.source, several, aggressors))
+    found = {}
+    for victim, pairs in believed.items():
+        now = {pair.suspect: pair for pair in models[victim].pairs}
+        found[victim] = (models[victim], [now[pair.suspect]._replace(p_value=pair.p_value) for pair in pairs])
+    return found
+
+
+def _findings(
+    recording: Recording,
+    roster: Roster,
+    nodes: Sequence[_Node],
+    believed: dict[str, dict[int, list[Pair]]],
+    details: dict[str, dict[int, Details]],
+) -> tuple[list[Victim], list[Activity]]:
+    busiest = roster.containers.filter("is_wanted")["member"].head(_MOST_ACTIVITY).to_list()
+    harmed = [victim for of_node in believed.values() for victim in of_node]
+    containers = {member: roster.container(member) for member in {*busiest, *harmed}}
+    waiting = Waiting(recording, list(containers.values()))
+    victims = [
+        _victim(recording, roster, node, details[node.name][number], waiting)
+        for node in nodes
+        for number in details[node.name]
+    ]
+    victims.sort(key=lambda victim: -victim.lost_cycles.value)
+    activity = [_activity(roster, member, containers[member], waiting) for member in busiest]
+    return victims, activity
+
+
+def _victim(recording: Recording, roster: Roster, node: _Node, details: Details, waiting: Waiting) -> Victim:
+    model, pairs = details.model, sorted(details.pairs, key=lambda pair: -pair.share)
+    container = roster.container(model.victim)
+    row = roster.containers.row(model.victim, named=True)
+    lost = sum(pair.share for pair in pairs)
+    # The pairs' errors are taken to be independent.
+    bound = float(np.sqrt(sum(((pair.high - pair.low) / 2) ** 2 for pair in pairs)))
+    share = Estimate(value=lost, low=lost - bound, high=lost + bound)
+    is_by_tick = isinstance(node.source, TickRows)
+    return Victim(
+        container=container,
+        cpu_time_ns=row["cpu_time_ns"],
+        cycles=int(model.cycles),
+        instructions=int(model.instructions),
+        cpi=model.cycles / model.instructions,
+        lost_cycles=_times(share, model.cycles),
+        lost_share=share,
+        noisy_and_quiet=details.noisy_and_quiet,
+        aggressors=[_aggressor(recording, roster, node, details, pair, lost) for pair in pairs],
+        other_explanations=[
+            *waiting.explanations(container),
+            *explain_from_ticks(
+                moved_share=details.moved_share if is_by_tick else None,
+                sibling_share=model.sibling_share,
+                cold_share=model.cold_share,
+            ),
+        ],
+    )
+
+
+def _aggressor(
+    recording: Recording, roster: Roster, node: _Node, details: Details, pair: Pair, lost: float
+) -> Aggressor:
+    row = roster.containers.row(pair.suspect, named=True)
+    share = Estimate(value=pair.share, low=pair.low, high=pair.high)
+    line_bytes = cpu_map(recording.manifests, node.name, 1).line_bytes
+    return Aggressor(
+        container=roster.container(pair.suspect),
+        lost_cycles=_times(share, details.model.cycles),
+        lost_share=share,
+        share_of_loss=pair.share / lost,
+        confidence=1 - pair.p_value,
+        correlation=details.correlations.get(pair.suspect),
+        delay_ticks=pair.delay_steps if isinstance(node.source, TickRows) else None,
+        traffic_bytes_per_second=row["llc_misses"] * line_bytes / (row["cpu_time_ns"] / 1e9),
+        bursts=bursts(details.burst_lengths[pair.suspect], node.source.step_ns),
+        time_ranges=time_ranges(
+            details.lost_by_bin[pair.suspect], recording.span.start, timedelta(microseconds=details.bin_ns / 1000)
+        ),
+    )
+
+
+def _times(share: Estimate, cycles: float) -> Estimate:
+    return Estimate(value=share.value * cycles, low=share.low * cycles, high=share.high * cycles)
+
+
+def _activity(roster: Roster, member: int, container: Container, waiting: Waiting) -> Activity:
+    row = roster.containers.row(member, named=True)
+    counted = row["instructions_counted"]
+    return Activity(
+        container=container,
+        cpu_time_ns=row["cpu_time_ns"],
+        cpu_share_of_node=row["cpu_time_ns"] / max(roster.node_time_ns(container.node_name), 1),
+        cpi=row["cycles_counted"] / counted if counted else None,
+        misses_per_kilo_instruction=None
+        if row["llc_misses"] is None or not row["instructions"]
+        else row["llc_misses"] / row["instructions"] * 1000,
+        other_explanations=waiting.explanations(container),
+    )
+
+
+def _headline(
+    recording: Recording,
+    roster: Roster,
+    victims: Sequence[Victim],
+    activity: Sequence[Activity],
+    basis: Basis,
+    names: Sequence[str],
+    examined: int,
+    pairs: int,
+    nodes: Sequence[_Node],
+) -> list[str]:
+    if not activity:
+        return ["No container matches --container and --namespace in the time looked at."]
+    if victims:
+        return victim_sentences(victims, names, recording.span.start, recording.span.end)
+    busy = percent(1 - roster.idle_share)
+    waiting = waiting_sentences(activity, names)
+    if pairs:
+        return [nothing_found(examined, pairs, max(node.source.least_share for node in nodes)), *waiting]
+    if basis == "cpu-time":
+        first = (
+            "Whether anybody slowed down another in caches or memory cannot be told: the counters for it are missing."
+        )
+    else:
+        first = "Whether anybody slowed down another cannot be told: there is too little to compare."
+    if not waiting:
+        waiting = [f"The CPUs were {busy} busy, and nobody is known to have waited for them much."]
+    return [first, *waiting]

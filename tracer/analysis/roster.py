@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is in a recording, and what each used in all: one row a container, over all its cgroups."""
+
+from typing import Final
+
+import polars as pl
+
+from tracer.analysis.findings import Container
+from tracer.analysis.labels import container_label
+from tracer.analysis.recording import Recording
+
+_NAMES = ("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "namespace")
+_COUNTERS = ("cycles", "instructions", "llc_misses")
+_WHO: Final = ["node_name", "namespace", "name", "kind"]
+
+
+class Roster:
+    """All containers and other cgroups but idle time, the busiest first.
+
+    `table` is windows or ticks, whichever it was made from. `containers` has one row each:
+
+        member          its number, from 0 on
+        node_name, namespace, name, kind     as in `findings.Container`
+        cgroup_ids      list of u64
+        is_wanted       whether it is one of those that were asked for
+        rows            rows of `table`
+        cpu_time_ns, cycles, instructions, llc_misses   sums; a counter that was never counted is null
+        cycles_counted, instructions_counted            the same of rows in which both were counted
+        coverage        mean share of the time in which the counters counted; null without, or from ticks
+
+    `idle_ns` is idle time by node_name.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.table = "windows" if recording.has("windows") else "ticks"
+        cgroups = recording.collect(_sums_by_cgroup(recording, self.table))
+        cgroups = cgroups.with_columns(
+            pl.col("node_name", "namespace").cast(pl.String),
+            container_label().alias("name"),
+            pl.col("cgroup_kind").cast(pl.String).alias("kind"),
+            recording.is_wanted().alias("is_wanted"),
+        )
+        idle = pl.col("kind") == "idle"
+        self.idle_ns = dict(cgroups.filter(idle).group_by("node_name").agg(pl.sum("cpu_time_ns")).iter_rows())
+        self.containers = (
+            cgroups.filter(~idle)
+            .group_by(_WHO)
+            .agg(
+                pl.col("cgroup_id").sort().alias("cgroup_ids"),
+                pl.any("is_wanted"),
+                pl.sum("rows", "cpu_time_ns"),
+                *(_sum_or_null(name) for name in _COUNTERS),
+                pl.sum("cycles_counted", "instructions_counted"),
+                pl.mean("coverage"),
+            )
+            .sort("cpu_time_ns", *_WHO, descending=[True, *[False] * len(_WHO)], nulls_last=True)
+            .with_row_index("member")
+        )
+
+    def node_time_ns(self, node_name: str) -> int:
+        """CPU time of all, and idle time."""
+        here = self.containers.filter(pl.col("node_name") == node_name)
+        return int(here["cpu_time_ns"].sum()) + int(self.idle_ns.get(node_name, 0))
+
+    @property
+    def idle_share(self) -> float:
+        """Of all CPU time of all nodes."""
+        idle = sum(self.idle_ns.values())
+        return idle / max(idle + int(self.containers["cpu_time_ns"].sum()), 1)
+
+    def members(self, node_name: str) -> pl.DataFrame:
+        """Which container each cgroup of a node is: `cgroup_id`, `member`."""
+        of_node = self.containers.filter(pl.col("node_name") == node_name)
+        return of_node.select(pl.col("cgroup_ids").alias("cgroup_id"), pl.col("member").cast(pl.Int32)).explode(
+            "cgroup_id"
+        )
+
+    def container(self, member: int) -> Container:
+        """Who that is."""
+        row = self.containers.row(member, named=True)
+        return Container(
+            node_name=row["node_name"],
+            name=row["name"],
+            namespace=row["namespace"],
+            kind=row["kind"],
+            cgroup_ids=row["cgroup_ids"],
+        )
+
+
+def _sums_by_cgroup(recording: Recording, table: str) -> pl.LazyFrame:
+    both = pl.col("cycles").is_not_null() & (pl.col("instructions") > 0)
+    return (
+        recording.scan(table)
+        .group_by("node_name", "cgroup_id")
+        .agg(
+            # The first rows can be from before the names were known.
+            *(pl.col(name).drop_nulls().last() for name in _NAMES),
+            pl.len().alias("rows"),
+            pl.sum("cpu_time_ns"),
+            *(_sum_or_null(name) for name in _COUNTERS),
+            pl.when(both).then("cycles").sum().alias("cycles_counted"),
+            pl.when(both).then("instructions").sum().alias("instructions_counted"),
+            (pl.mean("counter_coverage") if table == "windows" else pl.lit(None, pl.Float64)).alias("coverage"),
+        )
+    )
+
+
+def _sum_or_null(name: str) -> pl.Expr:
+    # Polars' own sum of nothing but nulls is 0.
+    return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a comparison is made of, whichever table it is from: the rows of one victim, and what its neighbours did.
+
+A *step* is a tick or a window, numbered from the beginning of the recording on. N rows, C controls, A suspects.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tracer.analysis.regression import Bools, Floats, Ints
+
+
+class VictimRows(NamedTuple):
+    """Rows of one victim, by ascending `step`.
+
+    cycles, instructions: [N], 0 where either was not counted.
+    is_known: [N], whether they and all that the neighbours did were counted.
+    is_usable: [N], whether the row can be compared: known, and of more than a trifle of work.
+    controls: [N, C], what else its CPI may depend on: see `docs/analysis.md`.
+    traffic: of lags [A], the LLC misses [N, A] in a tick of each suspect on the same LLC, so many steps before; steps
+        before the segment's first are taken from its end.
+    rest: [N], those of all others.
+    sibling: [N, A], share of the tick in which the suspect ran on the SMT sibling; None where nobody can tell.
+    has_moved: [N], whether it ran on this CPU without having run there when it ran last; None where nobody can tell.
+    """
+
+    step: Ints
+    cycles: Floats
+    instructions: Floats
+    is_known: Bools
+    is_usable: Bools
+    controls: Floats
+    traffic: Callable[[Ints], Floats]
+    rest: Floats
+    sibling: Floats | None
+    has_moved: Bools | None
+
+
+class Segment(NamedTuple):
+    """A part of the recording, of `steps` steps from `first_step` on.
+
+    rows_of: a victim's rows, which may be none. suspect_misses: [A, steps], of each suspect on the whole node.
+    """
+
+    first_step: int
+    steps: int
+    rows_of: Callable[[int], VictimRows]
+    suspect_misses: Floats
+
+
+class Source(Protocol):
+    """Rows of a node, segment by segment, as often as one asks. Victims and suspects are numbers of the roster.
+
+    step_ns: length of a step. steps: how many there are. stretch_steps: rows are compared within so many.
+    lags: how many steps later an effect is looked for. pieces: how many straight lines a response is made of.
+    is_ratio: whether the effects of neighbours multiply a victim's CPI, and do not add to it.
+    model_error: standard deviation of what this way of looking makes of a loss, as a share of it, whatever the number
+        of rows. least_share: what may be lost for other reasons that it cannot tell from neighbours.
+    sibling_control: which control says how busy the SMT sibling is; None without. cold_controls: those of a pause.
+    """
+
+    victims: list[int]
+    suspects: list[int]
+    step_ns: int
+    steps: int
+    stretch_steps: int
+    lags: int
+    pieces: int
+    is_ratio: bool
+    model_error: float
+    least_share: float
+    sibling_control: int | None
+    cold_controls: slice
+
+    def segments(self) -> Iterator[Segment]:
+        """All segments in the order of time."""
+        ...
+
+
+def work_hinges(instructions: Floats, knots: Floats) -> Floats:
+    """[N, len(knots)]: columns that together make any line with bends at `knots`, of how much work there was."""
+    found: Floats = np.maximum(instructions[:, None] - knots[None, :], 0.0)
+    return found

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a comparison from the `ticks` table: one a tick and CPU on which the victim ran."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cache
+
+import numpy as np
+import polars as pl
+
+from tracer.analysis.cpu_map import CpuMap, cpu_map
+from tracer.analysis.recording import Recording, Span
+from tracer.analysis.regression import Bools, Floats, Ints
+from tracer.analysis.roster import Roster
+from tracer.analysis.rows import Segment, VictimRows, work_hinges
+
+# What is held in memory at once.
+_SEGMENT_ROWS = 1_500_000
+_STRETCH_NS = 10**9
+# An effect is looked for up to so many ticks late.
+_LAGS = 10
+# Of the median row's instructions: what is less says more of its pause than of its work.
+_TRIFLE = 0.02
+# Of a tick: who ran longer would perhaps have run longer still.
+_WHOLE_TICK = 0.98
+# After so many ticks most of a container's lines are taken to be gone.
+_COLD_AFTER_TICKS = 30.0
+_LONGEST_PAUSE_TICKS = 1_000
+_WORK_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95)
+
+_COLUMNS = ("cpu_time_ns", "cycles", "instructions", "llc_misses")
+
+
+class TickRows:
+    """The `Source` of one node's `ticks`."""
+
+    pieces = 2
+    is_ratio = False
+    # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
+    model_error = 0.04
+    least_share = 0.02
+    lags = _LAGS
+    cold_controls = slice(len(_WORK_QUANTILES) + 1, len(_WORK_QUANTILES) + 3)
+
+    def __init__(
+        self,
+        recording: Recording,
+        roster: Roster,
+        node_name: str,
+        *,
+        victims: list[int],
+        suspects: list[int],
+        tick_ns: int,
+        rows: int,
+    ) -> None:
+        self.victims = victims
+        self.suspects = suspects
+        self.step_ns = tick_ns
+        self.stretch_steps = max(1, _STRETCH_NS // tick_ns)
+        self._recording = recording
+        self._node_name = node_name
+        self._members = roster.members(node_name)
+        self._span = recording.span
+        self.steps = _steps(self._span, tick_ns)
+        cpus = recording.collect(self._scan(self._span).select(pl.max("cpu"))).item()
+        self._cpus: CpuMap = cpu_map(recording.manifests, node_name, (cpus or 0) + 1)
+        self.sibling_control = 8 if (self._cpus.sibling >= 0).any() else None
+        self._segments = max(1, -(-rows // _SEGMENT_ROWS))
+        self._knots: dict[int, Floats] = {}
+        self._only: Segment | None = None
+
+    def segments(self) -> Iterator[Segment]:
+        if self._segments == 1:
+            self._only = self._only or self._segment(0, self.steps)
+            yield self._only
+            return
+        length = -(-self.steps // self._segments // self.stretch_steps) * self.stretch_steps
+        for first in range(0, self.steps, length):
+            yield self._segment(first, min(length, self.steps - first))
+
+    def _scan(self, span: Span) -> pl.LazyFrame:
+        rows = self._recording.scan("ticks", span)
+        return rows.filter((pl.col("node_name").cast(pl.String) == self._node_name) & (pl.col("cgroup_id") != 0))
+
+    def _segment(self, first: int, steps: int) -> Segment:
+        start = self._span.start + timedelta(microseconds=first * self.step_ns / 1000)
+        end = min(self._span.end, start + timedelta(microseconds=steps * self.step_ns / 1000))
+        since_ns = (pl.col("tick_start") - self._span.start).dt.total_nanoseconds()
+        rows = self._recording.collect(
+            self._scan(Span(start, end))
+            .select(
+                # Its start is a whole number of ticks after the first one's, but for what the clock was rounded by.
+                ((since_ns + self.step_ns // 2) // self.step_ns - first).cast(pl.Int64).alias("step"),
+                pl.col("cpu").cast(pl.Int64),
+                "cgroup_id",
+                *(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in _COLUMNS),
+            )
+            .join(self._members.lazy(), on="cgroup_id")
+            .drop("cgroup_id")
+            .filter(pl.col("step").is_between(0, steps - 1) & (pl.col("cpu_time_ns") > 0))
+        ).sort("step", "cpu")
+        return _Ticks(rows, steps, self._cpus).segment(self, first)
+
+    def work_knots(self, victim: int, instructions: Floats) -> Floats:
+        """[5]: where the line of its CPI by its work may bend: the same in all segments."""
+        if victim not in self._knots and len(instructions):
+            self._knots[victim] = np.quantile(instructions, _WORK_QUANTILES)
+        return self._knots.get(victim, np.zeros(len(_WORK_QUANTILES)))
+
+
+def _steps(span: Span, tick_ns: int) -> int:
+    return int((span.end - span.start) / timedelta(microseconds=tick_ns / 1000)) + 1
+
+
+class _Ticks:
+    """All rows of a segment, and sums of them by CPU or by last-level cache and tick."""
+
+    def __init__(self, rows: pl.DataFrame, steps: int, cpus: CpuMap) -> None:
+        self._steps = steps
+        self._cpus = cpus
+        self._member = rows["member"].to_numpy().astype(np.int64)
+        self._step = rows["step"].to_numpy()
+        # A CPU that nobody told of is taken for the last known.
+        self._cpu = np.minimum(rows["cpu"].to_numpy(), len(cpus.domain) - 1)
+        self._domain = cpus.domain[self._cpu]
+        self._time = rows["cpu_time_ns"].to_numpy()
+        self._cycles, self._instructions, self._misses = (rows[name].to_numpy() for name in _COLUMNS[1:])
+        self._by_member = np.argsort(self._member, kind="stable")
+        self._bounds = np.searchsorted(self._member[self._by_member], np.arange(self._member.max(initial=0) + 2))
+        everything = slice(None)
+        self._busy = self._time_by_cpu(everything)
+        self._missed = self._misses_by_domain(everything)
+        self._is_unknown = np.zeros((cpus.domains, steps), np.bool_)
+        uncounted = np.isnan(self._misses)
+        self._is_unknown[self._domain[uncounted], self._step[uncounted]] = True
+
+    def segment(self, source: TickRows, first: int) -> Segment:
+        suspects = [self._of(member) for member in source.suspects]
+        misses = np.zeros((self._cpus.domains, self._steps, len(suspects)))
+        for number, rows in enumerate(suspects):
+            misses[:, :, number] = self._misses_by_domain(rows)
+        busy = [] if source.sibling_control is None else [self._time_by_cpu(rows) for rows in suspects]
+        return Segment(
+            first_step=first,
+            steps=self._steps,
+            # They are asked for several times.
+            rows_of=cache(lambda victim: self._rows_of(source, victim, first, misses, busy)),
+            suspect_misses=misses.sum(axis=0).T,
+        )
+
+    def _of(self, member: int) -> Ints:
+        if member + 1 >= len(self._bounds):
+            return np.zeros(0, np.int64)
+        return self._by_member[self._bounds[member] : self._bounds[member + 1]]
+
+    def _time_by_cpu(self, rows: "Ints | slice") -> Floats:
+        """[CPU, T], ticks."""
+        return self._sums(self._cpu[rows], rows, self._time[rows], len(self._cpus.domain))
+
+    def _misses_by_domain(self, rows: "Ints | slice") -> Floats:
+        """[D, T]"""
+        return self._sums(self._domain[rows], rows, np.nan_to_num(self._misses[rows]), self._cpus.domains)
+
+    def _sums(self, place: Ints, rows: "Ints | slice", values: Floats, places: int) -> Floats:
+        flat = np.bincount(place * self._steps + self._step[rows], values, places * self._steps)
+        return flat.reshape(places, self._steps).astype(np.float64)
+
+    def _rows_of(self, source: TickRows, victim: int, first: int, misses: Floats, busy: list[Floats]) -> VictimRows:
+        rows = self._of(victim)
+        step, domain = self._step[rows], self._domain[rows]
+        cycles, instructions = self._cycles[rows], self._instructions[rows]
+        is_counted = np.isfinite(cycles) & (instructions > 0)
+        is_known = is_counted & ~self._is_unknown[domain, step]
+        median = np.median(instructions[is_counted]) if is_counted.any() else 0.0
+        is_usable = is_known & (np.nan_to_num(instructions) > _TRIFLE * median)
+        instructions = np.where(is_counted, instructions, 0.0)
+        is_other = np.array([suspect != victim for suspect in source.suspects], np.float64)
+
+        def traffic(lags: Ints) -> Floats:
+            found = np.empty((len(step), len(lags)))
+            for lag in np.unique(lags):
+                at_lag: Floats = misses[domain, (step - lag) % self._steps] * is_other
+                if (lags == lag).all():
+                    return at_lag
+                found[:, lags == lag] = at_lag[:, lags == lag]
+            return found
+
+        others = (self._missed - self._misses_by_domain(rows))[domain, step]
+        of_suspects = traffic(np.zeros(len(is_other), np.int64)).sum(axis=1)
+        return VictimRows(
+            step=step + first,
+            cycles=np.where(is_counted, cycles, 0.0),
+            instructions=instructions,
+            is_known=is_known,
+            is_usable=is_usable,
+            controls=self._controls(source, victim, rows, instructions, is_usable),
+            traffic=traffic,
+            rest=np.maximum(others - of_suspects, 0.0),
+            sibling=self._on_sibling(source, victim, rows, busy) if busy else None,
+            has_moved=self._has_moved(rows),
+        )
+
+    def _has_moved(self, rows: Ints) -> Bools:
+        step = self._step[rows]
+        is_first = np.diff(step, prepend=-1) > 0
+        times = step[is_first]
+        before = np.concatenate([times[:1], times])[np.cumsum(is_first) - 1]
+        found: Bools = self._time_by_cpu(rows)[self._cpu[rows], before] == 0
+        return found
+
+    def _on_sibling(self, source: TickRows, victim: int, rows: Ints, busy: list[Floats]) -> Floats:
+        """[N, A]: the share of the tick in which each suspect ran on the sibling of the row's CPU."""
+        step, sibling = self._step[rows], self._cpus.sibling[self._cpu[rows]]
+        found = np.zeros((len(rows), len(source.suspects)))
+        for number, suspect in enumerate(source.suspects):
+            if suspect != victim:
+                found[:, number] = np.where(sibling >= 0, busy[number][sibling, step], 0.0) / source.step_ns
+        return found
+
+    def _controls(self, source: TickRows, victim: int, rows: Ints, instructions: Floats, is_usable: Bools) -> Floats:
+        """[N, 10]: 5 of its own work, whether the tick was full, 2 of its pause, SMT sibling, busy CPUs on the LLC."""
+        step, cpu, domain = self._step[rows], self._cpu[rows], self._domain[rows]
+        is_whole = self._time[rows] >= _WHOLE_TICK * source.step_ns
+        knots = source.work_knots(victim, instructions[is_usable & ~is_whole])
+        work = np.where(is_whole[:, None], 0.0, work_hinges(instructions, knots))
+        pause = _pauses(step)
+        per_instruction = np.divide(1.0, instructions, out=np.zeros(len(rows)), where=is_usable)
+        others_busy = (self._busy - self._time_by_cpu(rows)) / source.step_ns
+        sibling = self._cpus.sibling[cpu]
+        busy_by_domain = np.stack(
+            [others_busy[self._cpus.domain == number].sum(axis=0) for number in range(self._cpus.domains)]
+        )
+        return np.column_stack(
+            [
+                work,
+                is_whole,
+                (pause > 0) * per_instruction,
+                (1 - np.exp(-pause / _COLD_AFTER_TICKS)) * per_instruction,
+                np.where(sibling >= 0, others_busy[sibling, step], 0.0),
+                busy_by_domain[domain, step],
+            ]
+        )
+
+
+def _pauses(step: Ints) -> Floats:
+    """[N]: how many ticks it had not run on any CPU; `step` ascends."""
+    since = np.diff(step, prepend=step[:1] - _LONGEST_PAUSE_TICKS)
+    # Of several CPUs in one tick, all have the pause of the first.
+    is_first = since > 0
+    gaps = (since[is_first] - 1)[np.cumsum(is_first) - 1] if len(step) else since
+    return np.minimum(gaps, _LONGEST_PAUSE_TICKS).astype(np.float64)

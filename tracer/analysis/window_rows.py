@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a comparison from the `windows` table: one a window in which the victim ran.
+
+A row of `windows` does not say on which CPUs its cgroup ran, but what all its neighbours missed on the same LLC in
+just the ticks in which it ran: `neighbour_llc_misses`. How much of that each suspect did is told from the suspects' own
+rows, after it was found whose misses it follows at all: who runs on another LLC is no neighbour.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cache
+
+import numpy as np
+import polars as pl
+
+from tracer.analysis.recording import Recording, Span
+from tracer.analysis.regression import Floats, Ints, solve, without_means
+from tracer.analysis.roster import Roster
+from tracer.analysis.rows import Segment, VictimRows, work_hinges
+
+# Windows times containers that are held in memory at once.
+_SEGMENT_CELLS = 3_000_000
+_STRETCH_NS = 3 * 10**9
+_TRIFLE = 0.02
+_WORK_QUANTILES = (0.0, 0.33, 0.66, 0.9)
+# Of a suspect's misses in the ticks in which the victim ran: with less, it is on another LLC.
+_LEAST_SHARED = 0.5
+
+_COLUMNS = ("cycles", "instructions", "llc_misses", "active_ticks", "neighbour_llc_misses")
+
+
+class WindowRows:
+    """The `Source` of one node's `windows`. `llcs` is how many last-level caches it has, None if nobody told."""
+
+    lags = 0
+    pieces = 1
+    is_ratio = True
+    # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
+    model_error = 0.10
+    least_share = 0.05
+    sibling_control: int | None = None
+    cold_controls = slice(0, 0)
+
+    def __init__(
+        self,
+        recording: Recording,
+        roster: Roster,
+        node_name: str,
+        *,
+        victims: list[int],
+        suspects: list[int],
+        tick_ns: int,
+        window_ticks: int,
+        llcs: int | None,
+    ) -> None:
+        self.victims = victims
+        self.suspects = suspects
+        self.window_ticks = window_ticks
+        self.step_ns = tick_ns * window_ticks
+        self.stretch_steps = max(1, _STRETCH_NS // self.step_ns)
+        self.llcs = llcs
+        self._recording = recording
+        self._node_name = node_name
+        self._chosen = sorted({*victims, *suspects})
+        self._members = roster.members(node_name).filter(pl.col("member").is_in(self._chosen))
+        self._span = recording.span
+        self.steps = int((self._span.end - self._span.start) / timedelta(microseconds=self.step_ns / 1000)) + 1
+        self._segments = max(1, -(-self.steps * len(self._chosen) // _SEGMENT_CELLS))
+        self._knots: dict[int, Floats] = {}
+        self._only: Segment | None = None
+
+    def segments(self) -> Iterator[Segment]:
+        if self._segments == 1:
+            self._only = self._only or self._segment(0, self.steps)
+            yield self._only
+            return
+        length = -(-self.steps // self._segments // self.stretch_steps) * self.stretch_steps
+        for first in range(0, self.steps, length):
+            yield self._segment(first, min(length, self.steps - first))
+
+    def _segment(self, first: int, steps: int) -> Segment:
+        start = self._span.start + timedelta(microseconds=(first - 0.5) * self.step_ns / 1000)
+        end = start + timedelta(microseconds=steps * self.step_ns / 1000)
+        since_ns = (pl.col("window_start") - self._span.start).dt.total_nanoseconds()
+        ids = self._members["cgroup_id"].implode()
+        rows = self._recording.collect(
+            self._recording.scan("windows", Span(max(start, self._span.start), min(end, self._span.end)))
+            .filter(pl.col("cgroup_id").is_in(ids) & (pl.col("node_name").cast(pl.String) == self._node_name))
+            .select(
+                ((since_ns + self.step_ns // 2) // self.step_ns - first).cast(pl.Int64).alias("step"),
+                "cgroup_id",
+                *(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in _COLUMNS),
+            )
+        )
+        rows = rows.join(self._members, on="cgroup_id").filter(pl.col("step").is_between(0, steps - 1))
+        place = np.searchsorted(self._chosen, rows["member"].to_numpy()) * steps + rows["step"].to_numpy()
+        cells = len(self._chosen) * steps
+        sums = {
+            # Several rows of one window are those of its cgroups, or came late: they add up.
+            name: np.bincount(place, rows[name].to_numpy(), cells).reshape(len(self._chosen), steps).astype(np.float64)
+            for name in _COLUMNS
+        }
+        misses = sums["llc_misses"][[self._chosen.index(suspect) for suspect in self.suspects]]
+        return Segment(
+            first_step=first,
+            steps=steps,
+            # They are asked for several times.
+            rows_of=cache(lambda victim: self._rows_of(victim, first, sums, misses)),
+            suspect_misses=np.nan_to_num(misses),
+        )
+
+    def _rows_of(self, victim: int, first: int, sums: dict[str, Floats], misses: Floats) -> VictimRows:
+        place = self._chosen.index(victim)
+        step = np.flatnonzero(sums["active_ticks"][place] > 0)
+        cycles, instructions, _misses, active, neighbours = (sums[name][place][step] for name in _COLUMNS)
+        is_other = np.array([suspect != victim for suspect in self.suspects], np.bool_)
+        is_counted = np.isfinite(cycles) & (instructions > 0)
+        # [N, A]
+        met = np.where(is_other, misses[:, step].T, 0.0) * (np.minimum(active / self.window_ticks, 1.0))[:, None]
+        is_known = is_counted & np.isfinite(neighbours) & np.isfinite(met).all(axis=1)
+        median = np.median(instructions[is_counted]) if is_counted.any() else 0.0
+        is_usable = is_known & (np.nan_to_num(instructions) > _TRIFLE * median)
+        instructions = np.where(is_counted, instructions, 0.0)
+        met, neighbours = np.nan_to_num(met), np.nan_to_num(neighbours)
+
+        shared = self._shared(met[is_usable], neighbours[is_usable], (step + first)[is_usable])
+        expected = met * shared
+        in_all = expected.sum(axis=1)
+        measured = np.divide(neighbours, in_all, out=np.zeros(len(step)), where=in_all > 0)
+        at_once = expected * np.minimum(measured, 1.0)[:, None] / active[:, None]
+        # What is felt some ticks later was not in the victim's own ticks: half is taken from the whole window.
+        per_tick = (at_once + np.nan_to_num(misses[:, step].T) * is_other * shared / self.window_ticks) / 2
+        knots = self._work_knots(victim, instructions[is_usable])
+        return VictimRows(
+            step=step + first,
+            cycles=np.where(is_counted, cycles, 0.0),
+            instructions=instructions,
+            is_known=is_known,
+            is_usable=is_usable,
+            controls=np.column_stack([work_hinges(instructions, knots), *self._others_load(place, step, sums)]),
+            traffic=lambda lags: _shifted(per_tick, lags),
+            rest=np.maximum(neighbours - in_all, 0.0) / active,
+            sibling=None,
+            has_moved=None,
+        )
+
+    def _others_load(self, place: int, step: Ints, sums: dict[str, Floats]) -> list[Floats]:
+        """Of [N] each: how much work all others had, each compared with its own mean, and how much it was beyond that.
+
+        Services that get their requests together have much to do at the same time, without harming each other.
+        """
+        of_others = np.nan_to_num(np.delete(sums["instructions"], place, axis=0))
+        means = of_others.mean(axis=1, keepdims=True)
+        if not means.any():
+            return []
+        load = (of_others / np.maximum(means, 1.0)).mean(axis=0)[step]
+        return [load, np.maximum(load - 1.0, 0.0)]
+
+    def _shared(self, met: Floats, neighbours: Floats, step: Ints) -> Floats:
+        """[A]: how far what the neighbours missed follows each suspect's misses; 0 for one on another LLC."""
+        if self.llcs == 1 or not len(step):
+            return np.ones(met.shape[1])
+        columns = without_means(np.column_stack([met, neighbours]), np.ones(len(step)), step // self.stretch_steps)
+        found = solve(columns.T @ columns)
+        return np.where(found < _LEAST_SHARED, 0.0, np.minimum(found, 1.0))
+
+    def _work_knots(self, victim: int, instructions: Floats) -> Floats:
+        if victim not in self._knots and len(instructions):
+            self._knots[victim] = np.quantile(instructions, _WORK_QUANTILES)
+        return self._knots.get(victim, np.zeros(len(_WORK_QUANTILES)))
+
+
+def _shifted(per_tick: Floats, lags: Ints) -> Floats:
+    """[N, A]: each column of `per_tick`, of so many rows before."""
+    if not lags.any():
+        return per_tick
+    return np.stack([np.roll(column, lag) for column, lag in zip(per_tick.T, lags, strict=True)], axis=1)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report's first lines, in words."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from tracer.analysis.findings import Activity, Aggressor, Container, Estimate, TimeRange, Victim
+
+_MOST_LINES = 5
+_MOST_RANGES = 2
+# A range that is longer than this share of the recording says nothing about when.
+_ALL_OF_IT = 0.8
+_LIKELY = "likely"
+
+
+def percent(share: float) -> str:
+    """`18 %`, `2.4 %`: whole from 10 on."""
+    return f"{share:.0%}".replace("%", " %") if abs(share) >= 0.0995 else f"{share:.1%}".replace("%", " %")
+
+
+def share_with_interval(share: Estimate) -> str:
+    """`18 % of its cycles (CI 15–21 %)`."""
+    decimals = 0 if share.value >= 0.0995 else 1
+    return f"{percent(share.value)} of its cycles (CI {share.low:.{decimals}%}–{share.high:.{decimals}%})".replace(
+        "%–", "–"
+    ).replace("%)", " %)")
+
+
+def name_of(container: Container, nodes: Sequence[str]) -> str:
+    """Its name, with its node's where there are several."""
+    return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
+
+
+def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime) -> list[str]:
+    """Who lost how much to whom, and when; a sentence for each pair, the largest losses first."""
+    pairs = [(victim, aggressor) for victim in victims for aggressor in victim.aggressors]
+    pairs.sort(key=lambda pair: -pair[1].lost_cycles.value)
+    lines = [
+        f"{name_of(victim.container, nodes)} lost {share_with_interval(aggressor.lost_share)} to "
+        f"{aggressor.container.name}{_when(aggressor, start, end)}."
+        for victim, aggressor in pairs[:_MOST_LINES]
+    ]
+    if len(pairs) > _MOST_LINES:
+        lines.append(f"{len(pairs) - _MOST_LINES} more pairs of victim and aggressor are listed below.")
+    return lines
+
+
+def _when(aggressor: Aggressor, start: datetime, end: datetime) -> str:
+    parts = []
+    if aggressor.bursts is not None:
+        short, long = aggressor.bursts.short_ms, aggressor.bursts.long_ms
+        parts.append(
+            f"in bursts of {short:.0f}–{long:.0f} ms" if round(short) < round(long) else f"in bursts of {long:.0f} ms"
+        )
+    if aggressor.delay_ticks:
+        parts.append(f"felt {aggressor.delay_ticks} ms later" if aggressor.delay_ticks > 1 else "felt 1 ms later")
+    covered = sum((one.end - one.start for one in aggressor.time_ranges), timedelta())
+    if aggressor.time_ranges and covered < _ALL_OF_IT * (end - start):
+        largest = sorted(aggressor.time_ranges, key=lambda one: -one.share)[:_MOST_RANGES]
+        ranges = " and ".join(range_text(one, end - start) for one in sorted(largest, key=lambda one: one.start))
+        parts.append(f"mostly {ranges}")
+    return "".join(f", {part}" for part in parts)
+
+
+def range_text(time_range: TimeRange, whole: timedelta) -> str:
+    """`14:02–14:09`, to the second in short recordings, with the day in long ones; UTC."""
+    form = "%H:%M:%S" if whole < timedelta(minutes=20) else "%H:%M" if whole < timedelta(hours=20) else "%m-%d %H:%M"
+    return f"{time_range.start:{form}}–{time_range.end:{form}}"
+
+
+def nothing_found(containers: int, pairs: int, least_share: float) -> str:
+    """The sentence where everything could be looked at."""
+    return (
+        f"No container lost more than {percent(least_share)} of its cycles to another, as far as can be told: "
+        f"{containers} containers and units, {pairs} pairs looked at."
+    )
+
+
+def waiting_sentences(activity: Sequence[Activity], nodes: Sequence[str]) -> list[str]:
+    """Who was throttled or waited, from the kernel's own files, and who used the CPUs meanwhile."""
+    lines = []
+    for one in activity:
+        for explanation in one.other_explanations:
+            if explanation.verdict == _LIKELY and explanation.kind != "steal":
+                lines.append(f"{name_of(one.container, nodes)} {_was(explanation.text)}.")
+    return lines[:_MOST_LINES]
+
+
+def _was(text: str) -> str:
+    return f"was {text}" if text.startswith("throttled") else f"had {text}" if text[:1].isdigit() else text
