@@ -4,10 +4,10 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench install uninstall lock messages tables vm-test
+.PHONY: help run test lint check bench bench-analysis install uninstall lock messages tables vm-test
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Set up, trace this node for 10 s, show the busiest cgroups and where the files are
 	@scripts/setup run
@@ -30,9 +30,13 @@ lint: ## Check format, style and types
 
 check: lint test ## Everything that must pass before a commit
 
+bench-analysis: ## Hold the report to the truth of simulated runs; prints a table (some minutes)
+	@scripts/setup dev
+	@.venv/bin/python bench/analysis.py
+
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in bench/[a-z]*.py; do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out bench/analysis.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"

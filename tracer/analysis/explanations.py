@@ -11,6 +11,7 @@ import polars as pl
 
 from tracer.analysis.findings import Container, Explanation, ExplanationKind, Verdict
 from tracer.analysis.recording import Recording
+from tracer.analysis.wording import percent
 
 _COUNTERS = (
     "cpu_nr_periods", "cpu_nr_throttled", "cpu_pressure_some_total_usec", "memory_pressure_some_total_usec",
@@ -30,22 +31,20 @@ class Measured(NamedTuple):
 
 
 _THROTTLING = Measured(
-    "throttling", 0.005, 0.05, "throttled by its CPU limit in {:.1%} of the periods", "no cpu.stat of its limit"
+    "throttling", 0.005, 0.05, "throttled by its CPU limit in {} of the periods", "no cpu.stat of its limit"
 )
-_CPU = Measured("cpu-pressure", 0.01, 0.10, "waited for a CPU in {:.1%} of the time", "no cpu.pressure")
-_MEMORY = Measured("memory-pressure", 0.01, 0.10, "waited for memory in {:.1%} of the time", "no memory.pressure")
-_IO = Measured("io-pressure", 0.01, 0.10, "waited for I/O in {:.1%} of the time", "no io.pressure")
-_RECLAIM = Measured(
-    "reclaim", 1.0, 100.0, "{:.0f} pages a second scanned for reclaim or fetched again", "no memory.stat"
-)
+_CPU = Measured("cpu-pressure", 0.01, 0.10, "waited for a CPU in {} of the time", "no cpu.pressure")
+_MEMORY = Measured("memory-pressure", 0.01, 0.10, "waited for memory in {} of the time", "no memory.pressure")
+_IO = Measured("io-pressure", 0.01, 0.10, "waited for I/O in {} of the time", "no io.pressure")
+_RECLAIM = Measured("reclaim", 1.0, 100.0, "{} pages a second scanned for reclaim or fetched again", "no memory.stat")
 _MIGRATION = Measured(
-    "migration", 0.02, 0.10, "on another CPU than before in {:.1%} of its ticks", "only ticks tell (--ticks)"
+    "migration", 0.02, 0.10, "on another CPU than before in {} of its ticks", "only ticks tell (--ticks)"
 )
 _SMT = Measured(
-    "smt", 0.01, 0.05, "{:.1%} of its cycles lost to whoever ran on the SMT sibling", "no SMT, or only ticks would tell"
+    "smt", 0.01, 0.05, "{} of its cycles lost to whoever ran on the SMT sibling", "no SMT, or only ticks would tell"
 )
-_COLD = Measured("cold-cache", 0.01, 0.05, "{:.1%} of its cycles lost after pauses", "only ticks tell (--ticks)")
-_STEAL = Measured("steal", 0.01, 0.05, "the hypervisor took {:.1%} of the node's CPU time", "no health table")
+_COLD = Measured("cold-cache", 0.01, 0.05, "{} of its cycles lost after pauses", "only ticks tell (--ticks)")
+_STEAL = Measured("steal", 0.01, 0.05, "the hypervisor took {} of the node's CPU time", "no health table")
 
 
 def explain(measured: Measured, value: float | None) -> Explanation:
@@ -55,7 +54,8 @@ def explain(measured: Measured, value: float | None) -> Explanation:
     verdict: Verdict = (
         "likely" if value >= measured.likely_from else "possible" if value >= measured.possible_from else "no"
     )
-    return Explanation(kind=measured.kind, verdict=verdict, value=value, text=measured.text.format(max(value, 0.0)))
+    shown = f"{value:,.0f}" if measured.kind == "reclaim" else percent(max(value, 0.0))
+    return Explanation(kind=measured.kind, verdict=verdict, value=value, text=measured.text.format(shown))
 
 
 class Waiting:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tracer.analysis.findings import Activity, Aggressor, Container, Estimate, TimeRange, Victim
 
-_MOST_LINES = 5
+_MOST_LINES = 3
 _MOST_RANGES = 2
 # A range that is longer than this share of the recording says nothing about when.
 _ALL_OF_IT = 0.8
@@ -41,7 +41,7 @@ def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], start: dat
         for victim, aggressor in pairs[:_MOST_LINES]
     ]
     if len(pairs) > _MOST_LINES:
-        lines.append(f"{len(pairs) - _MOST_LINES} more pairs of victim and aggressor are listed below.")
+        lines.append(f"{len(pairs) - _MOST_LINES} smaller losses are listed below.")
     return lines
 
 
@@ -53,7 +53,7 @@ def _when(aggressor: Aggressor, start: datetime, end: datetime) -> str:
             f"in bursts of {short:.0f}–{long:.0f} ms" if round(short) < round(long) else f"in bursts of {long:.0f} ms"
         )
     if aggressor.delay_ticks:
-        parts.append(f"felt {aggressor.delay_ticks} ms later" if aggressor.delay_ticks > 1 else "felt 1 ms later")
+        parts.append("felt a tick later" if aggressor.delay_ticks == 1 else f"felt {aggressor.delay_ticks} ticks later")
     covered = sum((one.end - one.start for one in aggressor.time_ranges), timedelta())
     if aggressor.time_ranges and covered < _ALL_OF_IT * (end - start):
         largest = sorted(aggressor.time_ranges, key=lambda one: -one.share)[:_MOST_RANGES]

@@ -15,6 +15,7 @@ from tracer.cli.doctor import doctor
 from tracer.cli.export import export
 from tracer.cli.identify import identify
 from tracer.cli.ps import ps
+from tracer.cli.report import report
 from tracer.cli.run import run
 from tracer.cli.simulate import simulate
 from tracer.cli.topology import topology
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(report)
 app.command()(doctor)
 app.command()(identify)
 app.command()(ps)

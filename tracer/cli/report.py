@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer report`: who slowed down whom, since when, and by how much."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tracer.analysis.report import Progress
+
+
+def report(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What `tracer run --output` wrote.")],
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only from this time on: 14:02, or 2026-11-22T14:02:03Z; UTC.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")] = None,
+    container: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Only victims of this label (web-1/app), name, pod, path or beginning of id."
+        ),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Only victims of this Kubernetes namespace.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
+) -> None:
+    """Say which containers lost cycles to which others, when, how many, and how sure that is.
+
+    All runs and nodes in the directories are looked at, from `ticks` where they
+    were recorded, else from `windows`. What else could have slowed a container
+    down stands beside it: throttling, pressure, reclaim, migration, SMT. How it
+    is found, and what cannot be found, is in docs/analysis.md.
+    """
+    from tracer.analysis.recording import open_recording
+    from tracer.analysis.report import report as make_report
+
+    recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
+    with _progress() as progress:
+        found = make_report(recording, progress=progress)
+    if as_json:
+        import json
+
+        import msgspec
+
+        # In ASCII, so that it can be printed under any locale.
+        print(json.dumps(msgspec.to_builtins(found, builtin_types=()), indent=2))
+    else:
+        from rich.console import Console
+
+        from tracer.cli.report_text import print_report
+
+        print_report(found, Console(highlight=False))
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress | None]":
+    """A bar on stderr while it takes; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("reading")
+
+        def show(what: str, done: int, steps: int) -> None:
+            bar.update(task, description=what, completed=done, total=steps)
+
+        yield show

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report as text, for a terminal of 80 columns."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from tracer.analysis.findings import Activity, Aggressor, Container, Explanation, Report, Victim
+from tracer.analysis.wording import percent, range_text, share_with_interval
+from tracer.cli.printing import printable
+from tracer.printable import printable as harmless
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_MOST_ACTIVITY = 10
+_BASES = {"ticks": "ticks of a millisecond", "windows": "windows", "cpu-time": "CPU time alone"}
+_SURE = 0.9995
+
+
+def print_report(report: Report, console: "Console") -> None:
+    """The finding in words, then victims, other explanations, and what could have hidden something."""
+    for line in report.headline:
+        _say(console, line)
+    _say(console)
+    _say(console, f"{_when(report.start, report.end)}, {_nodes(report.nodes)}, from {_BASES[report.basis]}.")
+    for number, victim in enumerate(report.victims, 1):
+        _say(console)
+        _print_victim(report, number, victim, console)
+    if not report.victims and report.activity:
+        _say(console)
+        _print_activity(report, console)
+    if report.caveats:
+        _say(console)
+        _say(console, "What could have hidden something, or bears on this:")
+        for caveat in report.caveats:
+            _say(console, f"- {caveat.text}", indent=2)
+
+
+def _print_victim(report: Report, number: int, victim: Victim, console: "Console") -> None:
+    _say(
+        console,
+        f"{number}. {_name(victim.container, report.nodes)} lost {share_with_interval(victim.lost_share)}, "
+        f"{victim.lost_cycles.value / 1e9:,.3g} billion in all",
+    )
+    if (seen := victim.noisy_and_quiet) is not None:
+        _say(
+            console,
+            f"CPI {seen.noisy_cpi:.2f} while neighbours miss most (5 % of the time), {seen.quiet_cpi:.2f} in the "
+            f"middle: {seen.ratio:.2f} x",
+            indent=3,
+        )
+    rows = [_aggressor_row(aggressor, report) for aggressor in victim.aggressors]
+    _print_table(console, ("TO", "LOST", "CI 95 %", "OF ITS LOSS", "SURE", "WHEN"), rows)
+    _print_explanations(victim.other_explanations, console)
+
+
+def _aggressor_row(aggressor: Aggressor, report: Report) -> list[str]:
+    share = aggressor.lost_share
+    when = [range_text(one, report.end - report.start) for one in aggressor.time_ranges]
+    if aggressor.delay_ticks:
+        when.append(f"{aggressor.delay_ticks} ticks late")
+    return [
+        aggressor.container.name,
+        percent(share.value),
+        f"{share.low * 100:.1f}–{share.high * 100:.1f} %",
+        percent(aggressor.share_of_loss),
+        "> 99.9 %" if aggressor.confidence > _SURE else percent(aggressor.confidence),
+        ", ".join(when),
+    ]
+
+
+def _print_explanations(explanations: Iterable[Explanation], console: "Console") -> None:
+    by_verdict: dict[str, list[Explanation]] = {}
+    for explanation in explanations:
+        by_verdict.setdefault(explanation.verdict, []).append(explanation)
+    for verdict, title in (("likely", "Also likely to matter"), ("possible", "Also possible")):
+        for explanation in by_verdict.get(verdict, []):
+            _say(console, f"{title}: {explanation.text}", indent=3)
+    if ruled_out := by_verdict.get("no"):
+        _say(console, f"Looked at and little: {', '.join(one.kind for one in ruled_out)}", indent=3)
+    if unknown := by_verdict.get("unknown"):
+        _say(console, f"Not measured: {', '.join(one.kind for one in unknown)}", indent=3)
+
+
+def _print_activity(report: Report, console: "Console") -> None:
+    shown = report.activity[:_MOST_ACTIVITY]
+    rows = [[*_activity_row(one, report.nodes)] for one in shown]
+    _print_table(console, ("CONTAINER OR UNIT", "OF NODE", "CPI", "MPKI", "WAITED, WAS THROTTLED"), rows)
+    if len(report.activity) > len(shown):
+        _say(console, f"{len(report.activity) - len(shown)} more of the busiest with --json")
+
+
+def _activity_row(one: Activity, nodes: Sequence[str]) -> list[str]:
+    waiting = [
+        f"{explanation.kind} {percent(explanation.value)}"
+        for explanation in one.other_explanations
+        if explanation.verdict in ("likely", "possible") and explanation.value is not None and explanation.value <= 1
+    ]
+    is_known = any(explanation.value is not None for explanation in one.other_explanations)
+    return [
+        _name(one.container, nodes),
+        percent(one.cpu_share_of_node),
+        "-" if one.cpi is None else f"{one.cpi:.2f}",
+        "-" if one.misses_per_kilo_instruction is None else f"{one.misses_per_kilo_instruction:.1f}",
+        ", ".join(waiting) or ("little" if is_known else "-"),
+    ]
+
+
+def _print_table(console: "Console", titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for position, title in enumerate(titles):
+        is_text = position in (0, len(titles) - 1)
+        table.add_column(title, overflow="fold", no_wrap=not is_text, justify="left" if is_text else "right")
+    for row in rows:
+        table.add_row(*(_shown(cell, console) for cell in row))
+    console.print(Padding(table, (0, 0, 0, 3), expand=False))
+
+
+def _say(console: "Console", text: str = "", *, indent: int = 0) -> None:
+    """A line, or several where it does not fit; names in it do no harm."""
+    from rich.padding import Padding
+
+    console.print(Padding(_shown(text, console), (0, 0, 0, indent), expand=False) if text else "")
+
+
+def _shown(text: str, console: "Console") -> "Text":
+    if console.options.ascii_only:
+        text = text.replace("–", "-")
+    return printable(harmless(text.encode("utf-8", "backslashreplace")), console)
+
+
+def _name(container: Container, nodes: Sequence[str]) -> str:
+    return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
+
+
+def _nodes(nodes: Sequence[str]) -> str:
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes ({', '.join(nodes)})"
+
+
+def _when(start: datetime, end: datetime) -> str:
+    form = "%H:%M:%S" if start.date() == end.date() else "%Y-%m-%d %H:%M:%S"
+    return f"{start:%Y-%m-%d %H:%M:%S} to {end:{form}} UTC"
