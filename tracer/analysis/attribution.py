@@ -29,7 +29,7 @@ FEWEST_GROUPS = 20
 _GROUP_NS = 250_000_000
 _MOST_GROUPS = 256
 # The suspect's traffic of another time, which cannot have done anything.
-_PLACEBOS = 32
+_PLACEBOS = 16
 # A later effect is believed if it stands out from that at once by so many times what other times give.
 _LATER_IF = 3.0
 # Rows whose traffic is more than this share of the largest are the ones in which a suspect does something.
@@ -124,15 +124,17 @@ class _Screen:
             return
         weights, outcome = _outcome(source, rows)
         columns = np.column_stack([rows.controls[use], rows.rest[use], outcome])
-        left = residuals(without_means(columns, weights, rows.step[use] // source.stretch_steps)) * np.sqrt(weights)
+        unexplained = np.zeros(len(use))
+        unexplained[use] = residuals(without_means(columns, weights, rows.step[use] // source.stretch_steps)) * np.sqrt(
+            weights
+        )
         for lag in range(source.lags + 1):
             traffic = rows.traffic(np.full(count, lag))
-            self.at_lag[lag] += left @ traffic[use]
+            self.at_lag[lag] += unexplained @ traffic
             if lag == 0:
                 self._knots.append(_middles(traffic[use]))
         for number, share in enumerate(np.linspace(0.1, 0.9, _PLACEBOS)):
-            other_time = rows.traffic(np.full(count, int(share * segment.steps)))
-            self.at_other_times[number] += left @ other_time[use]
+            self.at_other_times[number] += unexplained @ rows.traffic(np.full(count, int(share * segment.steps)))
 
     @property
     def noise(self) -> Floats:
@@ -342,7 +344,8 @@ def _above(value: float, error: float) -> float:
 
 def _bent(traffic: Floats, knots: Floats) -> Floats:
     """[N, 2 A]: for each suspect its traffic up to the knot, and beyond."""
-    return np.stack([np.minimum(traffic, knots), np.maximum(traffic - knots, 0.0)], axis=2).reshape(len(traffic), -1)
+    pieces = np.stack([np.minimum(traffic, knots), np.maximum(traffic - knots, 0.0)], axis=2)
+    return pieces.reshape(len(traffic), 2 * len(knots))
 
 
 def _middles(traffic: Floats) -> Floats:

@@ -3,12 +3,14 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import pairwise
 
 import polars as pl
 
 from tracer.analysis.attribution import Fitted
 from tracer.analysis.cpu_map import cpu_map
 from tracer.analysis.findings import Basis, Caveat
+from tracer.analysis.moments import moment_text
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 from tracer.analysis.wording import percent
@@ -85,10 +87,10 @@ def _incomplete(recording: Recording) -> Iterator[Caveat]:
                 text=f"{count:,} of {count + records:,} records were lost ({percent(count / (count + records))})",
             )
     for node_name in recording.nodes:
-        for gap in recording.gaps(node_name, _GAP):
+        for before, after in pairwise(recording.recorded(node_name, _GAP)):
             yield Caveat(
                 id="gap",
-                text=f"nothing from {node_name} between {gap.start:%Y-%m-%d %H:%M:%S} and {gap.end:%H:%M:%S} UTC",
+                text=f"nothing from {node_name} between {moment_text(before.end)} and {moment_text(after.start)}",
             )
 
 

@@ -20,14 +20,14 @@ _MIDDLE = (0.25, 0.75)
 
 
 class Details(NamedTuple):
-    """Of one victim. lost_by_bin: [B] by aggressor, cycles lost in bins of `bin_ns` from the recording's start on.
+    """Of one victim. lost_by_bin: [B] by aggressor, cycles lost in bins of `bin_steps`.
 
     burst_lengths: by aggressor, in steps. correlations: by aggressor, of its traffic with the victim's CPI.
     """
 
     model: Fitted
     pairs: list[Pair]
-    bin_ns: int
+    bin_steps: int
     lost_by_bin: dict[int, Floats]
     burst_lengths: dict[int, Ints]
     correlations: dict[int, float | None]
@@ -73,7 +73,7 @@ class _Closer:
         return Details(
             model=self._model,
             pairs=self._pairs,
-            bin_ns=self.bin_steps * self._source.step_ns,
+            bin_steps=self.bin_steps,
             lost_by_bin=self._lost,
             burst_lengths={suspect: np.concatenate(lengths) for suspect, lengths in self._lengths.items()},
             correlations={

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """When it happened: the bursts of an aggressor, and the times in which most of the loss fell."""
 
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
 import numpy as np
 
@@ -43,8 +44,8 @@ def bursts(lengths: Ints, step_ns: int) -> Bursts | None:
     return Bursts(count=len(lengths), short_ms=short, median_ms=median, long_ms=long)
 
 
-def time_ranges(lost: Floats, start: datetime, bin_length: timedelta) -> list[TimeRange]:
-    """The times of most of the loss, of `lost` [B] in bins of time from `start` on; the first of them first."""
+def time_ranges(lost: Floats, bin_start: Callable[[int], datetime]) -> list[TimeRange]:
+    """The times of most of the loss, of `lost` [B] in bins of time that begin at `bin_start`; the first first."""
     lost = np.maximum(lost, 0.0)
     total = lost.sum()
     if not total:
@@ -60,7 +61,7 @@ def time_ranges(lost: Floats, start: datetime, bin_length: timedelta) -> list[Ti
     shares = [(float(lost[first:end].sum() / total), first, end) for first, end in merged]
     largest = sorted((one for one in shares if one[0] >= _LEAST_SHARE), reverse=True)[:_MOST_RANGES]
     return [
-        TimeRange(start=start + first * bin_length, end=start + end * bin_length, share=share)
+        TimeRange(start=bin_start(first), end=bin_start(end), share=share)
         for share, first, end in sorted(largest, key=lambda one: one[1])
     ]
 

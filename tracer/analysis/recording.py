@@ -92,21 +92,22 @@ class Recording:
             self._files.require_readable()
             raise UsageError(f"cannot read the recording: {one_line(error)}") from error
 
-    def gaps(self, node_name: str, longer_than: timedelta) -> list[Span]:
-        """Times within the span of which a node has no file of windows or ticks."""
+    def recorded(self, node_name: str, longest_gap: timedelta) -> list[Span]:
+        """The times of which a node has files of windows or ticks, without the gaps that are longer than that."""
         spans = sorted(
             file.span
             for table in ("windows", "ticks")
             for file in _within(self._files.of(table), self.span)
-            if file.span and file.node_name == node_name
+            if file.span and file.node_name in (node_name, None)
         )
-        gaps = []
-        end = self.span.start
+        recorded: list[Span] = []
         for first, last in spans:
-            if first - end > longer_than:
-                gaps.append(Span(end, first))
-            end = max(end, last)
-        return [*gaps, Span(end, self.span.end)] if self.span.end - end > longer_than else gaps
+            start, end = max(first, self.span.start), min(last + timedelta(microseconds=1), self.span.end)
+            if recorded and start - recorded[-1].end <= longest_gap:
+                recorded[-1] = Span(recorded[-1].start, max(recorded[-1].end, end))
+            else:
+                recorded.append(Span(start, end))
+        return recorded
 
     def is_wanted(self) -> pl.Expr:
         """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
@@ -167,9 +168,7 @@ def open_recording(
 @cache
 def polars_schema(table: str) -> pl.Schema:
     """The columns of `table` as Polars reads them; strings are Categorical."""
-    empty = pl.from_arrow(TABLES[table].schema.empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    return empty.schema
+    return pl.Schema(TABLES[table].schema)
 
 
 def _is(column: str, value: str) -> pl.Expr:

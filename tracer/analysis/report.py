@@ -5,7 +5,6 @@ Each node is looked at by itself, from its `ticks` where they were recorded with
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -26,9 +25,11 @@ from tracer.analysis.timing import Timing, timing_of
 from tracer.analysis.window_rows import WindowRows
 from tracer.analysis.wording import nothing_found, percent, victim_sentences, waiting_sentences
 
-# With less of the node's cycles or misses, nobody is looked at as a victim or a suspect, and never more than so many.
+# With less of the node's cycles or misses, or of what each would have if all had the same, nobody is looked at as a
+# victim or a suspect, and never more than so many.
 _LEAST_CYCLES = 0.005
 _LEAST_MISSES = 0.01
+_LEAST_OF_EVEN = 0.5
 _MOST_VICTIMS = 24
 _MOST_SUSPECTS = 16
 _MOST_ACTIVITY = 20
@@ -95,15 +96,15 @@ def _basis(nodes: Sequence[_Node]) -> Basis:
 def _compare(recording: Recording, roster: Roster, node_name: str) -> _Node | None:
     """The models of a node; None where counters are missing, or there is nobody to compare."""
     here = roster.containers.filter(pl.col("node_name") == node_name)
+    even = _LEAST_OF_EVEN / max(here.height, 1)
+    cycles, misses = (float(here[name].sum()) for name in ("cycles_counted", "llc_misses"))
     victims = (
-        here.filter(
-            pl.col("is_wanted") & (pl.col("cycles_counted") > _LEAST_CYCLES * float(here["cycles_counted"].sum()))
-        )
+        here.filter(pl.col("is_wanted") & (pl.col("cycles_counted") > min(_LEAST_CYCLES, even) * cycles))
         .sort("cycles_counted", descending=True)
         .head(_MOST_VICTIMS)
     )
     suspects = (
-        here.filter(pl.col("llc_misses") > _LEAST_MISSES * float(here["llc_misses"].sum()))
+        here.filter(pl.col("llc_misses") > min(_LEAST_MISSES, even) * misses)
         .sort("llc_misses", descending=True)
         .head(_MOST_SUSPECTS)
     )
@@ -230,7 +231,7 @@ def _aggressor(
         traffic_bytes_per_second=row["llc_misses"] * line_bytes / (row["cpu_time_ns"] / 1e9),
         bursts=bursts(details.burst_lengths[pair.suspect], node.source.step_ns),
         time_ranges=time_ranges(
-            details.lost_by_bin[pair.suspect], recording.span.start, timedelta(microseconds=details.bin_ns / 1000)
+            details.lost_by_bin[pair.suspect], lambda number: node.source.timeline.time_of(number * details.bin_steps)
         ),
     )
 

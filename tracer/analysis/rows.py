@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a comparison is made of, whichever table it is from: the rows of one victim, and what its neighbours did.
 
-A *step* is a tick or a window, numbered from the beginning of the recording on. N rows, C controls, A suspects.
+A *step* is a tick or a window, numbered by a `Timeline`. N rows, C controls, A suspects.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tracer.analysis.regression import Bools, Floats, Ints
+from tracer.analysis.timeline import Timeline
 
 
 class VictimRows(NamedTuple):
@@ -63,6 +64,7 @@ class Source(Protocol):
 
     victims: list[int]
     suspects: list[int]
+    timeline: Timeline
     step_ns: int
     steps: int
     stretch_steps: int

@@ -2,7 +2,6 @@
 """Rows of a comparison from the `ticks` table: one a tick and CPU on which the victim ran."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import cache
 
 import numpy as np
@@ -13,6 +12,7 @@ from tracer.analysis.recording import Recording, Span
 from tracer.analysis.regression import Bools, Floats, Ints
 from tracer.analysis.roster import Roster
 from tracer.analysis.rows import Segment, VictimRows, work_hinges
+from tracer.analysis.timeline import LONGEST_GAP, Part, Timeline
 
 # What is held in memory at once.
 _SEGMENT_ROWS = 1_500_000
@@ -60,46 +60,43 @@ class TickRows:
         self._recording = recording
         self._node_name = node_name
         self._members = roster.members(node_name)
-        self._span = recording.span
-        self.steps = _steps(self._span, tick_ns)
-        cpus = recording.collect(self._scan(self._span).select(pl.max("cpu"))).item()
+        self.timeline = Timeline(recording.recorded(node_name, LONGEST_GAP), tick_ns)
+        self.steps = self.timeline.steps
+        cpus = recording.collect(self._scan(recording.span).select(pl.max("cpu"))).item()
         self._cpus: CpuMap = cpu_map(recording.manifests, node_name, (cpus or 0) + 1)
         self.sibling_control = 8 if (self._cpus.sibling >= 0).any() else None
-        self._segments = max(1, -(-rows // _SEGMENT_ROWS))
+        self.segment_count = max(1, -(-rows // _SEGMENT_ROWS))
         self._knots: dict[int, Floats] = {}
         self._only: Segment | None = None
 
     def segments(self) -> Iterator[Segment]:
-        if self._segments == 1:
-            self._only = self._only or self._segment(0, self.steps)
+        parts = list(self.timeline.parts(_part_steps(self)))
+        if len(parts) == 1:
+            self._only = self._only or self._segment(parts[0])
             yield self._only
             return
-        length = -(-self.steps // self._segments // self.stretch_steps) * self.stretch_steps
-        for first in range(0, self.steps, length):
-            yield self._segment(first, min(length, self.steps - first))
+        yield from map(self._segment, parts)
 
     def _scan(self, span: Span) -> pl.LazyFrame:
         rows = self._recording.scan("ticks", span)
         return rows.filter((pl.col("node_name").cast(pl.String) == self._node_name) & (pl.col("cgroup_id") != 0))
 
-    def _segment(self, first: int, steps: int) -> Segment:
-        start = self._span.start + timedelta(microseconds=first * self.step_ns / 1000)
-        end = min(self._span.end, start + timedelta(microseconds=steps * self.step_ns / 1000))
-        since_ns = (pl.col("tick_start") - self._span.start).dt.total_nanoseconds()
+    def _segment(self, part: Part) -> Segment:
+        since_ns = (pl.col("tick_start") - part.start).dt.total_nanoseconds()
         rows = self._recording.collect(
-            self._scan(Span(start, end))
+            self._scan(part.span)
             .select(
                 # Its start is a whole number of ticks after the first one's, but for what the clock was rounded by.
-                ((since_ns + self.step_ns // 2) // self.step_ns - first).cast(pl.Int64).alias("step"),
+                ((since_ns + self.step_ns // 2) // self.step_ns).cast(pl.Int64).alias("step"),
                 pl.col("cpu").cast(pl.Int64),
                 "cgroup_id",
                 *(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in _COLUMNS),
             )
             .join(self._members.lazy(), on="cgroup_id")
             .drop("cgroup_id")
-            .filter(pl.col("step").is_between(0, steps - 1) & (pl.col("cpu_time_ns") > 0))
+            .filter(pl.col("step").is_between(0, part.steps - 1) & (pl.col("cpu_time_ns") > 0))
         ).sort("step", "cpu")
-        return _Ticks(rows, steps, self._cpus).segment(self, first)
+        return _Ticks(rows, part.steps, self._cpus).segment(self, part.first_step)
 
     def work_knots(self, victim: int, instructions: Floats) -> Floats:
         """[5]: where the line of its CPI by its work may bend: the same in all segments."""
@@ -108,8 +105,10 @@ class TickRows:
         return self._knots.get(victim, np.zeros(len(_WORK_QUANTILES)))
 
 
-def _steps(span: Span, tick_ns: int) -> int:
-    return int((span.end - span.start) / timedelta(microseconds=tick_ns / 1000)) + 1
+def _part_steps(source: TickRows) -> int:
+    """How many ticks are read at once: whole stretches."""
+    length = -(-source.steps // source.segment_count)
+    return -(-length // source.stretch_steps) * source.stretch_steps
 
 
 class _Ticks:

@@ -7,16 +7,16 @@ rows, after it was found whose misses it follows at all: who runs on another LLC
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import cache
 
 import numpy as np
 import polars as pl
 
-from tracer.analysis.recording import Recording, Span
+from tracer.analysis.recording import Recording
 from tracer.analysis.regression import Floats, Ints, solve, without_means
 from tracer.analysis.roster import Roster
 from tracer.analysis.rows import Segment, VictimRows, work_hinges
+from tracer.analysis.timeline import LONGEST_GAP, Part, Timeline
 
 # Windows times containers that are held in memory at once.
 _SEGMENT_CELLS = 3_000_000
@@ -63,31 +63,29 @@ class WindowRows:
         self._node_name = node_name
         self._chosen = sorted({*victims, *suspects})
         self._members = roster.members(node_name).filter(pl.col("member").is_in(self._chosen))
-        self._span = recording.span
-        self.steps = int((self._span.end - self._span.start) / timedelta(microseconds=self.step_ns / 1000)) + 1
-        self._segments = max(1, -(-self.steps * len(self._chosen) // _SEGMENT_CELLS))
+        self.timeline = Timeline(recording.recorded(node_name, LONGEST_GAP), self.step_ns)
+        self.steps = self.timeline.steps
         self._knots: dict[int, Floats] = {}
         self._only: Segment | None = None
 
     def segments(self) -> Iterator[Segment]:
-        if self._segments == 1:
-            self._only = self._only or self._segment(0, self.steps)
+        stretches = max(1, _SEGMENT_CELLS // len(self._chosen) // self.stretch_steps)
+        parts = list(self.timeline.parts(stretches * self.stretch_steps))
+        if len(parts) == 1:
+            self._only = self._only or self._segment(parts[0])
             yield self._only
             return
-        length = -(-self.steps // self._segments // self.stretch_steps) * self.stretch_steps
-        for first in range(0, self.steps, length):
-            yield self._segment(first, min(length, self.steps - first))
+        yield from map(self._segment, parts)
 
-    def _segment(self, first: int, steps: int) -> Segment:
-        start = self._span.start + timedelta(microseconds=(first - 0.5) * self.step_ns / 1000)
-        end = start + timedelta(microseconds=steps * self.step_ns / 1000)
-        since_ns = (pl.col("window_start") - self._span.start).dt.total_nanoseconds()
+    def _segment(self, part: Part) -> Segment:
+        first, steps = part.first_step, part.steps
+        since_ns = (pl.col("window_start") - part.start).dt.total_nanoseconds()
         ids = self._members["cgroup_id"].implode()
         rows = self._recording.collect(
-            self._recording.scan("windows", Span(max(start, self._span.start), min(end, self._span.end)))
+            self._recording.scan("windows", part.span)
             .filter(pl.col("cgroup_id").is_in(ids) & (pl.col("node_name").cast(pl.String) == self._node_name))
             .select(
-                ((since_ns + self.step_ns // 2) // self.step_ns - first).cast(pl.Int64).alias("step"),
+                ((since_ns + self.step_ns // 2) // self.step_ns).cast(pl.Int64).alias("step"),
                 "cgroup_id",
                 *(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in _COLUMNS),
             )
@@ -101,15 +99,16 @@ class WindowRows:
             for name in _COLUMNS
         }
         misses = sums["llc_misses"][[self._chosen.index(suspect) for suspect in self.suspects]]
+        load = _load(sums["instructions"])
         return Segment(
             first_step=first,
             steps=steps,
             # They are asked for several times.
-            rows_of=cache(lambda victim: self._rows_of(victim, first, sums, misses)),
+            rows_of=cache(lambda victim: self._rows_of(victim, first, sums, misses, load)),
             suspect_misses=np.nan_to_num(misses),
         )
 
-    def _rows_of(self, victim: int, first: int, sums: dict[str, Floats], misses: Floats) -> VictimRows:
+    def _rows_of(self, victim: int, first: int, sums: dict[str, Floats], misses: Floats, load: Floats) -> VictimRows:
         place = self._chosen.index(victim)
         step = np.flatnonzero(sums["active_ticks"][place] > 0)
         cycles, instructions, _misses, active, neighbours = (sums[name][place][step] for name in _COLUMNS)
@@ -137,32 +136,21 @@ class WindowRows:
             instructions=instructions,
             is_known=is_known,
             is_usable=is_usable,
-            controls=np.column_stack([work_hinges(instructions, knots), *self._others_load(place, step, sums)]),
+            controls=np.column_stack([work_hinges(instructions, knots), _others_load(load, place)[step]]),
             traffic=lambda lags: _shifted(per_tick, lags),
             rest=np.maximum(neighbours - in_all, 0.0) / active,
             sibling=None,
             has_moved=None,
         )
 
-    def _others_load(self, place: int, step: Ints, sums: dict[str, Floats]) -> list[Floats]:
-        """Of [N] each: how much work all others had, each compared with its own mean, and how much it was beyond that.
-
-        Services that get their requests together have much to do at the same time, without harming each other.
-        """
-        of_others = np.nan_to_num(np.delete(sums["instructions"], place, axis=0))
-        means = of_others.mean(axis=1, keepdims=True)
-        if not means.any():
-            return []
-        load = (of_others / np.maximum(means, 1.0)).mean(axis=0)[step]
-        return [load, np.maximum(load - 1.0, 0.0)]
-
     def _shared(self, met: Floats, neighbours: Floats, step: Ints) -> Floats:
         """[A]: how far what the neighbours missed follows each suspect's misses; 0 for one on another LLC."""
         if self.llcs == 1 or not len(step):
             return np.ones(met.shape[1])
         columns = without_means(np.column_stack([met, neighbours]), np.ones(len(step)), step // self.stretch_steps)
-        found = solve(columns.T @ columns)
-        return np.where(found < _LEAST_SHARED, 0.0, np.minimum(found, 1.0))
+        found: Floats = solve(columns.T @ columns)
+        shared: Floats = np.where(found < _LEAST_SHARED, 0.0, np.minimum(found, 1.0))
+        return shared
 
     def _work_knots(self, victim: int, instructions: Floats) -> Floats:
         if victim not in self._knots and len(instructions):
@@ -170,8 +158,25 @@ class WindowRows:
         return self._knots.get(victim, np.zeros(len(_WORK_QUANTILES)))
 
 
+def _load(instructions: Floats) -> Floats:
+    """[chosen, T]: how much work each had, compared with its own mean."""
+    counted = np.nan_to_num(instructions)
+    return counted / np.maximum(counted.mean(axis=1, keepdims=True), 1.0)
+
+
+def _others_load(load: Floats, place: int) -> Floats:
+    """[T, 2]: how much work all but one had, and how much it was beyond the mean.
+
+    Services that get their requests together have much to do at the same time, without harming each other.
+    """
+    others = (load.sum(axis=0) - load[place]) / max(len(load) - 1, 1)
+    return np.column_stack([others, np.maximum(others - 1.0, 0.0)])
+
+
 def _shifted(per_tick: Floats, lags: Ints) -> Floats:
     """[N, A]: each column of `per_tick`, of so many rows before."""
     if not lags.any():
         return per_tick
+    if (lags == lags[0]).all():
+        return np.roll(per_tick, lags[0], axis=0)
     return np.stack([np.roll(column, lag) for column, lag in zip(per_tick.T, lags, strict=True)], axis=1)
