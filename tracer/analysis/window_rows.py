@@ -161,7 +161,8 @@ class WindowRows:
 def _load(instructions: Floats) -> Floats:
     """[chosen, T]: how much work each had, compared with its own mean."""
     counted = np.nan_to_num(instructions)
-    return counted / np.maximum(counted.mean(axis=1, keepdims=True), 1.0)
+    found: Floats = counted / np.maximum(counted.mean(axis=1, keepdims=True), 1.0)
+    return found
 
 
 def _others_load(load: Floats, place: int) -> Floats:

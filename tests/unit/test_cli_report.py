@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from recording_examples import windows_rows, write_rows
+
+from tracer.simulate import simulate
+
+HOSTILE = "[red]a\x1b[2J\x00b\n‮"
+
+
+def run_report(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "tracer.cli.main", "report", *arguments],
+        env={**os.environ, "COLUMNS": "80", "OPENBLAS_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("simulated")
+    simulate("cache-thrash", seed=3, duration_ns=20 * 10**9, output=directory)
+    return directory
+
+
+def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
+    done = run_report(output)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("web-1/app lost ")
+    assert "batch-7/etl" in done.stdout.splitlines()[0] + done.stdout.splitlines()[1]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "What could have hidden something" in done.stdout
+
+
+def test_json_is_all_of_it(output: Path) -> None:
+    found = json.loads(run_report(output, "--json").stdout)
+    assert found["victims"][0]["aggressors"][0]["container"]["name"] == "batch-7/etl"
+    assert found["start"].endswith("Z")
+
+
+def test_a_terminal_without_unicode_gets_none(output: Path) -> None:
+    done = run_report(output, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert "\\u" not in done.stdout
+
+
+def test_names_do_no_harm(tmp_path: Path) -> None:
+    write_rows(tmp_path, "windows", windows_rows(40, container_name=HOSTILE, pod_name=HOSTILE))
+    done = run_report(tmp_path)
+    assert done.returncode == 0
+    assert "[red]a\\x1b[2J" in done.stdout.replace("\n", "").replace(" ", "")
+    assert all(character.isprintable() or character == "\n" for character in done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nonexistent"], "cannot read '/nonexistent'"),
+        (["{output}", "--since", "tomorrow"], "not a time: 'tomorrow'"),
+        (["{output}", "--since", "2030-01-01"], "nothing was recorded then"),
+        (["/etc/hostname"], "is not a directory"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(output: Path, arguments: list[str], message: str) -> None:
+    done = run_report(*(argument.format(output=output) for argument in arguments))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
