@@ -39,12 +39,14 @@ STRETCH_WINDOWS = 50
 THREADS = len(os.sched_getaffinity(0))
 
 REPORT = """
-import resource, sys
+import resource, sys, time
 from pathlib import Path
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
+began = time.perf_counter()
 found = report(open_recording([Path(sys.argv[1])]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, found.headline[0])
+seconds = time.perf_counter() - began
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, found.headline[0])
 """
 
 TOTALS = """
@@ -145,15 +147,13 @@ def write_windows(output: Path, rows: int) -> None:
 
 
 def report_once(output: Path) -> tuple[float, int, str]:
-    """Seconds with the start of Python and all imports, greatest memory in bytes, first line."""
+    """Seconds, greatest memory in bytes with all libraries, first line."""
     environment = {**os.environ, "POLARS_MAX_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": "1"}
-    began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", REPORT, output], env=environment, check=True, capture_output=True, text=True
     )
-    seconds = time.perf_counter() - began
-    memory, _space, line = done.stdout.partition(" ")
-    return seconds, int(memory), line.strip()
+    seconds, memory, line = done.stdout.strip().split(" ", 2)
+    return float(seconds), int(memory), line
 
 
 def duckdb_once(output: Path) -> float:
@@ -165,6 +165,7 @@ def duckdb_once(output: Path) -> float:
     )
     began = time.perf_counter()
     with duckdb.connect(config={"threads": THREADS}) as database:
+        database.execute("SET enable_progress_bar = false")
         database.sql(sql).to_arrow_table()
     return time.perf_counter() - began
 

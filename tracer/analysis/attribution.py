@@ -4,7 +4,10 @@
 V victims, A suspects, C controls, P pieces of a response, B bootstrap samples.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import combinations
 from math import erfc, sqrt
 from typing import NamedTuple
@@ -34,6 +37,7 @@ _PLACEBOS = 16
 _LATER_IF = 3.0
 # Rows whose traffic is more than this share of the largest are the ones in which a suspect does something.
 _SOME_TRAFFIC = 0.1
+_MOST_THREADS = 8
 # Standard deviations of a normal distribution that 95 % are within.
 _TWO_SIDED = 1.96
 
@@ -178,9 +182,12 @@ class _Sums:
 def attribute(source: Source) -> list[Fitted]:
     """A model of each of the source's victims that has enough rows."""
     screens = {victim: _Screen(source) for victim in source.victims}
+
+    def add(segment: Segment, victim: int) -> None:
+        screens[victim].add(source, segment, segment.rows_of(victim))
+
     for segment in source.segments():
-        for victim, screen in screens.items():
-            screen.add(source, segment, segment.rows_of(victim))
+        _for_each(source.victims, partial(add, segment))
     layouts = {
         victim: Layout(screen.controls, source.pieces, screen.lags, screen.knots, [])
         for victim, screen in screens.items()
@@ -228,14 +235,17 @@ def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]
     group_steps = max(1, _GROUP_NS // source.step_ns, -(-source.steps // _MOST_GROUPS))
     groups = -(-source.steps // group_steps)
     sums: dict[int, _Sums] = {}
+
+    def add(segment: Segment, victim: int) -> None:
+        rows = segment.rows_of(victim)
+        features = layouts[victim].features(rows)
+        if victim not in sums:
+            sums[victim] = _Sums(groups, features.shape[1], len(source.suspects))
+        _add(sums[victim], source, layouts[victim], rows, features, group_steps)
+
     for segment in source.segments():
-        for victim, layout in layouts.items():
-            rows = segment.rows_of(victim)
-            features = layout.features(rows)
-            if victim not in sums:
-                sums[victim] = _Sums(groups, features.shape[1], len(source.suspects))
-            _add(sums[victim], source, layout, rows, features, group_steps)
-    solved = (_solved(source, victim, layouts[victim], sums[victim], p_values[victim]) for victim in sums)
+        _for_each(layouts, partial(add, segment))
+    solved = (_solved(source, victim, layouts[victim], sums[victim], p_values[victim]) for victim in layouts)
     models = [model for model in solved if model is not None]
     return _row_by_row(source, models, sums) if source.is_ratio else models
 
@@ -243,12 +253,14 @@ def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]
 def _row_by_row(source: Source, models: Sequence[Fitted], sums: dict[int, _Sums]) -> list[Fitted]:
     """Models of ratios with their losses row by row: sums of columns give but their first order."""
     lost = {model.victim: np.zeros(len(model.pairs)) for model in models}
+    by_victim = {model.victim: model for model in models}
+
+    def add(segment: Segment, victim: int) -> None:
+        rows, model = segment.rows_of(victim), by_victim[victim]
+        lost[victim] += [(lost_by_row(source, model, rows, pair.suspect) * rows.is_known).sum() for pair in model.pairs]
+
     for segment in source.segments():
-        for model in models:
-            rows = segment.rows_of(model.victim)
-            lost[model.victim] += [
-                (lost_by_row(source, model, rows, pair.suspect) * rows.is_known).sum() for pair in model.pairs
-            ]
+        _for_each(by_victim, partial(add, segment))
     found = []
     for model in models:
         pairs = []
@@ -260,6 +272,13 @@ def _row_by_row(source: Source, models: Sequence[Fitted], sums: dict[int, _Sums]
             )
         found.append(model._replace(pairs=pairs))
     return found
+
+
+def _for_each(victims: Iterable[int], work: Callable[[int], None]) -> None:
+    """Does the work of each victim, several at a time: nearly all of it is in NumPy, which lets others run."""
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
+        for _done in threads.map(work, victims):
+            pass
 
 
 def _outcome(source: Source, rows: VictimRows) -> tuple[Floats, Floats]:

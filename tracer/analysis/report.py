@@ -134,7 +134,7 @@ def _tick_rows(recording: Recording, node_name: str) -> int:
     """How many rows of ticks there are with counters; 0 where windows are to be used."""
     if not recording.has("ticks"):
         return 0
-    rows = recording.scan("ticks").filter(pl.col("node_name").cast(pl.String) == node_name)
+    rows = recording.scan("ticks").filter(pl.col("node_name") == node_name)
     found = recording.collect(rows.select(pl.len(), pl.col("llc_misses").count().alias("counted"))).row(0)
     return int(found[0]) if found[1] else 0
 

@@ -79,7 +79,7 @@ class TickRows:
 
     def _scan(self, span: Span) -> pl.LazyFrame:
         rows = self._recording.scan("ticks", span)
-        return rows.filter((pl.col("node_name").cast(pl.String) == self._node_name) & (pl.col("cgroup_id") != 0))
+        return rows.filter((pl.col("node_name") == self._node_name) & (pl.col("cgroup_id") != 0))
 
     def _segment(self, part: Part) -> Segment:
         since_ns = (pl.col("tick_start") - part.start).dt.total_nanoseconds()

@@ -83,7 +83,7 @@ class WindowRows:
         ids = self._members["cgroup_id"].implode()
         rows = self._recording.collect(
             self._recording.scan("windows", part.span)
-            .filter(pl.col("cgroup_id").is_in(ids) & (pl.col("node_name").cast(pl.String) == self._node_name))
+            .filter(pl.col("cgroup_id").is_in(ids) & (pl.col("node_name") == self._node_name))
             .select(
                 ((since_ns + self.step_ns // 2) // self.step_ns).cast(pl.Int64).alias("step"),
                 "cgroup_id",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer report`: who slowed down whom, since when, and by how much."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ def report(
     down stands beside it: throttling, pressure, reclaim, migration, SMT. How it
     is found, and what cannot be found, is in docs/analysis.md.
     """
+    # The analysis has threads of its own; those of the linear algebra would wait for each other, spinning.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from tracer.analysis.recording import open_recording
     from tracer.analysis.report import report as make_report
 
