@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which containers of a node the pictures show, in which order, and what they are called there."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from tracer.analysis.findings import Container, Report
+from tracer.analysis.pictures.node_facts import NodeFacts, node_facts
+from tracer.analysis.recording import Recording
+from tracer.analysis.roster import Roster
+from tracer.printable import printable
+
+IDLE: Final = -1
+
+_LONGEST_NAME = 48
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The containers of `node`, the same in all pictures; who is first in `containers` is in focus.
+
+    `names` are what to call each: harmless, of bounded length, no two alike.
+    """
+
+    node: str
+    facts: NodeFacts
+    containers: list[Container]
+    names: list[str]
+
+    def number(self, shown: int) -> pl.Expr:
+        """A row's position in `containers`, `shown` for all from there on, and `IDLE` for idle time."""
+        numbers = {
+            cgroup_id: min(number, shown)
+            for number, container in enumerate(self.containers)
+            for cgroup_id in container.cgroup_ids
+        }
+        return pl.col("cgroup_id").replace_strict(numbers | {0: IDLE}, default=shown, return_dtype=pl.Int32)
+
+    def rows(self, recording: Recording, table: str) -> pl.LazyFrame:
+        """What `node` wrote of `table`."""
+        return recording.scan(table).filter(pl.col("node_name") == self.node)
+
+
+def choose_cast(recording: Recording, roster: Roster, report: Report, node: str) -> Cast:
+    """Those that were asked for come first, then the victims with their aggressors, then by what they used."""
+    of_node = roster.containers.filter(pl.col("node_name") == node)
+    if recording.container is None and recording.namespace is None:
+        of_node = of_node.with_columns(is_wanted=False)
+    ranks: dict[tuple[str, str | None], int] = {}
+    for victim in report.victims:
+        for container in (victim.container, *(aggressor.container for aggressor in victim.aggressors)):
+            if container.node_name == node:
+                ranks.setdefault((container.name, container.namespace), len(ranks))
+    keys = of_node.select("name", "namespace").iter_rows()
+    ordered = of_node.with_columns(
+        pl.Series("rank", [ranks.get(key, len(ranks)) for key in keys], pl.Int64),
+        pl.col("llc_misses").fill_null(0),
+    ).sort("is_wanted", "rank", "llc_misses", "cpu_time_ns", "member", descending=[True, False, True, True, False])
+    containers = [roster.container(member) for member in ordered["member"]]
+    return Cast(node, node_facts(recording, node), containers, shown_names(containers))
+
+
+def shown_names(containers: Sequence[Container]) -> list[str]:
+    """The labels, with the namespace or at last a number where only that tells two apart."""
+    labels = [shown_text(container.name) for container in containers]
+    alike = Counter(labels)
+    labels = [
+        f"{label} ({shown_text(container.namespace or 'no namespace')})" if alike[label] > 1 else label
+        for label, container in zip(labels, containers, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    names = []
+    for label in labels:
+        seen[label] += 1
+        names.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    return names
+
+
+def shown_text(text: str, longest: int = _LONGEST_NAME) -> str:
+    """`text` of whoever, harmless and of bounded length; of a long one both ends, as these tell it from its kind."""
+    harmless = printable(text.encode("utf-8", "surrogatepass"))
+    if len(harmless) <= longest:
+        return harmless
+    return f"{harmless[: longest // 2 - 1]}…{harmless[-(longest // 2) :]}"

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures as files: PNG and SVG, by Matplotlib."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
+
+from tracer.analysis.pictures.axis import TimeAxis
+from tracer.analysis.pictures.cast import shown_names
+from tracer.analysis.pictures.colours import COLOURED, LIGHT, LIGHT_OTHER
+from tracer.analysis.pictures.courses import Courses, Grid, Line
+from tracer.analysis.pictures.densities import Densities
+from tracer.analysis.pictures.matrix import Matrix
+from tracer.analysis.pictures.resources import Resources
+from tracer.errors import OutputError
+
+# More buckets than these no picture of this size can show.
+WIDTH_BUCKETS: Final = 1000
+
+_INK = "#1b1f24"
+_FAINT = "#6b7480"
+_PALE = "#e4e6e9"
+_STYLE: Final[dict[Any, Any]] = {
+    # A name may have dollars in it.
+    "text.parse_math": False,
+    # Text stays text, in the viewer's fonts.
+    "svg.fonttype": "none",
+    # The same data make the same file.
+    "svg.hashsalt": "tracer",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+}
+_HEAT = "Blues"
+_CPI = "Cycles per instruction"
+# Of the shares of resources.
+_DASHES = ("-", "--", ":", "-.")
+
+
+def save(draw: Callable[[], Figure], path: Path) -> None:
+    """Writes the figure that `draw` makes; the file's ending says as what. Raises OutputError."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A letter that no font at hand has is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure = draw()
+        try:
+            figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+        except OSError as error:
+            raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def timeline(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:
+    """Traffic (CPU time if none was counted) stacked by container, and below it the CPI of the first one."""
+    rate = courses.traffic if courses.counted else courses.cpus
+    has_cpi = not np.isnan(courses.cpi[0]).all()
+    figure = _figure(title, note, 5.4 if has_cpi else 3.8)
+    panels = figure.subplots(2 if has_cpi else 1, sharex=True, squeeze=False, height_ratios=[3, 2] if has_cpi else [1])
+    stack = panels[0, 0]
+    _fill(
+        stack, courses.axis, np.zeros(courses.axis.buckets), rate.total_peak, color=_PALE, label="all, highest window"
+    )
+    own = min(courses.shown, COLOURED)
+    under = np.zeros(courses.axis.buckets)
+    for number in range(own):
+        _fill(stack, courses.axis, under, under + rate.mean[number], color=LIGHT[number], label=names[number])
+        under = under + rate.mean[number]
+    _fill(stack, courses.axis, under, under + rate.mean[own:].sum(axis=0), color=LIGHT_OTHER, label="all others")
+    stack.set_ylim(0)
+    stack.set_title("LLC misses × line size" if courses.counted else "CPU time: CPUs in use")
+    if courses.counted:
+        stack.yaxis.set_major_formatter(EngFormatter("B/s"))
+    _legend(stack)
+    if has_cpi:
+        lower = panels[1, 0]
+        low, high = courses.cpi_min[0], courses.cpi_max[0]
+        _fill(lower, courses.axis, low, high, color=LIGHT[0], alpha=0.35, label="lowest to highest window")
+        _steps(lower, courses.axis, courses.cpi[0], color=LIGHT[0], linewidth=1, label="mean")
+        lower.set_title(f"Cycles per instruction of {names[0]}")
+        _legend(lower)
+    _time_axis(panels[-1, 0], courses.axis)
+    return figure
+
+
+def heat_map(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:
+    """The highest window of each container (row) in each bucket: CPU time and, if counted, traffic and CPI."""
+    names = names[: courses.shown]
+    panels: list[tuple[str, Grid]] = [("CPU time: CPUs in use", courses.cpus.peak)]
+    if courses.counted:
+        panels.append(("LLC misses × line size, B/s", courses.traffic.peak))
+    if not np.isnan(courses.cpi).all():
+        panels.append((_CPI, courses.cpi_max))
+    figure = _figure(title, note, 0.7 + len(panels) * (0.9 + 0.17 * len(names)))
+    for axes, (heading, grid) in zip(
+        figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True
+    ):
+        values = grid[: len(names)]
+        # Its differences count, and it is never near zero.
+        scale = Normalize() if heading == _CPI else PowerNorm(0.5, 0)
+        edges = courses.axis.edges()
+        mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), values, cmap=_HEAT, norm=scale, rasterized=True)
+        axes.set_yticks(np.arange(len(names)) + 0.5, names)
+        axes.invert_yaxis()
+        axes.set_title(f"{heading} (highest window)")
+        figure.colorbar(mesh, ax=axes, format=FuncFormatter(_short), pad=0.01, aspect=12)
+    _time_axis(axes, courses.axis)
+    return figure
+
+
+def densities(found: Densities, name: str, title: str, note: str | None) -> Figure:
+    """The two distributions, with their means."""
+    figure = _figure(title, note, 3.6)
+    axes = figure.subplots()
+    for values, mean, count, colour, label in (
+        (found.quiet, found.quiet_mean, found.quiet_windows, _FAINT, "middle half"),
+        (found.noisy, found.noisy_mean, found.noisy_windows, LIGHT[0], "noisiest 5 %"),
+    ):
+        axes.fill_between(found.values, values, color=colour, alpha=0.35, linewidth=0)
+        axes.plot(found.values, values, color=colour, label=f"{label}: mean {mean:.3g}, {count:,} windows")
+        axes.axvline(mean, color=colour, linestyle=":", linewidth=1)
+    what = "cycles per instruction" if found.measure == "cpi" else "CPUs"
+    axes.set_xlabel(f"{what} of {name} in a window; dotted: the means")
+    axes.set_yticks([])
+    axes.set_ylim(0)
+    axes.legend(title="its windows by what its neighbours did", alignment="left")
+    return figure
+
+
+def matrix(found: Matrix, title: str, note: str | None) -> Figure:
+    """Aggressors by row, victims by column, with the share of the victim's cycles that was lost."""
+    if not found.victims:
+        figure = _figure(title, note, 1.6)
+        figure.text(0.5, 0.4, "No container was found to slow down another.", ha="center")
+        return figure
+    rows = shown_names(found.aggressors)
+    columns = shown_names([victim.container for victim in found.victims])
+    figure = _figure(title, note, 1.8 + 0.35 * len(rows))
+    axes = figure.subplots()
+    shares = np.array([[cell.lost_share.value if cell else np.nan for cell in row] for row in found.cells])
+    largest = max(float(np.nanmax(shares)), 0.01)
+    axes.imshow(shares, cmap="Oranges", vmin=0, vmax=largest, aspect="auto")
+    for row, column in np.argwhere(~np.isnan(shares)):
+        share = shares[row, column]
+        colour = "white" if share > 0.6 * largest else _INK
+        axes.text(column, row, f"{share:.1%}", ha="center", va="center", color=colour)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right", rotation_mode="anchor")
+    axes.set_ylabel("aggressor")
+    axes.set_xlabel("victim")
+    return figure
+
+
+def resources(found: Resources, names: Sequence[str], title: str, note: str | None) -> Figure:
+    """Memory of each container, and below it how long tasks of the first one had to wait."""
+    figure = _figure(title, note, 5.4)
+    memory, waiting = figure.subplots(2, sharex=True)
+    for number, colour in enumerate(LIGHT[: len(found.memory.largest)]):
+        low, high = found.memory.least[number], found.memory.largest[number]
+        if not np.isnan(high).all():
+            _fill(memory, found.axis, low, high, color=colour, alpha=0.4)
+            _steps(memory, found.axis, high, color=colour, linewidth=1, label=names[number])
+    memory.set_ylim(0)
+    memory.set_title("Memory")
+    memory.yaxis.set_major_formatter(EngFormatter("B"))
+    _legend(memory)
+    for (name, share), dashes in zip(found.shares.items(), _DASHES, strict=True):
+        if not np.isnan(share.largest[0]).all():
+            label = name.replace("_", " ")
+            _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=label)
+    waiting.set_ylim(0)
+    waiting.set_title(f"Share of the time that tasks of {names[0]} waited (highest second)")
+    waiting.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend(waiting)
+    _time_axis(waiting, found.axis)
+    return figure
+
+
+def _figure(title: str, note: str | None, height: float) -> Figure:
+    figure = Figure(figsize=(11, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if note:
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_FAINT)
+    return figure
+
+
+def _short(value: float, _position: int) -> str:
+    """12000000 as 12M; what is small stays as it is."""
+    return f"{value:.2g}" if value < 1000 else EngFormatter(sep="")(value)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
+
+
+def _steps(axes: Axes, axis: TimeAxis, values: Line, **style: Any) -> None:
+    """A bucket's value holds from its start to its end."""
+    axes.plot(axis.edges(), np.append(values, values[-1]), drawstyle="steps-post", **style)
+
+
+def _fill(axes: Axes, axis: TimeAxis, low: Line, high: Line, **style: Any) -> None:
+    low, high = np.append(low, low[-1]), np.append(high, high[-1])
+    axes.fill_between(axis.edges(), low, high, step="post", linewidth=0, **style)
+
+
+def _time_axis(axes: Axes, axis: TimeAxis) -> None:
+    locator = AutoDateLocator(tz=UTC, minticks=4)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
+    edges = axis.edges()
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel("time, UTC")

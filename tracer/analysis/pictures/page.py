@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report with its pictures as one HTML file, which needs nothing else: no network, no other file.
+
+Names in it are whatever somebody chose. Text goes through the template's escaping, what the script reads is JSON in
+which no tag can be, and the page's own policy lets no script run but its own and nothing be fetched.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from tracer import __version__
+from tracer.analysis.findings import Aggressor, Report
+from tracer.analysis.moments import moment_text
+from tracer.analysis.pictures.cast import choose_cast, shown_names, shown_text
+from tracer.analysis.pictures.colours import DARK, DARK_OTHER, LIGHT, LIGHT_OTHER
+from tracer.analysis.pictures.courses import Courses
+from tracer.analysis.pictures.matrix import Matrix, matrix_of
+from tracer.analysis.pictures.packing import Packed
+from tracer.analysis.pictures.resources import Resources
+from tracer.analysis.pictures.scene import Scene, read_scene
+from tracer.analysis.recording import Recording
+from tracer.analysis.roster import Roster
+from tracer.errors import OutputError
+
+# All nodes together; one bucket of 16 rows is about 400 bytes in the file.
+_BUCKETS: Final = 6000
+_MOST_NODES: Final = 6
+_LONGEST_TEXT = 600
+# Of the cells of the matrix, as the style has them.
+_SHADES = 5
+_SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "page.js")
+_STYLES = ("uPlot.min.css", "page.css")
+
+
+def write_page(
+    recording: Recording, report: Report, path: Path, *, progress: Callable[[float], None] | None = None
+) -> None:
+    """Writes the page of `report` to `path`. `progress` is told the share done, 0 to 1.
+
+    Nodes with victims come first, then by CPU time; of more than six the others are left out, and the page says so.
+    Raises UsageError for a file of the recording that cannot be read, OutputError if `path` cannot be written.
+    """
+    roster = Roster(recording)
+    nodes = _ranked_nodes(roster, report)
+    packed = Packed()
+    pictured = nodes[:_MOST_NODES]
+    scenes = []
+    for number, node in enumerate(pictured):
+        scene = read_scene(
+            recording,
+            report,
+            choose_cast(recording, roster, report, node),
+            buckets=_BUCKETS // len(pictured),
+            progress=_of_part(progress, number, len(pictured)),
+        )
+        scenes.append(_scene_data(scene, packed))
+    page = _render(recording, report, scenes, packed, left_out=nodes[_MOST_NODES:])
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def _of_part(progress: Callable[[float], None] | None, number: int, parts: int) -> Callable[[float], None] | None:
+    if progress is None:
+        return None
+    return lambda share: progress((number + share) / parts)
+
+
+def _ranked_nodes(roster: Roster, report: Report) -> list[str]:
+    by_use = roster.containers.group_by("node_name", maintain_order=True).agg()["node_name"]
+    hurt = [victim.container.node_name for victim in report.victims]
+    return list(dict.fromkeys([*hurt, *by_use]))
+
+
+def _scene_data(scene: Scene, packed: Packed) -> dict[str, Any]:
+    """What the script draws of one node; arrays by their position in `packed`."""
+    cast = scene.cast
+    shown = scene.views[0].courses.shown
+    return {
+        "node": shown_text(cast.node),
+        "names": cast.names[:shown],
+        "hidden": len(cast.names) - shown,
+        "why": cast.facts.why_not_counted and _shown(cast.facts.why_not_counted),
+        "line_bytes": cast.facts.line_bytes,
+        "views": [{"title": view.title, **_courses_data(view.courses, packed)} for view in scene.views],
+        "resources": None if scene.resources is None else _resources_data(scene.resources, packed),
+        "densities": {
+            str(number): {
+                "measure": found.measure,
+                "from": float(found.values[0]),
+                "to": float(found.values[-1]),
+                "points": len(found.values),
+                "noisy": packed.add(found.noisy),
+                "quiet": packed.add(found.quiet),
+                "noisy_mean": found.noisy_mean,
+                "quiet_mean": found.quiet_mean,
+                "noisy_windows": found.noisy_windows,
+                "quiet_windows": found.quiet_windows,
+            }
+            for number, found in scene.densities.items()
+        },
+    }
+
+
+def _courses_data(courses: Courses, packed: Packed) -> dict[str, Any]:
+    data: dict[str, Any] = _axis_data(courses) | {"rows": courses.shown + 1}
+    data["cpus"] = {name: packed.add(getattr(courses.cpus, name)) for name in ("mean", "peak", "total_peak")}
+    data["traffic"] = data["cpi"] = None
+    if courses.counted:
+        data["traffic"] = {name: packed.add(getattr(courses.traffic, name)) for name in ("mean", "peak", "total_peak")}
+    if courses.has_cpi:
+        data["cpi"] = {name: packed.add(getattr(courses, name)) for name in ("cpi", "cpi_min", "cpi_max")}
+    return data
+
+
+def _resources_data(found: Resources, packed: Packed) -> dict[str, Any]:
+    return _axis_data(found) | {
+        "rows": len(found.memory.largest),
+        "memory": {"least": packed.add(found.memory.least), "largest": packed.add(found.memory.largest)},
+        "shares": {name: packed.add(share.largest) for name, share in found.shares.items()},
+    }
+
+
+def _axis_data(drawn: Courses | Resources) -> dict[str, float]:
+    """Times as a browser has them, in ms."""
+    axis = drawn.axis
+    return {"start": axis.start_ns / 1e6, "step": axis.bucket_ns / 1e6, "buckets": axis.buckets}
+
+
+def _matrix_data(matrix: Matrix) -> dict[str, Any]:
+    """What the template writes of it: `rows` of a name and its cells, `victim_names` for the columns."""
+    found = [cell for cells in matrix.cells for cell in cells if cell is not None]
+    largest = max((cell.lost_share.value for cell in found), default=1) or 1
+
+    def shown(cell: Aggressor | None) -> dict[str, Any] | None:
+        if cell is None:
+            return None
+        lost = cell.lost_share
+        return {
+            "share": f"{lost.value:.1%}",
+            "interval": f"{lost.low:.1%} to {lost.high:.1%}",
+            "shade": max(1, min(_SHADES, round(_SHADES * lost.value / largest))),
+        }
+
+    return {
+        "victim_names": shown_names([victim.container for victim in matrix.victims]),
+        "rows": [
+            (name, [shown(cell) for cell in cells])
+            for name, cells in zip(shown_names(matrix.aggressors), matrix.cells, strict=True)
+        ],
+    }
+
+
+def _render(
+    recording: Recording, report: Report, scenes: list[dict[str, Any]], packed: Packed, *, left_out: list[str]
+) -> str:
+    script, style = "\n".join(map(_asset, _SCRIPTS)), "\n".join([*map(_asset, _STYLES), _colours()])
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["shown"] = _shown
+    environment.filters["moment"] = moment_text
+    environment.filters["clock"] = _clock
+    return environment.from_string(_asset("page.html.jinja")).render(
+        report=report,
+        notes=recording.notes,
+        matrices=[
+            (node, _matrix_data(matrix_of(report, node)))
+            for node in dict.fromkeys(victim.container.node_name for victim in report.victims)
+        ],
+        left_out=left_out,
+        version=__version__,
+        policy=f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'",
+        script=Markup(script),
+        style=Markup(style),
+        # `<` begins a tag or a comment; in JSON it can only be in a string.
+        data=Markup(msgspec.json.encode({"scenes": scenes}).decode().replace("<", "\\u003c")),
+        values=packed.text(),
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("tracer.analysis.pictures") / "web" / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _colours() -> str:
+    """The containers' colours as custom properties, for light and for dark ground."""
+
+    def properties(colours: tuple[str, ...], other: str) -> str:
+        named = [f"--container-{number}:{colour}" for number, colour in enumerate(colours)]
+        return ":root{" + ";".join([*named, f"--container-other:{other}"]) + "}"
+
+    return properties(LIGHT, LIGHT_OTHER) + "@media (prefers-color-scheme:dark){" + properties(DARK, DARK_OTHER) + "}"
+
+
+def _shown(text: str) -> str:
+    return shown_text(text, _LONGEST_TEXT)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%H:%M:%S}"

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that the page shows of one node, read from its tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from tracer.analysis.findings import Aggressor, Report, Victim
+from tracer.analysis.pictures.axis import TimeAxis, utc_ns
+from tracer.analysis.pictures.cast import Cast
+from tracer.analysis.pictures.colours import COLOURED
+from tracer.analysis.pictures.courses import Courses, read_courses
+from tracer.analysis.pictures.densities import Densities, read_densities
+from tracer.analysis.pictures.resources import Resources, read_resources
+from tracer.analysis.recording import Recording
+
+# Rows of a heat map that people can still tell apart.
+SHOWN: Final = 15
+
+_CLOSER_LOOKS = 3
+_CLOSER_BUCKETS = 2000
+_RESOURCES_STEP_NS = 10**9
+_RESOURCES_BUCKETS = 2000
+
+
+@dataclass(frozen=True)
+class View:
+    """A stretch of time: the whole recording, or a closer look at a moment of it."""
+
+    title: str
+    courses: Courses
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything there is to draw of one node. `densities` are by the number of the container in the cast."""
+
+    cast: Cast
+    views: list[View]
+    resources: Resources | None
+    densities: dict[int, Densities]
+
+
+def read_scene(
+    recording: Recording,
+    report: Report,
+    cast: Cast,
+    *,
+    buckets: int,
+    progress: Callable[[float], None] | None = None,
+) -> Scene:
+    """Reads what the page shows of the cast's node, the whole recording in at most so many `buckets`."""
+    whole = read_whole(recording, cast, buckets=buckets, progress=progress)
+    views = [View("the whole recording", whole)]
+    for victim in report.victims:
+        if victim.container.node_name == cast.node and victim.aggressors and len(views) <= _CLOSER_LOOKS:
+            look = _closer_look(recording, cast, whole, victim, victim.aggressors[0])
+            if look is not None and all(look.courses.axis != view.courses.axis for view in views):
+                views.append(look)
+    return Scene(
+        cast,
+        views,
+        read_whole_resources(recording, cast, buckets=_RESOURCES_BUCKETS),
+        {
+            number: found
+            for number in range(min(COLOURED, len(cast.containers)))
+            if (found := read_densities(recording, cast, number)) is not None
+        },
+    )
+
+
+def read_whole(
+    recording: Recording, cast: Cast, *, buckets: int, progress: Callable[[float], None] | None = None
+) -> Courses:
+    """The courses over the whole recording, from windows; from ticks where there are no windows."""
+    table: Literal["windows", "ticks"] = "windows" if recording.has("windows") else "ticks"
+    step_ns = cast.facts.window_ns if table == "windows" else cast.facts.tick_ns
+    axis = TimeAxis.over(*_span_ns(recording), step_ns=step_ns, at_most=buckets)
+    return read_courses(recording, cast, axis, shown=SHOWN, table=table, progress=progress)
+
+
+def read_whole_resources(recording: Recording, cast: Cast, *, buckets: int) -> Resources | None:
+    """Memory and pressure over the whole recording, of containers with a colour; None if they were not recorded."""
+    if not recording.has("resources"):
+        return None
+    axis = TimeAxis.over(*_span_ns(recording), step_ns=_RESOURCES_STEP_NS, at_most=buckets)
+    return read_resources(recording, cast, axis, shown=COLOURED)
+
+
+def _closer_look(recording: Recording, cast: Cast, whole: Courses, victim: Victim, aggressor: Aggressor) -> View | None:
+    """Where the aggressor was at its highest while it hurt: each tick, if recorded, else each window.
+
+    None where the view of the whole recording has that already.
+    """
+    numbers = {(one.name, one.namespace): number for number, one in enumerate(cast.containers[: whole.shown])}
+    number = numbers.get((aggressor.container.name, aggressor.container.namespace))
+    table: Literal["windows", "ticks"] = "ticks" if recording.has("ticks") else "windows"
+    step_ns = cast.facts.tick_ns if table == "ticks" else cast.facts.window_ns
+    axis = whole.axis
+    if number is None or step_ns == axis.bucket_ns:
+        return None
+    peaks = (whole.traffic if whole.counted else whole.cpus).peak[number].copy()
+    ranges = aggressor.time_ranges
+    if ranges:
+        edges = axis.start_ns + np.arange(axis.buckets + 1) * axis.bucket_ns
+        outside = np.ones(axis.buckets, bool)
+        for one in ranges:
+            outside &= (edges[1:] <= utc_ns(one.start)) | (edges[:-1] >= utc_ns(one.end))
+        peaks[outside] = np.nan
+    if np.isnan(peaks).all():
+        return None
+    # With enough before it to see what was usual.
+    highest_ns = axis.start_ns + int(np.nanargmax(peaks)) * axis.bucket_ns
+    start_ns = max(axis.start_ns, highest_ns - _CLOSER_BUCKETS // 2 * step_ns)
+    end_ns = min(axis.end_ns, start_ns + _CLOSER_BUCKETS * step_ns)
+    closer = TimeAxis.over(start_ns, end_ns, step_ns=step_ns, at_most=_CLOSER_BUCKETS)
+    names = {(one.name, one.namespace): name for one, name in zip(cast.containers, cast.names, strict=True)}
+    title = f"{names[aggressor.container.name, aggressor.container.namespace]} at its highest"
+    hurt = names.get((victim.container.name, victim.container.namespace))
+    return View(
+        f"{title}, {hurt} hurt" if hurt else title,
+        read_courses(recording, cast, closer, shown=SHOWN, table=table),
+    )
+
+
+def _span_ns(recording: Recording) -> tuple[int, int]:
+    return utc_ns(recording.span.start), utc_ns(recording.span.end)

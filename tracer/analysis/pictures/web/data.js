@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+"use strict";
+
+// What packing.py packed: all arrays of the page, one after the other.
+async function readValues(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Float32Array(await new Response(stream).arrayBuffer());
+}
+
+// A table of numbers: `rows` rows of `columns`, which begin at `position`.
+function grid(values, position, rows, columns) {
+  return Array.from({ length: rows }, (_, row) =>
+    values.subarray(position + row * columns, position + (row + 1) * columns));
+}
+
+function readRate(values, rate, rows, buckets) {
+  return rate && {
+    mean: grid(values, rate.mean, rows, buckets),
+    peak: grid(values, rate.peak, rows, buckets),
+    totalPeak: grid(values, rate.total_peak, 1, buckets)[0],
+  };
+}
+
+function readView(values, view) {
+  const { rows, buckets, cpi } = view;
+  return {
+    ...view,
+    end: view.start + view.step * buckets,
+    cpus: readRate(values, view.cpus, rows, buckets),
+    traffic: readRate(values, view.traffic, rows, buckets),
+    cpi: cpi && {
+      mean: grid(values, cpi.cpi, rows, buckets),
+      least: grid(values, cpi.cpi_min, rows, buckets),
+      largest: grid(values, cpi.cpi_max, rows, buckets),
+    },
+  };
+}
+
+function readResources(values, found) {
+  const { rows, buckets, memory } = found;
+  return {
+    ...found,
+    memory: {
+      least: grid(values, memory.least, rows, buckets),
+      largest: grid(values, memory.largest, rows, buckets),
+    },
+    shares: Object.fromEntries(
+      Object.entries(found.shares).map(([name, position]) => [name, grid(values, position, rows, buckets)])),
+  };
+}
+
+// Where each bucket begins, and the end of the last one; values are drawn from edge to edge.
+const edges = (axis) => Array.from({ length: axis.buckets + 1 }, (_, number) => axis.start + number * axis.step);
+const steps = (row) => [...Array.from(row, orNull), orNull(row[row.length - 1])];
+const orNull = (value) => (Number.isNaN(value) ? null : value);
+
+function bucketAt(axis, time) {
+  return Math.max(0, Math.min(axis.buckets - 1, Math.floor((time - axis.start) / axis.step)));
+}
+
+function largestOf(row, first, last) {
+  let largest = NaN;
+  for (let bucket = first; bucket < last; bucket++) {
+    if (!(row[bucket] <= largest) && !Number.isNaN(row[bucket])) largest = row[bucket];
+  }
+  return largest;
+}
+
+function leastOf(row, first, last) {
+  let least = NaN;
+  for (let bucket = first; bucket < last; bucket++) {
+    if (!(row[bucket] >= least) && !Number.isNaN(row[bucket])) least = row[bucket];
+  }
+  return least;
+}
+
+function meanOf(row, first, last) {
+  let sum = 0, count = 0;
+  for (let bucket = first; bucket < last; bucket++) {
+    if (!Number.isNaN(row[bucket])) { sum += row[bucket]; count++; }
+  }
+  return count ? sum / count : NaN;
+}
+
+function medianOf(row, first, last) {
+  const sorted = row.slice(first, last).filter((value) => !Number.isNaN(value)).sort();
+  return sorted.length ? sorted[sorted.length >> 1] : NaN;
+}
+
+// The view with `factor` buckets to one, as a screen has fewer columns: of peaks the largest remains.
+function coarser(view, factor) {
+  if (factor === 1) return view;
+  const buckets = Math.ceil(view.buckets / factor);
+  const every = (reduce) => (row) => Float32Array.from({ length: buckets }, (_, bucket) =>
+    reduce(row, bucket * factor, Math.min(view.buckets, (bucket + 1) * factor)));
+  const rate = (of) => of && {
+    mean: of.mean.map(every(meanOf)),
+    peak: of.peak.map(every(largestOf)),
+    totalPeak: every(largestOf)(of.totalPeak),
+  };
+  return {
+    ...view,
+    step: view.step * factor,
+    buckets,
+    cpus: rate(view.cpus),
+    traffic: rate(view.traffic),
+    cpi: view.cpi && {
+      mean: view.cpi.mean.map(every(meanOf)),
+      least: view.cpi.least.map(every(leastOf)),
+      largest: view.cpi.largest.map(every(largestOf)),
+    },
+  };
+}
+
+const PREFIXES = ["", "k", "M", "G", "T"];
+
+function withUnit(value, unit) {
+  if (Number.isNaN(value)) return "–";
+  let power = 0;
+  while (Math.abs(value) >= 999.5 && power < PREFIXES.length - 1) { value /= 1000; power++; }
+  return `${Number(value.toPrecision(3))} ${PREFIXES[power]}${unit}`;
+}
+
+const FORMATS = {
+  traffic: (value) => withUnit(value, "B/s"),
+  memory: (value) => withUnit(value, "B"),
+  cpus: (value) => (Number.isNaN(value) ? "–" : `${Number(value.toPrecision(3))} CPUs`),
+  cpi: (value) => (Number.isNaN(value) ? "–" : value.toFixed(2)),
+  share: (value) => (Number.isNaN(value) ? "–" : `${(100 * value).toPrecision(3)} %`),
+};
+
+// 14:02:03, and as many decimals as steps of `step` ms need.
+function clock(time, step) {
+  return new Date(time).toISOString().slice(11, step % 1000 === 0 ? 19 : 23);
+}
+
+function duration(milliseconds) {
+  if (milliseconds < 1000) return `${Number(milliseconds.toPrecision(3))} ms`;
+  if (milliseconds < 120000) return `${Number((milliseconds / 1000).toPrecision(3))} s`;
+  return milliseconds < 7200000 ? `${(milliseconds / 60000).toFixed(1)} min` : `${(milliseconds / 3600000).toFixed(1)} h`;
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+
+const byId = (id) => document.getElementById(id);
+const { scenes } = JSON.parse(byId("data").textContent);
+const LEAST_BUCKETS = 4;
+const SHARE_NAMES = { cpu_pressure: "for a CPU", memory_pressure: "for memory", io_pressure: "for I/O", throttled: "throttled" };
+const SHARE_DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3]];
+
+// What is shown: which node, which stretch of time, what part of it, and whose CPI. `drawn` is the view as fine as the
+// screen can show that part; `time` and `row` are where the cursor of the keyboard is.
+const state = { scene: null, view: null, drawn: null, range: null, focus: 0, heat: null, row: 0, time: null, hidden: new Set() };
+let values;
+let charts = [];
+
+const nameAt = (number) => (number < state.scene.names.length ? state.scene.names[number] : "all others");
+const isShown = (number) => !state.hidden.has(number);
+const own = () => Math.min(COLOURED, state.view.rows - 1);
+
+const moment = ({ start, step }, bucket) => `${clock(start + bucket * step, step)} UTC, ${duration(step)}`;
+
+function fill(id, title, about) {
+  const section = byId(id);
+  const heading = section.querySelector("h2");
+  heading.textContent = title;
+  const text = section.querySelector(".about");
+  if (text) text.textContent = about;
+  section.hidden = title === "";
+  return section.querySelector(".chart");
+}
+
+function drawStack() {
+  const { view, scene } = state;
+  const kind = view.traffic ? "traffic" : "cpus";
+  const holder = fill(
+    "stack",
+    view.traffic ? "Memory traffic by container" : "CPU time by container",
+    (view.traffic
+      ? `LLC misses × ${scene.line_bytes} bytes, per second.`
+      : `CPUs in use, as LLC misses were not counted${scene.why ? `: ${scene.why}` : ""}.`)
+      + " Colours: the mean; pale behind them: the highest window of all together.");
+  charts.push(makeChart(holder, {
+    label: byId("stack-title").textContent,
+    height: 300,
+    data: () => stackData(state.drawn, state.drawn[kind], isShown),
+    series: stackSeries(view),
+    scales: { y: { range: (u, least, largest) => [0, (largest || 1) * 1.05] } },
+    axes: [axisOf(3, (value) => (view.traffic ? withUnit(value, "B/s") : value))],
+    tip: (time) => {
+      const rate = state.drawn[kind];
+      const bucket = bucketAt(state.drawn, time);
+      const rows = [...Array(own()).keys()].filter(isShown).reverse().map((number) =>
+        [number, nameAt(number), `${FORMATS[kind](rate.mean[number][bucket])}, highest ${FORMATS[kind](rate.peak[number][bucket])}`]);
+      if (isShown("other")) {
+        const others = rate.mean.slice(own()).reduce((sum, row) => sum + row[bucket], 0);
+        rows.unshift([COLOURED, "all others", FORMATS[kind](others)]);
+      }
+      return { title: moment(state.drawn, bucket), rows: [[null, "highest window of all", FORMATS[kind](rate.totalPeak[bucket])], ...rows] };
+    },
+  }));
+}
+
+function drawCpi() {
+  const { view, focus } = state;
+  const name = nameAt(focus);
+  const holder = fill(
+    "cpi", view.cpi ? `Cycles per instruction of ${name}` : "", "Line: the mean; area: from the lowest to the highest window.");
+  if (!view.cpi) return;
+  const found = () => [state.drawn.cpi.largest, state.drawn.cpi.least, state.drawn.cpi.mean].map((rows) => rows[focus]);
+  const colour = () => containerColour(focus);
+  const edge = { stroke: () => `${colour()}88`, width: 0.5, paths: stepped, points: { show: false } };
+  charts.push(makeChart(holder, {
+    label: byId("cpi-title").textContent,
+    height: 200,
+    data: () => [edges(state.drawn), ...found().map(steps)],
+    series: [edge, edge, { stroke: colour, width: 1.5, paths: stepped, points: { show: false } }],
+    bands: [{ series: [1, 2], fill: () => `${colour()}55` }],
+    axes: [axisOf(3, (value) => value.toFixed(value < 10 ? 2 : 0))],
+    tip: (time) => {
+      const bucket = bucketAt(state.drawn, time);
+      const [largest, least, mean] = found();
+      return {
+        title: moment(state.drawn, bucket),
+        rows: [
+          [focus, name, ""],
+          [null, "highest window", FORMATS.cpi(largest[bucket])],
+          [null, "mean", FORMATS.cpi(mean[bucket])],
+          [null, "lowest window", FORMATS.cpi(least[bucket])],
+        ],
+      };
+    },
+  }));
+}
+
+function heatMeasures(view) {
+  return {
+    cpus: ["CPU time", view.cpus.peak, Math.sqrt],
+    ...(view.traffic && { traffic: ["memory traffic", view.traffic.peak, Math.sqrt] }),
+    ...(view.cpi && { cpi: ["cycles per instruction", view.cpi.largest, (share) => share] }),
+  };
+}
+
+function drawHeatMap() {
+  const { view, scene } = state;
+  const measures = heatMeasures(view);
+  if (!(state.heat in measures)) state.heat = view.traffic ? "traffic" : "cpus";
+  const [, all, scale] = measures[state.heat];
+  const rows = all.slice(0, scene.names.length);
+  const known = (reduce) => rows.map((row) => reduce(row, 0, view.buckets)).filter((value) => !Number.isNaN(value));
+  const highest = Math.max(0, ...known(largestOf));
+  const lowest = state.heat === "cpi" ? Math.min(highest, ...known(leastOf)) : 0;
+  const position = (value) => scale(Math.max(0, (value - lowest) / (highest - lowest || 1)));
+  const [low, ramp, high] = byId("heat").querySelector(".ramp").children;
+  low.textContent = FORMATS[state.heat](lowest);
+  high.textContent = FORMATS[state.heat](highest);
+  rampColours().forEach((colour, step) => {
+    const context = ramp.getContext("2d");
+    context.fillStyle = colour;
+    context.fillRect(step * 2, 0, 2, 10);
+  });
+  const holder = byId("heat").querySelector(".chart");
+  const cut = cutTo(leftSize() - 16);
+  charts.push(makeChart(holder, {
+    label: `Heat map: of each container the highest window of ${measures[state.heat][0]}`,
+    height: 60 + 22 * rows.length,
+    data: () => [[view.start, view.end], [null, null]],
+    series: [{ show: false }],
+    scales: { y: { dir: -1, range: [0, rows.length] } },
+    axes: [axisOf(3, (value) => (rows[value - 0.5] ? cut(nameAt(value - 0.5)) : ""), {
+      splits: () => rows.map((_, number) => number + 0.5),
+      grid: { show: false },
+      ticks: { show: false },
+      stroke: ink,
+    })],
+    draw: (u) => drawHeat(u, state.drawn, heatMeasures(state.drawn)[state.heat][1].slice(0, rows.length), position),
+    tip: (time, y) => {
+      const bucket = bucketAt(state.drawn, time);
+      if (holder.matches(":hover")) state.row = Math.max(0, Math.min(rows.length - 1, Math.floor(y)));
+      return {
+        title: moment(state.drawn, bucket),
+        rows: [
+          [state.row, nameAt(state.row), "highest window"],
+          ...Object.entries(heatMeasures(state.drawn)).map(([measure, [name, found]]) => [null, name, FORMATS[measure](found[state.row][bucket])]),
+        ],
+      };
+    },
+  }));
+}
+
+function drawDensity() {
+  const { scene, focus } = state;
+  const found = scene.densities[focus];
+  const name = nameAt(focus);
+  const isCpi = found?.measure === "cpi";
+  const format = FORMATS[isCpi ? "cpi" : "cpus"];
+  const holder = fill(
+    "density",
+    found ? `${isCpi ? "Cycles per instruction" : "CPU time"} of ${name}, with noisy and with quiet neighbours` : "",
+    found && `Filled: its windows in which the neighbours ${isCpi ? "missed" : "ran"} most (5 %, ${found.noisy_windows.toLocaleString("en")} windows, mean ${format(found.noisy_mean)}); `
+      + `dashed: the middle half (${found.quiet_windows.toLocaleString("en")} windows, mean ${format(found.quiet_mean)}).`);
+  if (!found) return;
+  const at = Array.from({ length: found.points }, (_, point) => found.from + ((found.to - found.from) * point) / (found.points - 1));
+  const [noisy, quiet] = [found.noisy, found.quiet].map((position) => Array.from(grid(values, position, 1, found.points)[0]));
+  const colour = () => containerColour(focus);
+  charts.push(makeChart(holder, {
+    label: byId("density-title").textContent,
+    height: 200,
+    isTime: false,
+    data: () => [at, noisy, quiet],
+    series: [
+      { stroke: colour, fill: () => `${colour()}66`, width: 1.5, points: { show: false } },
+      { stroke: ink, dash: [6, 4], width: 1.5, points: { show: false } },
+    ],
+    scales: { y: { range: (u, least, largest) => [0, largest * 1.05] } },
+    axes: [{ show: false }],
+    tip: (value) => {
+      const point = Math.max(0, Math.min(found.points - 1, Math.round(((value - found.from) / (found.to - found.from)) * (found.points - 1))));
+      return {
+        title: format(at[point]),
+        rows: [[focus, "density, noisiest 5 %", noisy[point].toPrecision(3)], [null, "density, middle half", quiet[point].toPrecision(3)]],
+      };
+    },
+  }));
+}
+
+function drawResources() {
+  const { scene, focus } = state;
+  const found = scene.resources && readResources(values, scene.resources);
+  const hasMemory = found && found.memory.largest.some((row) => !Number.isNaN(largestOf(row, 0, found.buckets)));
+  const memory = fill("memory", hasMemory ? "Memory" : "", "memory.current: the highest value of each stretch.");
+  if (hasMemory) {
+    charts.push(makeChart(memory, {
+      label: "Memory of each container",
+      height: 200,
+      data: () => [edges(found), ...found.memory.largest.map(steps)],
+      series: found.memory.largest.map((_, number) => ({ stroke: () => containerColour(number), width: 1.5, paths: stepped, points: { show: false } })),
+      scales: { y: { range: (u, least, largest) => [0, (largest || 1) * 1.05] } },
+      axes: [axisOf(3, (value) => withUnit(value, "B"))],
+      tip: (at) => {
+        const bucket = bucketAt(found, at);
+        return { title: moment(found, bucket), rows: found.memory.largest.map((row, number) => [number, nameAt(number), FORMATS.memory(row[bucket])]) };
+      },
+    }));
+  }
+  const shares = found && focus < found.rows
+    ? Object.entries(found.shares).filter(([, rows]) => !Number.isNaN(largestOf(rows[focus], 0, found.buckets))) : [];
+  const waiting = fill(
+    "waiting", shares.length ? `How long ${nameAt(focus)} waited` : "",
+    `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${SHARE_NAMES[name]}`).join(". ")}.`);
+  if (shares.length) {
+    charts.push(makeChart(waiting, {
+      label: byId("waiting-title").textContent,
+      height: 200,
+      data: () => [edges(found), ...shares.map(([, rows]) => steps(rows[focus]))],
+      series: shares.map((_, index) => ({ stroke: ink, dash: SHARE_DASHES[index], width: 1.25, paths: stepped, points: { show: false } })),
+      scales: { y: { range: (u, least, largest) => [0, Math.max(largest, 0.01) * 1.05] } },
+      axes: [axisOf(3, (value) => `${Number((100 * value).toPrecision(3))} %`)],
+      tip: (at) => {
+        const bucket = bucketAt(found, at);
+        return { title: moment(found, bucket), rows: shares.map(([name, rows]) => [null, SHARE_NAMES[name], FORMATS.share(rows[focus][bucket])]) };
+      },
+    }));
+  }
+}
+
+function drawTable() {
+  const { view, scene, range } = state;
+  const [first, last] = [bucketAt(view, range[0]), bucketAt(view, range[1] - view.step / 1000) + 1];
+  // The heading says what it is.
+  const figure = { ...FORMATS, cpus: (value) => FORMATS.cpus(value).replace(" CPUs", "") };
+  const kinds = ["cpus", ...(view.traffic ? ["traffic"] : [])];
+  const head = ["container", ...(view.cpi ? ["CPI of"] : ["about"]), "CPUs, mean", "highest window",
+    ...(view.traffic ? ["traffic, mean", "highest window"] : []), ...(view.cpi ? ["CPI, median", "highest window"] : [])];
+  const rows = [...Array(view.rows).keys()].map((number) => {
+    const key = number === view.rows - 1 ? "other" : number;
+    const button = element("button", { type: "button" }, swatch(key === "other" ? COLOURED : number), nameOf(nameAt(number)));
+    const stacked = key === "other" || number < own();
+    if (stacked) {
+      button.setAttribute("aria-pressed", String(isShown(key)));
+      button.addEventListener("click", () => toggle(key, button));
+    } else {
+      button.disabled = true;
+    }
+    const pick = key === "other" ? "" : element("input", { type: "radio", name: "focus", checked: number === state.focus, ariaLabel: `show pictures about ${nameAt(number)}` });
+    if (pick) pick.addEventListener("change", () => { state.focus = number; drawAll(); byId("containers").querySelectorAll("input")[number].focus(); });
+    const numbers = kinds.flatMap((kind) => [
+      figure[kind](meanOf(view[kind].mean[number], first, last)), key === "other" ? "–" : figure[kind](largestOf(view[kind].peak[number], first, last))]);
+    if (view.cpi) numbers.push(...(key === "other" ? ["–", "–"] : [FORMATS.cpi(medianOf(view.cpi.mean[number], first, last)), FORMATS.cpi(largestOf(view.cpi.largest[number], first, last))]));
+    return element("tr", {}, element("th", { scope: "row" }, button), element("td", {}, pick), ...numbers.map((text) => element("td", { className: "number", textContent: text })));
+  });
+  byId("containers").replaceChildren(
+    element("thead", {}, element("tr", {}, ...head.map((text, index) => element("th", { scope: "col", textContent: text, className: index > 1 ? "number" : "" })))),
+    element("tbody", {}, ...rows));
+}
+
+function toggle(key, button) {
+  if (!state.hidden.delete(key)) state.hidden.add(key);
+  button.setAttribute("aria-pressed", String(isShown(key)));
+  charts[0].update();
+}
+
+// A part of the view, and its buckets put together until each has some pixels.
+function setRange(from, to) {
+  const { start, end, step } = state.view;
+  const width = Math.min(end - start, Math.max(to - from, LEAST_BUCKETS * step));
+  const left = Math.max(start, Math.min(end - width, from));
+  state.range = [left, left + width];
+  const columns = Math.max(100, charts[0].holder.clientWidth - leftSize()) / 1.5;
+  state.drawn = coarser(state.view, Math.max(1, Math.ceil(width / step / columns)));
+  for (const { chart, isTime, update } of charts) {
+    if (!isTime) continue;
+    chart.batch(() => {
+      update();
+      chart.setScale("x", { min: left, max: left + width });
+    });
+  }
+  byId("shown-range").textContent =
+    `${clock(left, step)} to ${clock(left + width, step)} UTC, each value ${duration(state.drawn.step)}`;
+  const isAll = width >= end - start;
+  byId("all").disabled = byId("out").disabled = isAll;
+  byId("in").disabled = width <= LEAST_BUCKETS * step;
+  byId("earlier").disabled = left <= start;
+  byId("later").disabled = left + width >= end;
+  drawTable();
+}
+
+function showAll() { setRange(state.view.start, state.view.end); }
+
+// Around the cursor of the keyboard, if it is in sight.
+function zoom(factor) {
+  const [from, to] = state.range;
+  const around = state.time > from && state.time < to ? state.time : (from + to) / 2;
+  const left = around - (around - from) * factor;
+  setRange(left, left + (to - from) * factor);
+}
+
+function shift(share) {
+  const [from, to] = state.range;
+  setRange(from + (to - from) * share, to + (to - from) * share);
+}
+
+// The cursor of the keyboard goes by what is drawn; where there is no time, by some pixels.
+function moveCursor(holder, by) {
+  const { chart, isTime } = charts.find((one) => one.holder === holder);
+  if (isTime) {
+    const [from, to] = state.range;
+    const { drawn } = state;
+    const bucket = bucketAt(drawn, state.time ?? (from + to) / 2) + by;
+    state.time = drawn.start + (Math.max(0, Math.min(drawn.buckets - 1, bucket)) + 0.5) * drawn.step;
+    if (state.time < from) setRange(state.time - (to - from) / 10, state.time + (9 * (to - from)) / 10);
+    if (state.time > to) setRange(state.time - (9 * (to - from)) / 10, state.time + (to - from) / 10);
+    chart.setCursor({ left: chart.valToPos(state.time, "x"), top: 10 });
+  } else {
+    const width = chart.over.clientWidth;
+    const left = (chart.cursor.left < 0 ? width / 2 : chart.cursor.left) + by * 4;
+    chart.setCursor({ left: Math.max(0, Math.min(width, left)), top: 10 });
+  }
+  const rows = [...holder.querySelector(".tip").children];
+  byId("announcer").textContent = rows.map((row) => row.innerText.replaceAll("\n", " ")).join("; ");
+}
+
+function onKey(event) {
+  const holder = event.currentTarget;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const rows = state.scene.names.length;
+  const actions = {
+    ArrowLeft: () => moveCursor(holder, event.shiftKey ? -10 : -1),
+    ArrowRight: () => moveCursor(holder, event.shiftKey ? 10 : 1),
+    "+": () => zoom(0.5),
+    "=": () => zoom(0.5),
+    "-": () => zoom(2),
+    0: showAll,
+    ...(holder.closest("#heat") && {
+      ArrowUp: () => { state.row = Math.max(0, state.row - 1); moveCursor(holder, 0); },
+      ArrowDown: () => { state.row = Math.min(rows - 1, state.row + 1); moveCursor(holder, 0); },
+    }),
+  };
+  if (event.key in actions) {
+    event.preventDefault();
+    actions[event.key]();
+  }
+}
+
+function drawAll() {
+  charts.forEach(({ chart }) => chart.destroy());
+  charts = [];
+  state.drawn = state.view;
+  drawStack();
+  drawCpi();
+  drawHeatMap();
+  drawDensity();
+  drawResources();
+  setRange(...state.range);
+}
+
+function drawHeatChoice() {
+  const choice = byId("heat-measure");
+  choice.replaceChildren(choice.querySelector("legend"));
+  for (const [measure, [name]] of Object.entries(heatMeasures(state.view))) {
+    const radio = element("input", { type: "radio", name: "heat", value: measure, checked: measure === state.heat });
+    radio.addEventListener("change", () => { state.heat = measure; drawAll(); });
+    choice.append(element("label", {}, radio, ` ${name}`));
+  }
+}
+
+function chooseView(number) {
+  state.view = readView(values, state.scene.views[number]);
+  state.range = [state.view.start, state.view.end];
+  byId("view").value = number;
+  drawAll();
+  drawHeatChoice();
+}
+
+function chooseNode(number) {
+  state.scene = scenes[number];
+  Object.assign(state, { focus: 0, row: 0, time: null, hidden: new Set() });
+  byId("node").value = number;
+  byId("view").replaceChildren(...state.scene.views.map(({ title }, index) => element("option", { value: index, textContent: title })));
+  byId("left-out").textContent = state.scene.hidden ? `${state.scene.hidden} containers and other cgroups that did least are among “all others”.` : "";
+  chooseView(0);
+}
+
+function showTime(button) {
+  const node = scenes.findIndex((scene) => scene.node === button.dataset.node);
+  if (node < 0) return;
+  chooseNode(node);
+  const [from, to] = [Number(button.dataset.from), Number(button.dataset.to)];
+  const margin = (to - from) * 0.1;
+  setRange(from - margin, to + margin);
+  const holder = byId("stack").querySelector(".chart");
+  holder.focus({ preventScroll: true });
+  byId("stack").scrollIntoView();
+}
+
+async function start() {
+  if (!scenes.length) return;
+  values = await readValues(byId("values").textContent);
+  byId("pictures").hidden = false;
+  byId("node").replaceChildren(...scenes.map(({ node }, index) => element("option", { value: index, textContent: node })));
+  byId("node-control").hidden = scenes.length < 2;
+  byId("node").addEventListener("change", (event) => chooseNode(Number(event.target.value)));
+  byId("view").addEventListener("change", (event) => chooseView(Number(event.target.value)));
+  for (const [id, action] of Object.entries({
+    in: () => zoom(0.5), out: () => zoom(2), earlier: () => shift(-0.5), later: () => shift(0.5), all: showAll,
+  })) byId(id).addEventListener("click", action);
+  document.querySelectorAll(".range").forEach((button) => button.addEventListener("click", () => showTime(button)));
+  document.querySelectorAll("#pictures .chart").forEach((holder) => {
+    holder.addEventListener("keydown", onKey);
+    holder.addEventListener("blur", () => { holder.querySelector(".tip")?.setAttribute("hidden", ""); });
+    holder.addEventListener("mousemove", () => { state.time = null; });
+  });
+  chooseNode(0);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== width) { width = innerWidth; drawAll(); }
+  });
+}
+
+start();
