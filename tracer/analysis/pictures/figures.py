@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
 
 from tracer.analysis.pictures.axis import TimeAxis
-from tracer.analysis.pictures.cast import shown_names
+from tracer.analysis.pictures.cast import shown_names, shown_text
 from tracer.analysis.pictures.colours import COLOURED, LIGHT, LIGHT_OTHER
 from tracer.analysis.pictures.courses import Courses, Grid, Line
 from tracer.analysis.pictures.densities import Densities
@@ -50,6 +50,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
     "figure.dpi": 150,
 }
+_LONGEST_TEXT = 160
 _HEAT = "Blues"
 _CPI = "Cycles per instruction"
 # Of the shares of resources.
@@ -195,9 +196,9 @@ def resources(found: Resources, names: Sequence[str], title: str, note: str | No
 
 def _figure(title: str, note: str | None, height: float) -> Figure:
     figure = Figure(figsize=(11, height), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.suptitle(shown_text(title, _LONGEST_TEXT), x=0.01, ha="left", fontsize=11, fontweight="bold")
     if note:
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=_FAINT)
+        figure.supxlabel(shown_text(note, _LONGEST_TEXT), x=0.01, ha="left", fontsize=8, color=_FAINT)
     return figure
 
 

@@ -31,10 +31,13 @@ from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 from tracer.errors import OutputError
 
-# All nodes together; one bucket of 16 rows is about 400 bytes in the file.
+# What bounds the file, at about 7 MB. The buckets are for all nodes together.
 _BUCKETS: Final = 6000
-_MOST_NODES: Final = 6
-_LONGEST_TEXT = 600
+_MOST_NODES: Final = 4
+_MOST_VICTIMS: Final = 20
+_MOST_AGGRESSORS: Final = 10
+_MOST_TIME_RANGES: Final = 20
+_LONGEST_TEXT: Final = 400
 # Of the cells of the matrix, as the style has them.
 _SHADES = 5
 _SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "page.js")
@@ -46,7 +49,7 @@ def write_page(
 ) -> None:
     """Writes the page of `report` to `path`. `progress` is told the share done, 0 to 1.
 
-    Nodes with victims come first, then by CPU time; of more than six the others are left out, and the page says so.
+    Nodes with victims come first, then by CPU time; of more than four the others are left out, and the page says so.
     Raises UsageError for a file of the recording that cannot be read, OutputError if `path` cannot be written.
     """
     roster = Roster(recording)
@@ -60,6 +63,7 @@ def write_page(
             report,
             choose_cast(recording, roster, report, node),
             buckets=_BUCKETS // len(pictured),
+            closer_looks=3 if len(pictured) == 1 else 1,
             progress=_of_part(progress, number, len(pictured)),
         )
         scenes.append(_scene_data(scene, packed))
@@ -139,7 +143,8 @@ def _axis_data(drawn: Courses | Resources) -> dict[str, float]:
 
 def _matrix_data(matrix: Matrix) -> dict[str, Any]:
     """What the template writes of it: `rows` of a name and its cells, `victim_names` for the columns."""
-    found = [cell for cells in matrix.cells for cell in cells if cell is not None]
+    cells = [row[:_MOST_VICTIMS] for row in matrix.cells[:_MOST_VICTIMS]]
+    found = [cell for row in cells for cell in row if cell is not None]
     largest = max((cell.lost_share.value for cell in found), default=1) or 1
 
     def shown(cell: Aggressor | None) -> dict[str, Any] | None:
@@ -153,10 +158,10 @@ def _matrix_data(matrix: Matrix) -> dict[str, Any]:
         }
 
     return {
-        "victim_names": shown_names([victim.container for victim in matrix.victims]),
+        "victim_names": shown_names([victim.container for victim in matrix.victims[:_MOST_VICTIMS]]),
         "rows": [
-            (name, [shown(cell) for cell in cells])
-            for name, cells in zip(shown_names(matrix.aggressors), matrix.cells, strict=True)
+            (name, [shown(cell) for cell in row])
+            for name, row in zip(shown_names(matrix.aggressors[:_MOST_VICTIMS]), cells, strict=True)
         ],
     }
 
@@ -173,6 +178,7 @@ def _render(
     environment.filters["clock"] = _clock
     return environment.from_string(_asset("page.html.jinja")).render(
         report=report,
+        limits={"victims": _MOST_VICTIMS, "aggressors": _MOST_AGGRESSORS, "time_ranges": _MOST_TIME_RANGES},
         notes=recording.notes,
         matrices=[
             (node, _matrix_data(matrix_of(report, node)))

@@ -19,7 +19,6 @@ from tracer.analysis.recording import Recording
 # Rows of a heat map that people can still tell apart.
 SHOWN: Final = 15
 
-_CLOSER_LOOKS = 3
 _CLOSER_BUCKETS = 2000
 _RESOURCES_STEP_NS = 10**9
 _RESOURCES_BUCKETS = 2000
@@ -49,13 +48,14 @@ def read_scene(
     cast: Cast,
     *,
     buckets: int,
+    closer_looks: int,
     progress: Callable[[float], None] | None = None,
 ) -> Scene:
-    """Reads what the page shows of the cast's node, the whole recording in at most so many `buckets`."""
+    """Reads what the page shows of the cast's node: the whole recording in at most so many `buckets`, and moments."""
     whole = read_whole(recording, cast, buckets=buckets, progress=progress)
     views = [View("the whole recording", whole)]
     for victim in report.victims:
-        if victim.container.node_name == cast.node and victim.aggressors and len(views) <= _CLOSER_LOOKS:
+        if victim.container.node_name == cast.node and victim.aggressors and len(views) <= closer_looks:
             look = _closer_look(recording, cast, whole, victim, victim.aggressors[0])
             if look is not None and all(look.courses.axis != view.courses.axis for view in views):
                 views.append(look)
