@@ -65,7 +65,8 @@ function makeChart(holder, { label, height, data, series, axes, bands, scales, t
       y: false,
       points: { show: false },
       drag: { x: isTime, y: false, setScale: false },
-      ...(isTime && { sync: { key: "time", scales: ["x", null] }, bind: { dblclick: () => () => showAll() } }),
+      // Others follow the pointer, but what is dragged here is zoomed to once.
+      ...(isTime && { sync: { key: "time", scales: ["x", null], filters: { pub: (type) => /^mouse(move|leave)$/.test(type) } }, bind: { dblclick: () => () => showAll() } }),
     },
     select: { show: isTime },
     scales: { x: { time: isTime }, ...scales },

@@ -256,6 +256,7 @@ function toggle(key, button) {
   if (!state.hidden.delete(key)) state.hidden.add(key);
   button.setAttribute("aria-pressed", String(isShown(key)));
   charts[0].update();
+  charts[0].chart.redraw();
 }
 
 // A part of the view, and its buckets put together until each has some pixels.

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a browser: what a reader sees, points at and types."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from browser import Browser
+from planted_findings import Loss, report_of
+from planted_recording import IDLE, START_NS, container, frame, windows_of, write_recording
+from selenium.webdriver.common.keys import Keys
+
+from tracer.analysis.findings import Caveat
+from tracer.analysis.pictures.page import write_page
+from tracer.analysis.recording import open_recording
+from tracer.store.schemas import TABLES
+
+WINDOWS = 10_000
+PEAK_AT = 7_000
+# 5 million misses in 60 ms.
+PEAK = "5.33 GB/s"
+
+STACK = "#stack .chart"
+# In windows.
+TEN_HOURS = 600_000
+
+
+def write_report(
+    output: Path, tables: dict[str, Sequence[pl.DataFrame]], losses: Sequence[Loss] = (), **given: Any
+) -> Path:
+    recording = open_recording([write_recording(output / "recording", **tables)])
+    page = output / "report.html"
+    write_page(recording, report_of(recording, losses, **given), page)
+    return page
+
+
+def planted(windows: range, peak_at: int, names: Sequence[str] = ("app", "etl", "db")) -> list[pl.DataFrame]:
+    """Containers that do the same in each of `windows`, but one in which the second one misses very much."""
+    random = np.random.default_rng(1)
+    frames = [windows_of(IDLE, windows)]
+    for number, name in enumerate(names):
+        misses = random.integers(90_000, 110_000, len(windows)) * (number + 1)
+        cycles = random.integers(10**7, 2 * 10**7, len(windows))
+        if number == 1:
+            misses[windows.index(peak_at)] = 5 * 10**6
+        if number == 0:
+            cycles[windows.index(peak_at)] = 73 * 10**6
+        frames.append(
+            windows_of(
+                container(number + 1, name),
+                windows,
+                llc_misses=misses,
+                cycles=cycles,
+                instructions=10**7,
+                neighbour_llc_misses=misses[::-1].copy(),
+            )
+        )
+    return frames
+
+
+def resources(seconds: int) -> pl.DataFrame:
+    return frame(
+        TABLES["resources"],
+        seconds,
+        {
+            "node_name": "node-1",
+            **container(1, "app"),
+            "time": START_NS + np.arange(seconds) * 10**9,
+            "memory_current_bytes": np.linspace(1e8, 2e8, seconds).astype(np.uint64),
+            "cpu_pressure_some_total_usec": np.arange(seconds, dtype=np.uint64) * 250_000,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten minutes, in which one container hurts another."""
+    return write_report(
+        tmp_path_factory.mktemp("page"),
+        {"windows": planted(range(WINDOWS), PEAK_AT), "resources": [resources(600)]},
+        [("pod-1/app", "pod-2/etl", 0.18)],
+    )
+
+
+def tip(browser: Browser, selector: str = STACK) -> str:
+    return browser.text(f"{selector} .tip")
+
+
+def colour_at(browser: Browser, selector: str, across: float, up: float) -> list[int]:
+    """Red, green, blue and opacity of the pixel of a picture's canvas at these shares of its plot, from the left and from below."""
+    return browser.run(
+        """const [selector, across, up] = arguments;
+           const canvas = document.querySelector(`${selector} canvas`);
+           const over = document.querySelector(`${selector} .u-over`);
+           const scale = canvas.width / canvas.clientWidth;
+           const x = (over.offsetLeft + across * over.clientWidth) * scale;
+           const y = (over.offsetTop + (1 - up) * over.clientHeight) * scale;
+           const pixel = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+           pixel.drawImage(canvas, Math.round(x), Math.round(y), 1, 1, 0, 0, 1, 1);
+           return [...pixel.getImageData(0, 0, 1, 1).data];""",
+        selector,
+        across,
+        up,
+    )
+
+
+def focus_by_keyboard(browser: Browser, selector: str) -> None:
+    browser.run("document.activeElement.blur(); scrollTo(0, 0)")
+    for _ in range(100):
+        browser.press(Keys.TAB)
+        if browser.run("return document.activeElement === document.querySelector(arguments[0])", selector):
+            return
+    pytest.fail(f"Tab does not lead to {selector}")
+
+
+def test_it_needs_no_network_and_no_other_file(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.requests() == [page.as_uri()]
+
+
+def test_nothing_could_be_fetched_even_if_a_script_tried(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    answer = browser.run(
+        "return fetch(location.href).then(() => 'fetched', (error) => error.name);",
+    )
+    assert answer == "TypeError"
+    assert any("Content Security Policy" in complaint for complaint in browser.complaints())
+
+
+def test_the_answer_is_text_that_needs_no_script(page: Path) -> None:
+    text = page.read_text()
+    body = text[text.index("<body>") : text.index('<div id="pictures"')]
+    assert "pod-1/app lost 18% to pod-2/etl" in body
+    assert "18.0% <small>(16.2% to 21.6%)</small>" in body
+    assert "1,412 bursts, most of 5 to" in body
+    assert "it was not throttled" in body
+    assert "the counters ran for 98 % of the time" in body
+    assert "<noscript>" in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_the_screen_and_follows_the_colours_of_the_system(
+    browser: Browser, page: Path, scheme: str, width: int
+) -> None:
+    browser.resize(width)
+    browser.prefer(scheme)
+    browser.open(page)
+    assert browser.run("return document.documentElement.scrollWidth") == width
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}[scheme]
+    # The first container lies at the bottom of the stack.
+    assert (
+        colour_at(browser, STACK, 0.5, 0.01)
+        == {"light": [0x00, 0x72, 0xB2, 255], "dark": [0x39, 0x87, 0xCF, 255]}[scheme]
+    )
+    for picture in browser.find_all("#pictures .chart canvas"):
+        assert picture.size["width"] <= width
+
+
+def test_pictures_change_their_colours_with_the_system(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    before = colour_at(browser, STACK, 0.5, 0.01)
+    browser.prefer("dark")
+    browser.wait_until(lambda: colour_at(browser, STACK, 0.5, 0.01) != before)
+    assert colour_at(browser, STACK, 0.5, 0.01) == [0x39, 0x87, 0xCF, 255]
+
+
+def test_pointing_at_a_picture_gives_the_figures(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.hover(f"{STACK} .u-over", (PEAK_AT + 0.5) / WINDOWS)
+    assert tip(browser).startswith("14:06:59.520 UTC, 960 ms")
+    assert f"highest {PEAK}" in tip(browser)
+    assert "pod-1/app" in tip(browser)
+    browser.hover("#cpi .u-over", (PEAK_AT + 0.5) / WINDOWS)
+    assert "highest window 7.30" in tip(browser, "#cpi .chart")
+    browser.hover("#heat .u-over", (PEAK_AT + 0.5) / WINDOWS)
+    assert f"memory traffic {PEAK}" in tip(browser, "#heat .chart")
+    browser.hover("#density .u-over", 0.5)
+    assert "noisiest 5 %" in tip(browser, "#density .chart")
+    browser.hover("#memory .u-over", 0.999)
+    assert "pod-1/app 200 MB" in tip(browser, "#memory .chart")
+    browser.hover("#waiting .u-over", 0.5)
+    assert "for a CPU 25.0 %" in tip(browser, "#waiting .chart")
+
+
+def test_dragging_zooms_all_pictures_and_the_table(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.text("#shown-range").startswith("14:00:00.000 to 14:10:00")
+    assert PEAK in browser.text("#containers")
+    browser.drag(f"{STACK} .u-over", 0.12, 0.3)
+    assert browser.text("#shown-range").startswith("14:01:1")
+    assert PEAK not in browser.text("#containers")
+    browser.hover("#memory .u-over", 0.5)
+    assert tip(browser, "#memory .chart").startswith("14:02:0")
+    browser.find("#all").click()
+    browser.settle()
+    assert browser.text("#shown-range").startswith("14:00:00.000 to 14:10:00")
+
+
+def test_zoomed_in_far_enough_each_window_is_shown(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    for _ in range(20):
+        if browser.find("#in").is_enabled():
+            browser.find("#in").click()
+    browser.settle()
+    assert "each value 120 ms" in browser.text("#shown-range")
+
+
+def test_a_time_range_of_the_answer_leads_to_it(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.find("button.range").click()
+    browser.settle()
+    # A quarter to three quarters of ten minutes, and a tenth more on each side.
+    assert browser.text("#shown-range").startswith("14:01:59.9")
+    assert browser.run("return document.activeElement.closest('section').id") == "stack"
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press(Keys.TAB)
+    assert browser.run("return document.activeElement.className") == "skip"
+    focus_by_keyboard(browser, STACK)
+    assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+    browser.press(Keys.ARROW_RIGHT)
+    first = tip(browser)
+    assert "pod-2/etl" in first
+    assert browser.run("return document.getElementById('announcer').textContent").startswith("14:05:0")
+    browser.press(Keys.SHIFT, Keys.ARROW_RIGHT)
+    assert tip(browser) != first
+
+    browser.press("+")
+    zoomed = browser.text("#shown-range")
+    assert not zoomed.startswith("14:00:00")
+    browser.press("-")
+    browser.press("+", "+", "0")
+    assert browser.text("#shown-range").startswith("14:00:00.000 to 14:10:00")
+
+    focus_by_keyboard(browser, "#heat .chart")
+    browser.press(Keys.ARROW_RIGHT)
+    assert "pod-1/app" in tip(browser, "#heat .chart")
+    browser.press(Keys.ARROW_DOWN)
+    assert "pod-2/etl" in tip(browser, "#heat .chart")
+
+    focus_by_keyboard(browser, "#density .chart")
+    browser.press(Keys.ARROW_LEFT)
+    assert "noisiest" in tip(browser, "#density .chart")
+
+
+def test_what_has_the_focus_is_named_for_who_cannot_see_it(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    nameless = browser.run(
+        """return [...document.querySelectorAll('button, select, input, [tabindex="0"]')]
+             .filter((element) => !(element.ariaLabel || element.textContent.trim() || element.labels?.length))
+             .map((element) => element.outerHTML)"""
+    )
+    assert nameless == []
+    assert len(browser.find_all(".chart[role=group][aria-label]")) == len(browser.find_all(".chart canvas"))
+    assert browser.run("return document.documentElement.lang") == "en"
+
+
+def test_a_container_can_be_hidden_and_the_rest_fills_the_picture(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    toggle = "#containers tbody tr:first-child button"
+    before = colour_at(browser, STACK, 0.5, 0.01)
+    browser.run("arguments[0].focus()", browser.find(toggle))
+    browser.press(Keys.SPACE)
+    assert browser.find(toggle).get_attribute("aria-pressed") == "false"
+    assert colour_at(browser, STACK, 0.5, 0.01) != before
+    browser.press(Keys.SPACE)
+    assert browser.find(toggle).get_attribute("aria-pressed") == "true"
+    assert colour_at(browser, STACK, 0.5, 0.01) == before
+
+
+def test_the_pictures_about_one_container_can_be_about_another(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.find_all("#containers input[type=radio]")[2].click()
+    browser.settle()
+    assert browser.text("#cpi h2") == "Cycles per instruction of pod-3/db"
+    assert "pod-3/db" in browser.text("#density h2")
+
+
+def test_a_closer_look_has_each_window_around_the_aggressors_highest(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    options = browser.find_all("#view option")
+    assert [option.text for option in options] == ["the whole recording", "pod-2/etl at its highest, pod-1/app hurt"]
+    options[1].click()
+    browser.settle()
+    start, end = (browser.text("#shown-range")[at : at + 8] for at in (0, 16))
+    assert start < "14:07:00" < end
+    assert PEAK in browser.text("#containers")
+
+
+@pytest.fixture(scope="module")
+def ten_hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Containers that run in every fourth window leave rows enough.
+    frames = planted(range(0, TEN_HOURS, 4), 400_000, ("app", "etl"))
+    return write_report(tmp_path_factory.mktemp("long"), {"windows": frames})
+
+
+def test_of_ten_hours_one_window_is_still_seen(browser: Browser, ten_hours: Path) -> None:
+    assert ten_hours.stat().st_size < 2e6
+    browser.open(ten_hours)
+    assert PEAK in browser.text("#containers")
+    # Nothing else is half as high, so that what reaches there is this window.
+    columns = np.arange(0.65, 0.68, 0.0005)
+    ground = colour_at(browser, STACK, 0.3, 0.8)
+    assert any(colour_at(browser, STACK, at, 0.8) != ground for at in columns)
+    browser.drag(f"{STACK} .u-over", 0.66, 0.67)
+    assert PEAK in browser.text("#containers")
+
+
+def test_names_are_only_text_whatever_they_say(browser: Browser, tmp_path: Path) -> None:
+    hostile = [
+        "</script><script>window.harmed = 1</script>",
+        '<img src=x onerror="window.harmed = 1">',
+        "'\"><svg onload=window.harmed=1>",
+        "\u202egnp.exe\u2066\x00\x1b[2J\n]]>{{ 7 * 7 }}${1}<!--",
+    ]
+    page = write_report(
+        tmp_path,
+        {
+            "windows": [
+                windows_of(
+                    container(number + 1, name, pod=name, namespace=name),
+                    range(1000),
+                    llc_misses=1000 * (5 - number),
+                    cycles=10**7,
+                    instructions=10**7,
+                    neighbour_llc_misses=np.arange(1000),
+                )
+                for number, name in enumerate(hostile)
+            ]
+        },
+        [(f"{name}/{name}", f"{hostile[0]}/{hostile[0]}", 0.2) for name in hostile[1:]],
+        headline=hostile,
+        caveats=[Caveat(id=name, text=name) for name in hostile],
+    )
+    browser.open(page)
+    browser.hover(f"{STACK} .u-over", 0.5)
+    shown = tip(browser)
+    browser.hover("#heat .u-over", 0.5)
+    assert browser.run("return window.harmed") is None
+    assert browser.run("return document.querySelectorAll('script').length") == 3
+    assert browser.run("return document.querySelectorAll('main svg, main img').length") == 0
+    text = browser.run("return document.body.innerText")
+    assert not set("\u202e\u2066\x00\x1b") & set(text)
+    assert "</script><script>window.harmed" in text
+    assert "\\u202egnp.exe\\u2066\\x00\\x1b[2J" in text
+    assert "{{ 7 * 7 }}" in text
+    assert "onload=window.harmed" in shown
+
+
+def test_without_counters_it_shows_cpu_time_and_says_why(browser: Browser, tmp_path: Path) -> None:
+    frames = [windows_of(container(1), range(1000)), windows_of(container(2), range(500), cpu_time_ns=6 * 10**7)]
+    page = write_report(tmp_path, {"windows": frames})
+    browser.open(page)
+    assert browser.text("#stack h2") == "CPU time by container"
+    assert "LLC misses were not counted" in browser.text("#stack .about")
+    assert not browser.find("#cpi").is_displayed()
+    assert "CPI" not in browser.text("#containers thead")
+    browser.hover(f"{STACK} .u-over", 0.25)
+    assert "pod-2/app 1 CPUs" in tip(browser)
+
+
+def test_of_several_nodes_one_is_shown_at_a_time(browser: Browser, tmp_path: Path) -> None:
+    for node in ("node-1", "node-2", "node-3"):
+        rows = windows_of(container(1, f"on-{node}"), range(1000), node=node, llc_misses=1000)
+        write_recording(tmp_path / "recording", node=node, windows=[rows])
+    recording = open_recording([tmp_path / "recording"])
+    page = tmp_path / "report.html"
+    write_page(recording, report_of(recording), page)
+    browser.open(page)
+    nodes = browser.find_all("#node option")
+    assert [option.text for option in nodes] == ["node-1", "node-2", "node-3"]
+    nodes[2].click()
+    browser.settle()
+    assert "pod-1/on-node-3" in browser.text("#containers")
+    assert "on-node-1" not in browser.text("#containers")
+
+
+@pytest.mark.parametrize("windows", [1, 2, 5])
+def test_a_recording_of_almost_nothing_is_drawn_too(browser: Browser, tmp_path: Path, windows: int) -> None:
+    page = write_report(tmp_path, {"windows": [windows_of(container(1), range(windows), llc_misses=1000)]})
+    browser.open(page)
+    browser.hover(f"{STACK} .u-over", 0.5)
+    assert "1.07 MB/s" in tip(browser)
+
+
+def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
+    recording = open_recording([write_recording(tmp_path / "recording", windows=planted(range(1000), 500))])
+    done: list[float] = []
+    note: Callable[[float], None] = done.append
+    write_page(recording, report_of(recording), tmp_path / "report.html", progress=note)
+    assert done == sorted(done)
+    assert done[-1] == 1
