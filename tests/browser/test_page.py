@@ -90,7 +90,7 @@ def tip(browser: Browser, selector: str = STACK) -> str:
 
 
 def colour_at(browser: Browser, selector: str, across: float, up: float) -> list[int]:
-    """Red, green, blue and opacity of the pixel of a picture's canvas at these shares of its plot, from the left and from below."""
+    """Red, green, blue and opacity of a picture, at these shares of its plot from the left and from below."""
     return browser.run(
         """const [selector, across, up] = arguments;
            const canvas = document.querySelector(`${selector} canvas`);

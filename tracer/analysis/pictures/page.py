@@ -96,7 +96,9 @@ def _scene_data(scene: Scene, packed: Packed) -> dict[str, Any]:
         "hidden": len(cast.names) - shown,
         "why": cast.facts.why_not_counted and _shown(cast.facts.why_not_counted),
         "line_bytes": cast.facts.line_bytes,
-        "views": [{"title": view.title, **_courses_data(view.courses, packed)} for view in scene.views],
+        "views": [
+            {"title": view.title, "unit": view.unit, **_courses_data(view.courses, packed)} for view in scene.views
+        ],
         "resources": None if scene.resources is None else _resources_data(scene.resources, packed),
         "densities": {
             str(number): {

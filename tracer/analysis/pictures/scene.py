@@ -26,9 +26,13 @@ _RESOURCES_BUCKETS = 2000
 
 @dataclass(frozen=True)
 class View:
-    """A stretch of time: the whole recording, or a closer look at a moment of it."""
+    """A stretch of time: the whole recording, or a closer look at a moment of it.
+
+    `unit` is what the courses were read from, of which they have the extremes.
+    """
 
     title: str
+    unit: Literal["window", "tick"]
     courses: Courses
 
 
@@ -53,7 +57,7 @@ def read_scene(
 ) -> Scene:
     """Reads what the page shows of the cast's node: the whole recording in at most so many `buckets`, and moments."""
     whole = read_whole(recording, cast, buckets=buckets, progress=progress)
-    views = [View("the whole recording", whole)]
+    views = [View("the whole recording", "window" if recording.has("windows") else "tick", whole)]
     for victim in report.victims:
         if victim.container.node_name == cast.node and victim.aggressors and len(views) <= closer_looks:
             look = _closer_look(recording, cast, whole, victim, victim.aggressors[0])
@@ -121,6 +125,7 @@ def _closer_look(recording: Recording, cast: Cast, whole: Courses, victim: Victi
     hurt = names.get((victim.container.name, victim.container.namespace))
     return View(
         f"{title}, {hurt} hurt" if hurt else title,
+        "tick" if table == "ticks" else "window",
         read_courses(recording, cast, closer, shown=SHOWN, table=table),
     )
 

@@ -44,7 +44,9 @@ function timeValues(u, splits, _axis, _space, increment) {
 }
 
 // Names and figures beside the pictures take the same room in all, so that their times are above each other.
-const leftSize = () => Math.min(200, Math.max(92, document.documentElement.clientWidth * 0.17));
+const leftSize = () => Math.min(200, Math.max(92, document.documentElement.clientWidth * 0.14));
+
+const isPointing = (type) => type === "mousemove" || type === "mouseleave";
 
 // One of the pictures, in `holder`. `tip` gives the rows of the box at the cursor: [number of its colour, name, text].
 // `data` is asked for anew with each range of time.
@@ -61,12 +63,14 @@ function makeChart(holder, { label, height, data, series, axes, bands, scales, t
     ms: 1,
     tzDate: (time) => uPlot.tzDate(new Date(time), "Etc/UTC"),
     legend: { show: false },
+    // Room for half of the last time.
+    padding: [null, 30, null, null],
     cursor: {
       y: false,
       points: { show: false },
       drag: { x: isTime, y: false, setScale: false },
       // Others follow the pointer, but what is dragged here is zoomed to once.
-      ...(isTime && { sync: { key: "time", scales: ["x", null], filters: { pub: (type) => /^mouse(move|leave)$/.test(type) } }, bind: { dblclick: () => () => showAll() } }),
+      ...(isTime && { sync: { key: "time", scales: ["x", null], filters: { pub: isPointing } }, bind: { dblclick: () => () => showAll() } }),
     },
     select: { show: isTime },
     scales: { x: { time: isTime }, ...scales },

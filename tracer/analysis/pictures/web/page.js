@@ -37,7 +37,7 @@ function drawStack() {
     (view.traffic
       ? `LLC misses × ${scene.line_bytes} bytes, per second.`
       : `CPUs in use, as LLC misses were not counted${scene.why ? `: ${scene.why}` : ""}.`)
-      + " Colours: the mean; pale behind them: the highest window of all together.");
+      + ` Colours: the mean; pale behind them: the highest ${view.unit} of all together.`);
   charts.push(makeChart(holder, {
     label: byId("stack-title").textContent,
     height: 300,
@@ -54,7 +54,7 @@ function drawStack() {
         const others = rate.mean.slice(own()).reduce((sum, row) => sum + row[bucket], 0);
         rows.unshift([COLOURED, "all others", FORMATS[kind](others)]);
       }
-      return { title: moment(state.drawn, bucket), rows: [[null, "highest window of all", FORMATS[kind](rate.totalPeak[bucket])], ...rows] };
+      return { title: moment(state.drawn, bucket), rows: [[null, `highest ${view.unit} of all`, FORMATS[kind](rate.totalPeak[bucket])], ...rows] };
     },
   }));
 }
@@ -63,7 +63,7 @@ function drawCpi() {
   const { view, focus } = state;
   const name = nameAt(focus);
   const holder = fill(
-    "cpi", view.cpi ? `Cycles per instruction of ${name}` : "", "Line: the mean; area: from the lowest to the highest window.");
+    "cpi", view.cpi ? `Cycles per instruction of ${name}` : "", `Line: the mean; area: from the lowest to the highest ${view.unit}.`);
   if (!view.cpi) return;
   const found = () => [state.drawn.cpi.largest, state.drawn.cpi.least, state.drawn.cpi.mean].map((rows) => rows[focus]);
   const colour = () => containerColour(focus);
@@ -82,9 +82,9 @@ function drawCpi() {
         title: moment(state.drawn, bucket),
         rows: [
           [focus, name, ""],
-          [null, "highest window", FORMATS.cpi(largest[bucket])],
+          [null, `highest ${view.unit}`, FORMATS.cpi(largest[bucket])],
           [null, "mean", FORMATS.cpi(mean[bucket])],
-          [null, "lowest window", FORMATS.cpi(least[bucket])],
+          [null, `lowest ${view.unit}`, FORMATS.cpi(least[bucket])],
         ],
       };
     },
@@ -120,7 +120,7 @@ function drawHeatMap() {
   const holder = byId("heat").querySelector(".chart");
   const cut = cutTo(leftSize() - 16);
   charts.push(makeChart(holder, {
-    label: `Heat map: of each container the highest window of ${measures[state.heat][0]}`,
+    label: `Heat map: of each container the highest ${view.unit} of ${measures[state.heat][0]}`,
     height: 60 + 22 * rows.length,
     data: () => [[view.start, view.end], [null, null]],
     series: [{ show: false }],
@@ -138,7 +138,7 @@ function drawHeatMap() {
       return {
         title: moment(state.drawn, bucket),
         rows: [
-          [state.row, nameAt(state.row), "highest window"],
+          [state.row, nameAt(state.row), `highest ${view.unit}`],
           ...Object.entries(heatMeasures(state.drawn)).map(([measure, [name, found]]) => [null, name, FORMATS[measure](found[state.row][bucket])]),
         ],
       };
@@ -228,24 +228,23 @@ function drawTable() {
   // The heading says what it is.
   const figure = { ...FORMATS, cpus: (value) => FORMATS.cpus(value).replace(" CPUs", "") };
   const kinds = ["cpus", ...(view.traffic ? ["traffic"] : [])];
-  const head = ["container", ...(view.cpi ? ["CPI of"] : ["about"]), "CPUs, mean", "highest window",
-    ...(view.traffic ? ["traffic, mean", "highest window"] : []), ...(view.cpi ? ["CPI, median", "highest window"] : [])];
+  const head = ["container", ...(view.cpi ? ["CPI of"] : ["about"]), "CPUs, mean", "highest",
+    ...(view.traffic ? ["traffic, mean", "highest"] : []), ...(view.cpi ? ["CPI, median", "highest"] : [])];
   const rows = [...Array(view.rows).keys()].map((number) => {
     const key = number === view.rows - 1 ? "other" : number;
-    const button = element("button", { type: "button" }, swatch(key === "other" ? COLOURED : number), nameOf(nameAt(number)));
-    const stacked = key === "other" || number < own();
-    if (stacked) {
-      button.setAttribute("aria-pressed", String(isShown(key)));
-      button.addEventListener("click", () => toggle(key, button));
-    } else {
-      button.disabled = true;
+    const isStacked = key === "other" || number < own();
+    const label = [swatch(key === "other" ? COLOURED : isStacked ? number : null), nameOf(nameAt(number))];
+    const name = isStacked ? element("button", { type: "button" }, ...label) : element("span", { className: "among-others" }, ...label);
+    if (isStacked) {
+      name.setAttribute("aria-pressed", String(isShown(key)));
+      name.addEventListener("click", () => toggle(key, name));
     }
     const pick = key === "other" ? "" : element("input", { type: "radio", name: "focus", checked: number === state.focus, ariaLabel: `show pictures about ${nameAt(number)}` });
     if (pick) pick.addEventListener("change", () => { state.focus = number; drawAll(); byId("containers").querySelectorAll("input")[number].focus(); });
     const numbers = kinds.flatMap((kind) => [
       figure[kind](meanOf(view[kind].mean[number], first, last)), key === "other" ? "–" : figure[kind](largestOf(view[kind].peak[number], first, last))]);
     if (view.cpi) numbers.push(...(key === "other" ? ["–", "–"] : [FORMATS.cpi(medianOf(view.cpi.mean[number], first, last)), FORMATS.cpi(largestOf(view.cpi.largest[number], first, last))]));
-    return element("tr", {}, element("th", { scope: "row" }, button), element("td", {}, pick), ...numbers.map((text) => element("td", { className: "number", textContent: text })));
+    return element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, pick), ...numbers.map((text) => element("td", { className: "number", textContent: text })));
   });
   byId("containers").replaceChildren(
     element("thead", {}, element("tr", {}, ...head.map((text, index) => element("th", { scope: "col", textContent: text, className: index > 1 ? "number" : "" })))),
@@ -376,7 +375,7 @@ function chooseNode(number) {
   Object.assign(state, { focus: 0, row: 0, time: null, hidden: new Set() });
   byId("node").value = number;
   byId("view").replaceChildren(...state.scene.views.map(({ title }, index) => element("option", { value: index, textContent: title })));
-  byId("left-out").textContent = state.scene.hidden ? `${state.scene.hidden} containers and other cgroups that did least are among “all others”.` : "";
+  byId("left-out").textContent = state.scene.hidden ? `Among “all others”: those that did least, ${state.scene.hidden} of ${state.scene.hidden + state.scene.names.length}.` : "";
   chooseView(0);
 }
 
