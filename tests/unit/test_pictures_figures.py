@@ -107,8 +107,8 @@ def test_memory_and_waiting_keep_their_extremes(uncounted: Path, buckets: int) -
     assert found is not None
     assert np.nanmax(found.memory.largest[0]) == 10**9
     assert np.nanmin(found.memory.least[0]) == 10**6
-    assert np.nanmax(found.shares["memory_pressure"].largest) == pytest.approx(0.9)
-    assert np.nanmin(found.shares["memory_pressure"].least) == pytest.approx(0.01)
+    assert np.nanmax(found.shares["for memory"].largest) == pytest.approx(0.9)
+    assert np.nanmin(found.shares["for memory"].least) == pytest.approx(0.01)
     assert np.isnan(found.shares["throttled"].largest).all()
 
 

@@ -14,6 +14,7 @@ from tracer import __version__
 from tracer.cli.doctor import doctor
 from tracer.cli.export import export
 from tracer.cli.identify import identify
+from tracer.cli.plot import plot
 from tracer.cli.ps import ps
 from tracer.cli.report import report
 from tracer.cli.run import run
@@ -35,6 +36,7 @@ app.command()(doctor)
 app.command()(identify)
 app.command()(ps)
 app.command()(topology)
+app.command()(plot)
 app.command()(export)
 app.command()(simulate)
 

@@ -45,13 +45,16 @@ class Cast:
         return recording.scan(table).filter(pl.col("node_name") == self.node)
 
 
-def choose_cast(recording: Recording, roster: Roster, report: Report, node: str) -> Cast:
-    """Those that were asked for come first, then the victims with their aggressors, then by what they used."""
+def choose_cast(recording: Recording, roster: Roster, report: Report | None, node: str) -> Cast:
+    """Those that were asked for come first, then the victims with their aggressors, then by what they used.
+
+    Raises UsageError where runs of the node had ticks or windows of different length.
+    """
     of_node = roster.containers.filter(pl.col("node_name") == node)
     if recording.container is None and recording.namespace is None:
         of_node = of_node.with_columns(is_wanted=False)
     ranks: dict[tuple[str, str | None], int] = {}
-    for victim in report.victims:
+    for victim in report.victims if report else []:
         for container in (victim.container, *(aggressor.container for aggressor in victim.aggressors)):
             if container.node_name == node:
                 ranks.setdefault((container.name, container.namespace), len(ranks))

@@ -5,7 +5,6 @@ Hours of windows become some thousand buckets. Of each bucket the mean is kept, 
 largest (of CPI also the smallest) value of any single window in it: a peak of one window is never averaged away.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -74,11 +73,10 @@ def read_courses(
     *,
     shown: int,
     table: Literal["windows", "ticks"] = "windows",
-    progress: Callable[[float], None] | None = None,
 ) -> Courses:
     """Reads `table` of the cast's node, a stretch of the `axis` after the other.
 
-    A window is a tick where ticks are read. `progress` is told the share done, 0 to 1.
+    A window is a tick where ticks are read.
     """
     shown = min(shown, len(cast.containers))
     start = pl.col(TABLES[table].time_column)
@@ -97,8 +95,6 @@ def read_courses(
         windows = _with_rates(by_window.lazy(), axis, cast.facts)
         by_container.append(_by_container(windows).collect())
         totals.append(_totals(windows).collect())
-        if progress is not None:
-            progress(last / axis.buckets)
     return _courses(axis, shown, pl.concat(by_container), pl.concat(totals), cast.facts.line_bytes)
 
 
@@ -116,7 +112,7 @@ def _by_window(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _with_rates(by_window: pl.LazyFrame, axis: TimeAxis, facts: NodeFacts) -> pl.LazyFrame:
-    seconds = facts.seconds_of(pl.col("ticks").max().over("start"), pl.col("start"))
+    seconds = facts.seconds(pl.col("ticks").max().over("start"))
     return (
         by_window.with_columns(axis.bucket_of(pl.col("start")).alias("bucket"), seconds.alias("seconds"))
         .with_columns(

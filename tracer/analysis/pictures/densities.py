@@ -38,8 +38,7 @@ class Densities:
 
 def read_densities(recording: Recording, cast: Cast, number: int) -> Densities | None:
     """Of one container of the cast; None if there are too few windows in which it really ran to tell."""
-    seconds = cast.facts.seconds_of(pl.col("ticks"), pl.col("window_start"))
-    cpus = pl.col("cpu_time_ns") / 1e9 / seconds
+    cpus = pl.col("cpu_time_ns") / 1e9 / cast.facts.seconds(pl.col("ticks"))
     rows = cast.rows(recording, "windows").filter(
         pl.col("cgroup_id").is_in(cast.containers[number].cgroup_ids), pl.col("active_ticks") > 0, cpus >= LEAST_CPUS
     )

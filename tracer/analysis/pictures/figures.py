@@ -51,6 +51,12 @@ _STYLE: Final[dict[Any, Any]] = {
     "figure.dpi": 150,
 }
 _LONGEST_TEXT = 160
+# Of years, months, days, hours, minutes and seconds.
+_TIMES: Final[dict[str, list[str]]] = {
+    "formats": ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"],
+    "zero_formats": ["", "%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M"],
+    "offset_formats": ["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d"],
+}
 _HEAT = "Blues"
 _CPI = "Cycles per instruction"
 # Of the shares of resources.
@@ -146,22 +152,24 @@ def densities(found: Densities, name: str, title: str, note: str | None) -> Figu
 
 
 def matrix(found: Matrix, title: str, note: str | None) -> Figure:
-    """Aggressors by row, victims by column, with the share of the victim's cycles that was lost."""
+    """Aggressors by row, victims by column, with the share of the victim's cycles that was lost, and its interval."""
     if not found.victims:
         figure = _figure(title, note, 1.6)
         figure.text(0.5, 0.4, "No container was found to slow down another.", ha="center")
         return figure
     rows = shown_names(found.aggressors)
     columns = shown_names([victim.container for victim in found.victims])
-    figure = _figure(title, note, 1.8 + 0.35 * len(rows))
+    figure = _figure(title, note, 1.8 + 0.45 * len(rows))
     axes = figure.subplots()
     shares = np.array([[cell.lost_share.value if cell else np.nan for cell in row] for row in found.cells])
-    largest = max(float(np.nanmax(shares)), 0.01)
-    axes.imshow(shares, cmap="Oranges", vmin=0, vmax=largest, aspect="auto")
-    for row, column in np.argwhere(~np.isnan(shares)):
-        share = shares[row, column]
-        colour = "white" if share > 0.6 * largest else _INK
-        axes.text(column, row, f"{share:.1%}", ha="center", va="center", color=colour)
+    # Not as far as the dark end, on which no text can be read.
+    axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1.6 * max(float(np.nanmax(shares)), 0.01), aspect="auto")
+    for row, cells in enumerate(found.cells):
+        for column, cell in enumerate(cells):
+            if cell is not None:
+                lost = cell.lost_share
+                text = f"{lost.value:.1%}\n{lost.low:.1%} to {lost.high:.1%}"
+                axes.text(column, row, text, ha="center", va="center")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right", rotation_mode="anchor")
     axes.set_ylabel("aggressor")
@@ -184,8 +192,7 @@ def resources(found: Resources, names: Sequence[str], title: str, note: str | No
     _legend(memory)
     for (name, share), dashes in zip(found.shares.items(), _DASHES, strict=True):
         if not np.isnan(share.largest[0]).all():
-            label = name.replace("_", " ")
-            _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=label)
+            _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=name)
     waiting.set_ylim(0)
     waiting.set_title(f"Share of the time that tasks of {names[0]} waited (highest second)")
     waiting.yaxis.set_major_formatter(PercentFormatter(1))
@@ -225,7 +232,7 @@ def _fill(axes: Axes, axis: TimeAxis, low: Line, high: Line, **style: Any) -> No
 def _time_axis(axes: Axes, axis: TimeAxis) -> None:
     locator = AutoDateLocator(tz=UTC, minticks=4)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC, **_TIMES))  # type: ignore[no-untyped-call]
     edges = axis.edges()
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xlabel("time, UTC")

@@ -7,7 +7,6 @@ which no tag can be, and the page's own policy lets no script run but its own an
 
 import base64
 import hashlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -28,6 +27,7 @@ from tracer.analysis.pictures.packing import Packed
 from tracer.analysis.pictures.resources import Resources
 from tracer.analysis.pictures.scene import Scene, read_scene
 from tracer.analysis.recording import Recording
+from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
 from tracer.errors import OutputError
 
@@ -44,40 +44,29 @@ _SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 
 
-def write_page(
-    recording: Recording, report: Report, path: Path, *, progress: Callable[[float], None] | None = None
-) -> None:
-    """Writes the page of `report` to `path`. `progress` is told the share done, 0 to 1.
+def write_page(recording: Recording, report: Report, path: Path, *, progress: Progress | None = None) -> None:
+    """Writes the page of `report` to `path`. `progress` is as for `tracer.analysis.report.report`.
 
     Nodes with victims come first, then by CPU time; of more than four the others are left out, and the page says so.
-    Raises UsageError for a file of the recording that cannot be read, OutputError if `path` cannot be written.
+    Raises UsageError for a recording that cannot be read, OutputError if `path` cannot be written.
     """
     roster = Roster(recording)
     nodes = _ranked_nodes(roster, report)
-    packed = Packed()
     pictured = nodes[:_MOST_NODES]
+    packed = Packed()
     scenes = []
     for number, node in enumerate(pictured):
-        scene = read_scene(
-            recording,
-            report,
-            choose_cast(recording, roster, report, node),
-            buckets=_BUCKETS // len(pictured),
-            closer_looks=3 if len(pictured) == 1 else 1,
-            progress=_of_part(progress, number, len(pictured)),
-        )
+        if progress is not None:
+            progress("drawing", number, len(pictured))
+        cast = choose_cast(recording, roster, report, node)
+        closer_looks = 3 if len(pictured) == 1 else 1
+        scene = read_scene(recording, report, cast, buckets=_BUCKETS // len(pictured), closer_looks=closer_looks)
         scenes.append(_scene_data(scene, packed))
     page = _render(recording, report, scenes, packed, left_out=nodes[_MOST_NODES:])
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
-
-
-def _of_part(progress: Callable[[float], None] | None, number: int, parts: int) -> Callable[[float], None] | None:
-    if progress is None:
-        return None
-    return lambda share: progress((number + share) / parts)
 
 
 def _ranked_nodes(roster: Roster, report: Report) -> list[str]:

@@ -13,11 +13,11 @@ from tracer.analysis.pictures.courses import Grid
 from tracer.analysis.rates import rates
 from tracer.analysis.recording import Recording
 
-# By name: the counter of microseconds whose increase is a share of the time.
+# What tasks waited for, and the counter of microseconds whose increase is that share of the time.
 SHARES: Final = {
-    "cpu_pressure": "cpu_pressure_some_total_usec",
-    "memory_pressure": "memory_pressure_some_total_usec",
-    "io_pressure": "io_pressure_some_total_usec",
+    "for a CPU": "cpu_pressure_some_total_usec",
+    "for memory": "memory_pressure_some_total_usec",
+    "for I/O": "io_pressure_some_total_usec",
     "throttled": "cpu_throttled_usec",
 }
 

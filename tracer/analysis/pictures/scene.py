@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that the page shows of one node, read from its tables."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -46,17 +45,9 @@ class Scene:
     densities: dict[int, Densities]
 
 
-def read_scene(
-    recording: Recording,
-    report: Report,
-    cast: Cast,
-    *,
-    buckets: int,
-    closer_looks: int,
-    progress: Callable[[float], None] | None = None,
-) -> Scene:
+def read_scene(recording: Recording, report: Report, cast: Cast, *, buckets: int, closer_looks: int) -> Scene:
     """Reads what the page shows of the cast's node: the whole recording in at most so many `buckets`, and moments."""
-    whole = read_whole(recording, cast, buckets=buckets, progress=progress)
+    whole = read_whole(recording, cast, buckets=buckets)
     views = [View("the whole recording", "window" if recording.has("windows") else "tick", whole)]
     for victim in report.victims:
         if victim.container.node_name == cast.node and victim.aggressors and len(views) <= closer_looks:
@@ -75,14 +66,12 @@ def read_scene(
     )
 
 
-def read_whole(
-    recording: Recording, cast: Cast, *, buckets: int, progress: Callable[[float], None] | None = None
-) -> Courses:
+def read_whole(recording: Recording, cast: Cast, *, buckets: int) -> Courses:
     """The courses over the whole recording, from windows; from ticks where there are no windows."""
     table: Literal["windows", "ticks"] = "windows" if recording.has("windows") else "ticks"
     step_ns = cast.facts.window_ns if table == "windows" else cast.facts.tick_ns
     axis = TimeAxis.over(*_span_ns(recording), step_ns=step_ns, at_most=buckets)
-    return read_courses(recording, cast, axis, shown=SHOWN, table=table, progress=progress)
+    return read_courses(recording, cast, axis, shown=SHOWN, table=table)
 
 
 def read_whole_resources(recording: Recording, cast: Cast, *, buckets: int) -> Resources | None:

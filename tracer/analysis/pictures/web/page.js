@@ -3,7 +3,6 @@
 const byId = (id) => document.getElementById(id);
 const { scenes } = JSON.parse(byId("data").textContent);
 const LEAST_BUCKETS = 4;
-const SHARE_NAMES = { cpu_pressure: "for a CPU", memory_pressure: "for memory", io_pressure: "for I/O", throttled: "throttled" };
 const SHARE_DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3]];
 
 // What is shown: which node, which stretch of time, what part of it, and whose CPI. `drawn` is the view as fine as the
@@ -205,7 +204,7 @@ function drawResources() {
     ? Object.entries(found.shares).filter(([, rows]) => !Number.isNaN(largestOf(rows[focus], 0, found.buckets))) : [];
   const waiting = fill(
     "waiting", shares.length ? `How long ${nameAt(focus)} waited` : "",
-    `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${SHARE_NAMES[name]}`).join(". ")}.`);
+    `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${name}`).join(". ")}.`);
   if (shares.length) {
     charts.push(makeChart(waiting, {
       label: byId("waiting-title").textContent,
@@ -216,7 +215,7 @@ function drawResources() {
       axes: [axisOf(3, (value) => `${Number((100 * value).toPrecision(3))} %`)],
       tip: (at) => {
         const bucket = bucketAt(found, at);
-        return { title: moment(found, bucket), rows: shares.map(([name, rows]) => [null, SHARE_NAMES[name], FORMATS.share(rows[focus][bucket])]) };
+        return { title: moment(found, bucket), rows: shares.map(([name, rows]) => [null, name, FORMATS.share(rows[focus][bucket])]) };
       },
     }));
   }

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer plot`: one picture of a recording, as a file."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracer.cli.progress import progress_bar
+from tracer.errors import UsageError
+
+_SUFFIXES = (".png", ".svg")
+
+
+class Kind(StrEnum):
+    """What the picture shows."""
+
+    timeline = "timeline"
+    density = "density"
+    matrix = "matrix"
+    heatmap = "heatmap"
+    resources = "resources"
+
+
+def plot(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What `tracer run --output` wrote.")],
+    kind: Annotated[
+        Kind, typer.Option(metavar="KIND", help="What to show: timeline, density, matrix, heatmap or resources.")
+    ] = Kind.timeline,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to: a .png or .svg.", show_default="KIND.png in this directory")
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option(help="Whom the picture is about.", show_default="who lost most to others")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Whom it is about: containers of this namespace.")] = None,
+    node: Annotated[str | None, typer.Option(help="Which node, where several were recorded.")] = None,
+    since: Annotated[str | None, typer.Option(help="From then on (14:02, 2026-11-22T14:02:03Z), UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="Until before then.")] = None,
+) -> None:
+    """Draw one picture of a recording: traffic over time, CPI, who hurts whom, a heat map, or memory and pressure."""
+    if output is None:
+        output = Path(f"{kind.value}.png")
+    if output.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--output {str(output)!r}: it must end in {' or '.join(_SUFFIXES)}")
+
+    from tracer.analysis.pictures.picture import write_picture
+    from tracer.analysis.recording import open_recording
+
+    recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
+    with progress_bar("looking for who hurts whom") as show:
+        progress = None if show is None else lambda _what, done, steps: show(done / steps)
+        write_picture(recording, kind.value, output, node=node, progress=progress)
+    print(f"tracer: {kind.value} in {output}", file=sys.stderr)
