@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in a browser: what a reader sees, points at and types."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from selenium.webdriver.common.keys import Keys
 from tracer.analysis.findings import Caveat
 from tracer.analysis.pictures.page import write_page
 from tracer.analysis.recording import open_recording
+from tracer.cli.main import main
+from tracer.simulate import simulate
 from tracer.store.schemas import TABLES
 
 WINDOWS = 10_000
@@ -134,7 +137,8 @@ def test_the_answer_is_text_that_needs_no_script(page: Path) -> None:
     text = page.read_text()
     body = text[text.index("<body>") : text.index('<div id="pictures"')]
     assert "pod-1/app lost 18% to pod-2/etl" in body
-    assert "18.0% <small>(16.2% to 21.6%)</small>" in body
+    assert "18 %<small>16 % to 22 %</small>" in body
+    assert "lost 18 % of its cycles (CI 16–22 %)" in body
     assert "1,412 bursts, most of 5 to" in body
     assert "it was not throttled" in body
     assert "the counters ran for 98 % of the time" in body
@@ -389,6 +393,27 @@ def test_a_recording_of_almost_nothing_is_drawn_too(browser: Browser, tmp_path: 
     browser.open(page)
     browser.hover(f"{STACK} .u-over", 0.5)
     assert "1.07 MB/s" in tip(browser)
+
+
+def test_the_report_of_a_simulated_node_from_the_command_to_the_ticks_of_its_worst_moment(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate("cache-thrash", seed=1, duration_ns=30 * 10**9, output=tmp_path / "recording", ticks=True)
+    page = tmp_path / "report.html"
+    monkeypatch.setattr(sys, "argv", ["tracer", "report", str(tmp_path / "recording"), "--html", str(page)])
+    main()
+    said = capsys.readouterr()
+    assert said.err == f"tracer: the page is {page}\n"
+    browser.open(page)
+    assert browser.text(".headline").startswith("web-1/app lost")
+    assert "to batch-7/etl" in browser.text(".headline")
+    assert browser.text(".headline") in " ".join(said.out.split())
+    browser.find_all("#view option")[1].click()
+    browser.settle()
+    while browser.find("#in").is_enabled():
+        browser.find("#in").click()
+        browser.settle()
+    assert browser.text("#shown-range").endswith("each value 1 ms")
 
 
 def test_it_is_told_what_is_drawn(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ def report(
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only victims of this Kubernetes namespace.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it with its pictures too, as one page for a browser.")
+    ] = None,
 ) -> None:
     """Say which containers lost cycles to which others, when, how many, and how sure that is.
 
@@ -57,6 +60,12 @@ def report(
         from tracer.cli.report_text import print_report
 
         print_report(found, Console(highlight=False))
+    if html is not None:
+        from tracer.analysis.pictures.page import write_page
+
+        with _progress() as progress:
+            write_page(recording, found, html, progress=progress)
+        print(f"tracer: the page is {html}", file=sys.stderr)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ which no tag can be, and the page's own policy lets no script run but its own an
 
 import base64
 import hashlib
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from tracer.analysis.pictures.scene import Scene, read_scene
 from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
+from tracer.analysis.wording import name_of, percent, range_text, share_with_interval
 from tracer.errors import OutputError
 
 # What bounds the file, at about 7 MB. The buckets are for all nodes together.
@@ -38,6 +38,7 @@ _MOST_VICTIMS: Final = 20
 _MOST_AGGRESSORS: Final = 10
 _MOST_TIME_RANGES: Final = 20
 _LONGEST_TEXT: Final = 400
+_SURE: Final = 0.999
 # Of the cells of the matrix, as the style has them.
 _SHADES = 5
 _SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "page.js")
@@ -143,8 +144,8 @@ def _matrix_data(matrix: Matrix) -> dict[str, Any]:
             return None
         lost = cell.lost_share
         return {
-            "share": f"{lost.value:.1%}",
-            "interval": f"{lost.low:.1%} to {lost.high:.1%}",
+            "share": percent(lost.value),
+            "interval": f"{percent(lost.low)} to {percent(lost.high)}",
             "shade": max(1, min(_SHADES, round(_SHADES * lost.value / largest))),
         }
 
@@ -164,12 +165,23 @@ def _render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["shown"] = _shown
-    environment.filters["moment"] = moment_text
-    environment.filters["clock"] = _clock
+    environment.filters |= {
+        "shown": _shown,
+        "moment": moment_text,
+        "percent": percent,
+        "share": share_with_interval,
+        "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
+        "range": lambda one: range_text(one, report.end - report.start),
+        "name": lambda container: name_of(container, report.nodes),
+    }
     return environment.from_string(_asset("page.html.jinja")).render(
         report=report,
-        limits={"victims": _MOST_VICTIMS, "aggressors": _MOST_AGGRESSORS, "time_ranges": _MOST_TIME_RANGES},
+        limits={
+            "victims": _MOST_VICTIMS,
+            "aggressors": _MOST_AGGRESSORS,
+            "time_ranges": _MOST_TIME_RANGES,
+            "activity": _MOST_VICTIMS,
+        },
         notes=recording.notes,
         matrices=[
             (node, _matrix_data(matrix_of(report, node)))
@@ -208,7 +220,3 @@ def _colours() -> str:
 
 def _shown(text: str) -> str:
     return shown_text(text, _LONGEST_TEXT)
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%H:%M:%S}"
