@@ -401,7 +401,8 @@ def test_the_report_of_a_simulated_node_from_the_command_to_the_ticks_of_its_wor
     simulate("cache-thrash", seed=1, duration_ns=30 * 10**9, output=tmp_path / "recording", ticks=True)
     page = tmp_path / "report.html"
     monkeypatch.setattr(sys, "argv", ["tracer", "report", str(tmp_path / "recording"), "--html", str(page)])
-    main()
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
     said = capsys.readouterr()
     assert said.err == f"tracer: the page is {page}\n"
     browser.open(page)

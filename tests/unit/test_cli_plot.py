@@ -20,7 +20,7 @@ KINDS = ["timeline", "density", "matrix", "heatmap", "resources"]
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("simulated")
-    simulate("cache-thrash", seed=3, duration_ns=60 * 10**9, output=output)
+    simulate("cache-thrash", seed=3, duration_ns=30 * 10**9, output=output)
     return output
 
 
@@ -62,10 +62,10 @@ def test_it_is_about_who_was_asked_for_in_the_time_that_was_asked_for(
     simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "picture.svg"
-    arguments = ["--container", "api-1/server", "--since", "14:00:20", "--until", "14:00:40"]
+    arguments = ["--container", "api-1/server", "--since", "14:00:10", "--until", "14:00:20"]
     assert plot(monkeypatch, simulated, *arguments, "--output", output) == 0
     assert "Cycles per instruction of api-1/server" in texts(output)
-    assert "2026-01-05 14:00:20 to 2026-01-05 14:00:40 UTC" in texts(output)
+    assert "2026-01-05 14:00:10 to 2026-01-05 14:00:20 UTC" in texts(output)
 
 
 def test_of_several_nodes_one_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 NOISY_SHARE = 0.05
 _POINTS = 200
-_FEWEST_NOISY = 20
+_FEWEST_WINDOWS = 400
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,32 @@ class Densities:
     quiet_windows: int
 
 
-def read_densities(recording: Recording, cast: Cast, number: int) -> Densities | None:
-    """Of one container of the cast; None if there are too few windows in which it really ran to tell."""
+def read_densities(recording: Recording, cast: Cast, *, shown: int) -> dict[int, Densities]:
+    """Of the first `shown` containers of the cast, by number, those with enough windows in which they really ran."""
+    containers = cast.containers[:shown]
+    ids = [cgroup_id for container in containers for cgroup_id in container.cgroup_ids]
     cpus = pl.col("cpu_time_ns") / 1e9 / cast.facts.seconds(pl.col("ticks"))
     rows = cast.rows(recording, "windows").filter(
-        pl.col("cgroup_id").is_in(cast.containers[number].cgroup_ids), pl.col("active_ticks") > 0, cpus >= LEAST_CPUS
+        pl.col("cgroup_id").is_in(ids), pl.col("active_ticks") > 0, cpus >= LEAST_CPUS
     )
     windows = recording.collect(
         rows.select(
-            cpus.alias("cpus"),
-            (pl.col("cycles") / pl.col("instructions")).alias("cpi"),
-            (pl.col("neighbour_llc_misses") / pl.col("active_ticks")).alias("neighbours_misses"),
-            (pl.col("neighbour_cpu_time_ns") / pl.col("active_ticks")).alias("neighbours_cpus"),
+            cast.number(shown).alias("number"),
+            cpus.cast(pl.Float32).alias("cpus"),
+            (pl.col("cycles") / pl.col("instructions")).cast(pl.Float32).alias("cpi"),
+            (pl.col("neighbour_llc_misses") / pl.col("active_ticks")).cast(pl.Float32).alias("neighbours_misses"),
+            (pl.col("neighbour_cpu_time_ns") / pl.col("active_ticks")).cast(pl.Float32).alias("neighbours_cpus"),
         )
     )
+    found = ((number, _of_windows(own)) for (number,), own in windows.partition_by("number", as_dict=True).items())
+    return {number: densities for number, densities in sorted(found) if densities is not None}
+
+
+def _of_windows(windows: pl.DataFrame) -> Densities | None:
     counted = windows.filter(pl.col("cpi").is_finite(), pl.col("neighbours_misses").is_not_null())
-    if counted.height >= _FEWEST_NOISY / NOISY_SHARE:
+    if counted.height >= _FEWEST_WINDOWS:
         return _densities("cpi", counted["cpi"].to_numpy(), counted["neighbours_misses"].to_numpy())
-    if counted.is_empty() and windows.height >= _FEWEST_NOISY / NOISY_SHARE:
+    if counted.is_empty() and windows.height >= _FEWEST_WINDOWS:
         return _densities("cpus", windows["cpus"].to_numpy(), windows["neighbours_cpus"].to_numpy())
     return None
 

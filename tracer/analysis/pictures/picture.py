@@ -53,7 +53,7 @@ def _drawing(recording: Recording, findings: Report | None, cast: Cast, kind: Ki
         matrix = matrix_of(findings, cast.node)
         return lambda: figures.matrix(matrix, _title("Cycles lost, by aggressor and victim", cast, recording), None)
     if kind == "density":
-        densities = read_densities(recording, cast, 0)
+        densities = read_densities(recording, cast, shown=1).get(0)
         if densities is None:
             raise UsageError(f"too little of {name} was recorded for its density: it ran in less than 400 windows")
         title = _title(f"{name} with noisy and with quiet neighbours", cast, recording)

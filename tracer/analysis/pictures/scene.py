@@ -58,11 +58,7 @@ def read_scene(recording: Recording, report: Report, cast: Cast, *, buckets: int
         cast,
         views,
         read_whole_resources(recording, cast, buckets=_RESOURCES_BUCKETS),
-        {
-            number: found
-            for number in range(min(COLOURED, len(cast.containers)))
-            if (found := read_densities(recording, cast, number)) is not None
-        },
+        read_densities(recording, cast, shown=COLOURED),
     )
 
 
