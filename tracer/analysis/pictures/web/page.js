@@ -15,7 +15,9 @@ const nameAt = (number) => (number < state.scene.names.length ? state.scene.name
 const isShown = (number) => !state.hidden.has(number);
 const own = () => Math.min(COLOURED, state.view.rows - 1);
 
-const moment = ({ start, step }, bucket) => `${clock(start + bucket * step, step)} UTC, ${duration(step)}`;
+const DAY = 86400000;
+const isLong = () => state.view.end - state.view.start > DAY / 2;
+const moment = ({ start, step }, bucket) => `${clock(start + bucket * step, step, isLong())} UTC, ${duration(step)}`;
 
 function fill(id, title, about) {
   const section = byId(id);
@@ -273,7 +275,7 @@ function setRange(from, to) {
     });
   }
   byId("shown-range").textContent =
-    `${clock(left, step)} to ${clock(left + width, step)} UTC, each value ${duration(state.drawn.step)}`;
+    `${clock(left, step, isLong())} to ${clock(left + width, step, isLong())} UTC, each value ${duration(state.drawn.step)}`;
   const isAll = width >= end - start;
   byId("all").disabled = byId("out").disabled = isAll;
   byId("in").disabled = width <= LEAST_BUCKETS * step;
