@@ -171,6 +171,11 @@ def test_ticks_are_windows_of_one_tick_over_all_cpus(tmp_path: Path) -> None:
     assert courses.cpus.mean[0] == pytest.approx(0.8)
     assert np.argmax(courses.traffic.mean[0]) == 30
     assert courses.traffic.mean[0, 30] == pytest.approx(1000 * LINE_BYTES / 1e-3)
+    # Nobody ran before and after, which leaves no row.
+    longer = TimeAxis.over(START_NS - 10 * 10**6, START_NS + 60 * 10**6, step_ns=10**6, at_most=70)
+    courses = read_courses(recording, cast, longer, shown=5, table="ticks")
+    assert courses.traffic.mean[0].tolist()[:10] == courses.cpus.mean[0].tolist()[60:] == [0] * 10
+    assert courses.cpus.mean[0, 10:60] == pytest.approx(0.8)
 
 
 @given(st.integers(0, 10**12), st.integers(1, 10**9), st.integers(1, 5000))

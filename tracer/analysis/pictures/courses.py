@@ -72,11 +72,11 @@ def read_courses(
     axis: TimeAxis,
     *,
     shown: int,
-    table: Literal["windows", "ticks"] = "windows",
+    table: Literal["windows", "ticks"],
 ) -> Courses:
     """Reads `table` of the cast's node, a stretch of the `axis` after the other.
 
-    A window is a tick where ticks are read.
+    A window is a tick where ticks are read. In these an idle tick has no row: what is missing counts as zero.
     """
     shown = min(shown, len(cast.containers))
     start = pl.col(TABLES[table].time_column)
@@ -95,7 +95,10 @@ def read_courses(
         windows = _with_rates(by_window.lazy(), axis, cast.facts)
         by_container.append(_by_container(windows).collect())
         totals.append(_totals(windows).collect())
-    return _courses(axis, shown, pl.concat(by_container), pl.concat(totals), cast.facts.line_bytes)
+    by_bucket = pl.concat(totals)
+    if table == "ticks" and not by_bucket.is_empty():
+        by_bucket = _idle_where_missing(by_bucket, axis)
+    return _courses(axis, shown, pl.concat(by_container), by_bucket, cast.facts.line_bytes)
 
 
 def _by_window(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -158,6 +161,14 @@ def _totals(windows: pl.LazyFrame) -> pl.LazyFrame:
             pl.col("traffic").filter("counted").max().alias("traffic_peak"),
         )
     )
+
+
+def _idle_where_missing(totals: pl.DataFrame, axis: TimeAxis) -> pl.DataFrame:
+    """`totals` with every bucket of the axis as recorded, from start to end."""
+    whole = pl.lit(axis.bucket_ns / 1e9)
+    counted = pl.when(pl.col("seconds_counted").sum() > 0).then(whole).otherwise(0.0)
+    every = pl.DataFrame({"bucket": np.arange(axis.buckets)})
+    return every.join(totals, on="bucket", how="left").with_columns(seconds=whole, seconds_counted=counted)
 
 
 def _courses(axis: TimeAxis, shown: int, by_container: pl.DataFrame, totals: pl.DataFrame, line_bytes: int) -> Courses:

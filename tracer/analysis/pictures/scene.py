@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that the page shows of one node, read from its tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
-from tracer.analysis.findings import Aggressor, Report, Victim
+from tracer.analysis.findings import Aggressor, Report, TimeRange, Victim
 from tracer.analysis.pictures.axis import TimeAxis, utc_ns
 from tracer.analysis.pictures.cast import Cast
 from tracer.analysis.pictures.colours import COLOURED
@@ -15,10 +16,14 @@ from tracer.analysis.pictures.densities import Densities, read_densities
 from tracer.analysis.pictures.resources import Resources, read_resources
 from tracer.analysis.recording import Recording
 
+Table = Literal["windows", "ticks"]
+Unit = Literal["window", "tick"]
+
 # Rows of a heat map that people can still tell apart.
 SHOWN: Final = 15
 
 _CLOSER_BUCKETS = 2000
+_CLOSER_TABLES: Final[tuple[tuple[Table, Unit], ...]] = (("ticks", "tick"), ("windows", "window"))
 _RESOURCES_STEP_NS = 10**9
 _RESOURCES_BUCKETS = 2000
 
@@ -31,7 +36,7 @@ class View:
     """
 
     title: str
-    unit: Literal["window", "tick"]
+    unit: Unit
     courses: Courses
 
 
@@ -64,7 +69,7 @@ def read_scene(recording: Recording, report: Report, cast: Cast, *, buckets: int
 
 def read_whole(recording: Recording, cast: Cast, *, buckets: int) -> Courses:
     """The courses over the whole recording, from windows; from ticks where there are no windows."""
-    table: Literal["windows", "ticks"] = "windows" if recording.has("windows") else "ticks"
+    table: Table = "windows" if recording.has("windows") else "ticks"
     step_ns = cast.facts.window_ns if table == "windows" else cast.facts.tick_ns
     axis = TimeAxis.over(*_span_ns(recording), step_ns=step_ns, at_most=buckets)
     return read_courses(recording, cast, axis, shown=SHOWN, table=table)
@@ -79,40 +84,38 @@ def read_whole_resources(recording: Recording, cast: Cast, *, buckets: int) -> R
 
 
 def _closer_look(recording: Recording, cast: Cast, whole: Courses, victim: Victim, aggressor: Aggressor) -> View | None:
-    """Where the aggressor was at its highest while it hurt: each tick, if recorded, else each window.
+    """Where the aggressor was at its highest while it hurt: each tick, if recorded then, else each window.
 
     None where the view of the whole recording has that already.
     """
-    numbers = {(one.name, one.namespace): number for number, one in enumerate(cast.containers[: whole.shown])}
-    number = numbers.get((aggressor.container.name, aggressor.container.namespace))
-    table: Literal["windows", "ticks"] = "ticks" if recording.has("ticks") else "windows"
-    step_ns = cast.facts.tick_ns if table == "ticks" else cast.facts.window_ns
+    number = cast.containers.index(aggressor.container)
+    if number >= whole.shown:
+        return None
+    highest_ns = _highest_ns(whole, number, aggressor.time_ranges)
+    hurt = cast.names[cast.containers.index(victim.container)]
+    for table, unit in _CLOSER_TABLES:
+        step_ns = cast.facts.tick_ns if table == "ticks" else cast.facts.window_ns
+        if highest_ns is None or step_ns == whole.axis.bucket_ns or not recording.has(table):
+            continue
+        # With enough before it to see what was usual.
+        start_ns = max(whole.axis.start_ns, highest_ns - _CLOSER_BUCKETS // 2 * step_ns)
+        end_ns = min(whole.axis.end_ns, start_ns + _CLOSER_BUCKETS * step_ns)
+        axis = TimeAxis.over(start_ns, end_ns, step_ns=step_ns, at_most=_CLOSER_BUCKETS)
+        courses = read_courses(recording, cast, axis, shown=SHOWN, table=table)
+        if not np.isnan(courses.cpus.total_peak).all():
+            return View(f"{cast.names[number]} at its highest, {hurt} hurt", unit, courses)
+    return None
+
+
+def _highest_ns(whole: Courses, number: int, ranges: Sequence[TimeRange]) -> int | None:
+    """The bucket, by its start, in which the container was highest of those that touch one of `ranges`."""
     axis = whole.axis
-    if number is None or step_ns == axis.bucket_ns:
-        return None
-    peaks = (whole.traffic if whole.counted else whole.cpus).peak[number].copy()
-    ranges = aggressor.time_ranges
-    if ranges:
-        edges = axis.start_ns + np.arange(axis.buckets + 1) * axis.bucket_ns
-        outside = np.ones(axis.buckets, bool)
-        for one in ranges:
-            outside &= (edges[1:] <= utc_ns(one.start)) | (edges[:-1] >= utc_ns(one.end))
-        peaks[outside] = np.nan
-    if np.isnan(peaks).all():
-        return None
-    # With enough before it to see what was usual.
-    highest_ns = axis.start_ns + int(np.nanargmax(peaks)) * axis.bucket_ns
-    start_ns = max(axis.start_ns, highest_ns - _CLOSER_BUCKETS // 2 * step_ns)
-    end_ns = min(axis.end_ns, start_ns + _CLOSER_BUCKETS * step_ns)
-    closer = TimeAxis.over(start_ns, end_ns, step_ns=step_ns, at_most=_CLOSER_BUCKETS)
-    names = {(one.name, one.namespace): name for one, name in zip(cast.containers, cast.names, strict=True)}
-    title = f"{names[aggressor.container.name, aggressor.container.namespace]} at its highest"
-    hurt = names.get((victim.container.name, victim.container.namespace))
-    return View(
-        f"{title}, {hurt} hurt" if hurt else title,
-        "tick" if table == "ticks" else "window",
-        read_courses(recording, cast, closer, shown=SHOWN, table=table),
-    )
+    starts = axis.start_ns + np.arange(axis.buckets) * axis.bucket_ns
+    inside = np.full(axis.buckets, not ranges)
+    for one in ranges:
+        inside |= (starts + axis.bucket_ns > utc_ns(one.start)) & (starts < utc_ns(one.end))
+    peaks = np.where(inside, (whole.traffic if whole.counted else whole.cpus).peak[number], np.nan)
+    return None if np.isnan(peaks).all() else int(starts[np.nanargmax(peaks)])
 
 
 def _span_ns(recording: Recording) -> tuple[int, int]:
