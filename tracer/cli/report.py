@@ -47,6 +47,13 @@ def report(
     recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
     with _progress() as progress:
         found = make_report(recording, progress=progress)
+    if html is not None:
+        # First, as a pipe that was closed early ends the text and all that would come after it.
+        from tracer.analysis.pictures.page import write_page
+
+        with _progress() as progress:
+            write_page(recording, found, html, progress=progress)
+        print(f"tracer: the page is {html}", file=sys.stderr)
     if as_json:
         import json
 
@@ -60,12 +67,6 @@ def report(
         from tracer.cli.report_text import print_report
 
         print_report(found, Console(highlight=False))
-    if html is not None:
-        from tracer.analysis.pictures.page import write_page
-
-        with _progress() as progress:
-            write_page(recording, found, html, progress=progress)
-        print(f"tracer: the page is {html}", file=sys.stderr)
 
 
 @contextmanager
