@@ -380,10 +380,10 @@ function chooseNode(number) {
   chooseView(0);
 }
 
+const sceneOf = (button) => scenes.findIndex(({ node }) => node === button.dataset.node);
+
 function showTime(button) {
-  const node = scenes.findIndex((scene) => scene.node === button.dataset.node);
-  if (node < 0) return;
-  chooseNode(node);
+  chooseNode(sceneOf(button));
   const [from, to] = [Number(button.dataset.from), Number(button.dataset.to)];
   const margin = (to - from) * 0.1;
   setRange(from - margin, to + margin);
@@ -403,7 +403,10 @@ async function start() {
   for (const [id, action] of Object.entries({
     in: () => zoom(0.5), out: () => zoom(2), earlier: () => shift(-0.5), later: () => shift(0.5), all: showAll,
   })) byId(id).addEventListener("click", action);
-  document.querySelectorAll(".range").forEach((button) => button.addEventListener("click", () => showTime(button)));
+  for (const button of document.querySelectorAll(".range")) {
+    button.disabled = sceneOf(button) < 0;
+    button.addEventListener("click", () => showTime(button));
+  }
   document.querySelectorAll("#pictures .chart").forEach((holder) => {
     holder.addEventListener("keydown", onKey);
     holder.addEventListener("blur", () => { holder.querySelector(".tip")?.setAttribute("hidden", ""); });
