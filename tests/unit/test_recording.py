@@ -18,6 +18,7 @@ from tracer.errors import UsageError
 from tracer.store.manifest import Instant
 from tracer.store.schemas import TABLES
 
+OTHER_ID = UUID("0123ffff-4567-489a-8bcd-ef0123456789")
 RUN_ID = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
 
 
@@ -261,3 +262,14 @@ def test_times_are_utc_whatever_was_given(tmp_path: Path) -> None:
     assert span.start == START + timedelta(seconds=1)
     assert span.start.tzinfo is UTC
     assert pl.Series([span.start]).dtype == pl.Datetime("us", "UTC")
+
+
+def test_one_run_of_several_by_how_its_id_begins(tmp_path: Path) -> None:
+    write_rows(tmp_path, "windows", windows_rows(3), run_id=RUN_ID)
+    write_rows(tmp_path, "windows", windows_rows(5), run_id=OTHER_ID)
+    assert open_recording([tmp_path], run="0123f").scan("windows").collect().height == 5
+    assert open_recording([tmp_path], run=str(RUN_ID)).scan("windows").collect().height == 3
+    with pytest.raises(UsageError, match="more than one run begins with '0123'; there are: 0123abcd, 0123ffff"):
+        open_recording([tmp_path], run="0123")
+    with pytest.raises(UsageError, match="no run begins with 'x'"):
+        open_recording([tmp_path], run="x")

@@ -18,6 +18,7 @@ from tracer.store.schemas import SCHEMA_VERSION, TABLES, Table
 _VERSION_KEY = b"tracer.schema_version"
 _NODE_KEY = b"tracer.node_name"
 _LONGEST_REASON = 200
+_RUN_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class RecordedFile:
 class RecordedFiles:
     """All closed files of `directories`, each once; `notes` say what else lies there, for people.
 
-    Raises UsageError for a directory that holds no recording.
+    `run` is how the id of a run begins, for its files alone. Raises UsageError for a directory that holds no recording,
+    and where no run or more than one begins so.
     """
 
-    def __init__(self, directories: Sequence[Path]) -> None:
+    def __init__(self, directories: Sequence[Path], run: str | None = None) -> None:
         self.notes: list[str] = []
         self._paths: dict[str, list[Path]] = {}
         self._opened: dict[str, list[RecordedFile]] = {}
@@ -51,15 +53,28 @@ class RecordedFiles:
                     continue
                 seen.add(name)
                 self._paths.setdefault(name.split("/")[0], []).append(directory / name)
+        if run is not None:
+            self._keep_run(run)
         if unfinished:
             self.notes.append(f"not read: {unfinished} files that are still being written, or were when a run died")
         if copies:
             self.notes.append(f"read once: {copies} files that lie in more than one of the directories")
 
+    def _keep_run(self, run: str) -> None:
+        runs = self.runs
+        # The files' names have no more of it.
+        chosen = {one for one in runs if one.startswith(run[:_RUN_DIGITS])}
+        if len(chosen) != 1:
+            raise UsageError(
+                f"{'more than one' if chosen else 'no'} run begins with {run!r}; there are: {', '.join(sorted(runs))}"
+            )
+        for table, paths in self._paths.items():
+            self._paths[table] = [path for path in paths if _run_of(path) in chosen]
+
     @property
     def runs(self) -> set[str]:
         """The beginnings, of 8 digits, of the ids of all runs that left a file."""
-        return {path.name.rsplit("-", 2)[1] for paths in self._paths.values() for path in paths}
+        return {_run_of(path) for paths in self._paths.values() for path in paths}
 
     def of(self, table: str) -> list[RecordedFile]:
         """The files of `table`, in the order of their names. Reads each footer once.
@@ -80,6 +95,10 @@ class RecordedFiles:
                         parquet.read_row_group(group)
                 except (OSError, pa.ArrowException) as error:
                     raise UsageError(f"{str(file.path)!r} is broken: {one_line(error)}") from error
+
+
+def _run_of(path: Path) -> str:
+    return path.name.rsplit("-", 2)[1]
 
 
 def one_line(error: BaseException) -> str:

@@ -130,17 +130,19 @@ class Recording:
 def open_recording(
     directories: Sequence[Path],
     *,
+    run: str | None = None,
     since: datetime | str | None = None,
     until: datetime | str | None = None,
     container: str | None = None,
     namespace: str | None = None,
 ) -> Recording:
-    """The recording that lies in `directories`, from `since` to before `until`.
+    """The recording that lies in `directories`, from `since` to before `until`; of all runs, or of one of them.
 
-    Times as text are as `parse_moment` reads them. Nothing but footers and manifests is read. Raises UsageError for a
-    directory that holds no recording, a file that cannot be read, and a time in which nothing was recorded.
+    `run` is how that one's id begins. Times as text are as `parse_moment` reads them. Nothing but footers and manifests
+    is read. Raises UsageError for a directory that holds no recording, a file that cannot be read, a run that is not
+    there, and a time in which nothing was recorded.
     """
-    files = RecordedFiles(directories)
+    files = RecordedFiles(directories, run)
     recorded = _recorded_span(files)
     span = Span(
         recorded.start if since is None else max(recorded.start, _moment(since, recorded)),
