@@ -58,6 +58,11 @@ class Change(NamedTuple):
     degrees: int
     effect: float
 
+    @property
+    def quotient(self) -> float:
+        """`after` divided by `before`."""
+        return math.exp(self.log_quotient)
+
     def interval(self, confidence: float) -> tuple[float, float]:
         """The quotients between which the true one is with this confidence, 0 to 1."""
         reach = student_quantile((1 + confidence) / 2, self.degrees) * self.standard_error
@@ -101,7 +106,8 @@ def cliffs_delta(before: Series, after: Series) -> float:
     values = after.numerator / after.denominator
     below = weights[np.searchsorted(ratios[order], values, side="left")]
     above = weights[-1] - weights[np.searchsorted(ratios[order], values, side="right")]
-    return float(np.average(below - above, weights=after.denominator) / weights[-1])
+    # Rounding can be a little beyond.
+    return float(np.clip(np.average(below - above, weights=after.denominator) / weights[-1], -1, 1))
 
 
 def hold_together(p_values: Sequence[float], level: float) -> list[bool]:

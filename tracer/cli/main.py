@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tracer import __version__
+from tracer.cli.compare import compare
 from tracer.cli.doctor import doctor
 from tracer.cli.export import export
 from tracer.cli.identify import identify
@@ -39,6 +40,7 @@ app.command()(topology)
 app.command()(plot)
 app.command()(export)
 app.command()(simulate)
+app.command()(compare)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tracer compare`: what changed from one recording to another."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+_OVER_LIMIT = 1
+
+
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A", help="DIR, DIR@RUN, DIR@FROM..TO or DIR@RUN@FROM..TO")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same; it is told how B differs from A.")],
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LIMIT", help="Exit with 1 if a change is beyond it, such as 'cpi>5%'; may be repeated."),
+    ] = None,
+    container: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this container or pod alone.")] = None,
+    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this namespace alone.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all workloads and all that was compared.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Show what changed for each workload from A to B, the most costly first, and how sure that is.
+
+    A and B are what `tracer run` wrote: all of DIR, the run in it whose id
+    begins with RUN, or what was recorded from FROM to before TO, either of
+    which may be missing: DIR@14:00..14:10, DIR@..+30s (UTC, or since the start).
+    Pods are matched by the name of what made them: web-7d9f8c6b5d-x2x7q is web.
+
+    A limit is METRIC>5% for a rise or METRIC<-5% for a fall, of cpi,
+    misses_per_kilo_instruction, instructions_per_second, cores or
+    context_switches_per_second. It is exceeded if the whole interval is beyond
+    it, so that noise is no failure. Exit code: 0 if none was, 1 if one was, 2
+    if one could not be judged, as nothing of the kind was measured.
+    """
+    from tracer.analysis import limits
+    from tracer.analysis.compare import compare as compare_recordings
+    from tracer.analysis.sides import open_side
+
+    wanted = [limits.parse_limit(text) for text in fail_on or ()]
+    first, second = (open_side(text, container=container, namespace=namespace) for text in (before, after))
+    comparison = compare_recordings(first, second, wanted)
+    if as_json:
+        import msgspec
+
+        # In ASCII, so that it can be printed under any locale.
+        print(json.dumps(msgspec.to_builtins(comparison), indent=2))
+    else:
+        from rich.console import Console
+
+        from tracer.cli.comparison_text import print_comparison
+
+        print_comparison(comparison, Console(highlight=False), everything=everything)
+    exceeded = [verdict.limit for verdict in comparison.verdicts if verdict.exceeded]
+    if exceeded:
+        # A defect has the same exit code, and other words.
+        print(f"tracer: limit exceeded: {', '.join(exceeded)}", file=sys.stderr)
+        raise typer.Exit(_OVER_LIMIT)
