@@ -43,7 +43,7 @@ class Slices:
             "workload", as_dict=True, include_key=False
         )
         wall_ns = float(self.wall_ns.sum())
-        self.cores = {workload: rows["cpu_time_ns"].sum() / wall_ns for (workload,), rows in self._sums.items()}
+        self.cores = {workload: float(rows["cpu_time_ns"].sum()) / wall_ns for (workload,), rows in self._sums.items()}
 
     def measured(self, name: str) -> bool:
         """Whether `name` was counted at all, of any workload."""

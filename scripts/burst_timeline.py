@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["polars>=1.20"]
+# ///
+"""Tick by tick, who was in the greatest burst of memory traffic, and whom it slowed down: burst_timeline.py DIR [NAME]
+
+It is around the 10 ticks with the most LLC misses; a letter is a container's share of them, 64 bytes a miss. The CPI is
+that of the container with NAME in its name, or the one that rises most. Without counters, it is a burst of CPU time.
+"""
+
+import signal
+import sys
+
+import polars as pl
+
+BURST, AROUND, BAR_WIDTH = 10, 15, 46  # ticks, ticks, characters
+# pod/container or else the path, without characters that a terminal would obey.
+NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
+NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def load(output: str) -> tuple[bool, pl.DataFrame]:
+    """Whether misses were counted, and a row for each container and tick around the burst; `traffic` in bytes or ns."""
+    rows = pl.scan_parquet(f"{output}/ticks/**/*.parquet").filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+    counted = rows.select(pl.col("llc_misses").is_not_null().any()).collect().item()
+    traffic = pl.col("llc_misses").cast(pl.Float64) * 64 if counted else pl.col("cpu_time_ns").cast(pl.Float64)
+    ticks = rows.group_by("tick_start").agg(traffic.sum().alias("traffic")).sort("tick_start").collect()
+    end = ticks["traffic"].rolling_sum(BURST, min_samples=1).arg_max() + 1
+    shown = ticks["tick_start"][max(0, end - BURST - AROUND) : end + AROUND]
+    near = rows.filter(pl.col("tick_start").is_between(shown.min(), shown.max())).group_by("tick_start", NAME)
+    return counted, near.agg(traffic.sum().alias("traffic"), pl.sum("cycles", "instructions")).sort(
+        "tick_start"
+    ).collect()
+
+
+def slowed(rows: pl.DataFrame, burster: str, high: float) -> str:
+    """Whose CPI rises most in ticks of more traffic than `high`, of those who ran in some of them and in others."""
+    of_high = rows.with_columns(high=pl.sum("traffic").over("tick_start") > high).filter(pl.col("name") != burster)
+    cpi = of_high.group_by("name", "high").agg(cpi=pl.sum("cycles") / pl.sum("instructions"), ticks=pl.len())
+    rises = cpi.filter(pl.col("ticks") >= 3).sort("high").group_by("name").agg(pl.col("cpi").diff().last())
+    return rises.filter(pl.col("cpi").is_finite()).sort("cpi")["name"].last() or "nobody"
+
+
+def bar(tick: pl.DataFrame, letters: dict[str, str], largest: float) -> str:
+    """`AAAB..`: as long as the tick's traffic is of the largest one's; a dot is somebody without a letter."""
+    text, total = "", 0.0
+    for letter, traffic in sorted((letters.get(name, "~"), traffic) for _, name, traffic in tick.iter_rows()):
+        total += traffic
+        text += letter.replace("~", ".") * (round(total / largest * BAR_WIDTH) - len(text))
+    return text
+
+
+def main() -> None:
+    output, *wanted = sys.argv[1:3] or sys.exit("usage: burst_timeline.py DIR [NAME]")
+    try:
+        counted, rows = load(output)
+    except (OSError, TypeError, pl.exceptions.PolarsError) as error:
+        sys.exit(f"no ticks of `tracer run --ticks` in {output!r} that can be read ({type(error).__name__})")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    said = [] if counted else ["cycles and LLC misses were not counted in these files (no PMU?): this is CPU time", ""]
+    names = rows.group_by("name").agg(pl.sum("traffic")).sort("traffic", "name", descending=True)["name"].to_list()
+    letters = dict(zip(names[:6], "ABCDEF", strict=False))
+    print(*said, *(f"{letter} = {name[-74:]}" for name, letter in letters.items()), sep="\n")
+    start, largest = rows["tick_start"][0], rows.group_by("tick_start").agg(pl.sum("traffic"))["traffic"].max() or 1
+    chosen = [name for name in names if wanted and wanted[0] in name]
+    victim = chosen[0] if chosen else slowed(rows, names[0], largest / 2)
+    own = rows.filter(pl.col("name") == victim, pl.col("instructions") > 0)
+    cpi = {row["tick_start"]: f"{row['cycles'] / row['instructions']:.2f}" for row in own.iter_rows(named=True)}
+    print(f"\nfrom {start:%Y-%m-%d %H:%M:%S.%f} UTC; CPI of {victim[-36:]}")
+    print(f"{'+ms':>7} {'MB' if counted else 'CPU ms':>7}  {'TRAFFIC':{BAR_WIDTH}} {'CPI':>6}")
+    for (tick,), part in rows.select("tick_start", "name", "traffic").group_by("tick_start", maintain_order=True):
+        text = f"{part['traffic'].sum() / 1e6:>7.2f}  {bar(part, letters, largest):{BAR_WIDTH}} {cpi.get(tick, '-'):>6}"
+        print(f"{(tick - start).total_seconds() * 1000:>7.1f} {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["polars>=1.20"]
+# ///
+"""How often a container has which CPI: cpi_histogram.py DIR [NAME]
+
+Of the busiest container, or of all with NAME in their name together. A bar is the share of its instructions that were
+executed at such a CPI, so that an idle moment weighs little. By milliseconds where `tracer run --ticks` recorded them,
+else by windows. A long tail to the end is what a container that is disturbed now and then looks like.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+import polars as pl
+
+BINS, BAR_WIDTH = 20, 50
+# pod/container or else the path, without characters that a terminal would obey.
+NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
+NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def load(output: Path) -> tuple[str, pl.LazyFrame]:
+    """What is one row's time, and the rows that were counted."""
+    table, time = ("ticks", "tick_start") if any(output.glob("ticks/**/*.parquet")) else ("windows", "window_start")
+    rows = pl.scan_parquet(output / table / "**/*.parquet")
+    counted = rows.filter(
+        pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0, pl.col("cycles").is_not_null()
+    )
+    return table, counted.select("node_name", pl.col(time).alias("time"), NAME, "cycles", "instructions")
+
+
+def histogram(rows: pl.LazyFrame) -> pl.DataFrame:
+    """`cpi` where a bin begins, and its share of all instructions; the outer bins have what is beyond too."""
+    times = rows.group_by("node_name", "time").agg(pl.col("cycles", "instructions").cast(pl.Float64).sum())
+    values = times.with_columns(cpi=pl.col("cycles") / pl.col("instructions")).sort("cpi").collect()
+    below = values["instructions"].cum_sum() / values["instructions"].sum()
+    low, high = values.filter(below >= 0.002)["cpi"][0], values.filter(below >= 0.998)["cpi"][0]
+    width = (high - low) / BINS or 1.0
+    number = ((pl.col("cpi") - low) / width).floor().clip(0, BINS - 1)
+    shares = values.group_by(number.alias("bin")).agg(share=pl.sum("instructions") / values["instructions"].sum())
+    bins = pl.DataFrame({"bin": [float(number) for number in range(BINS)]})
+    return bins.join(shares, on="bin", how="left").select(
+        cpi=low + pl.col("bin") * width, share=pl.col("share").fill_null(0)
+    )
+
+
+def main() -> None:
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: cpi_histogram.py DIR [NAME]")
+    try:
+        table, rows = load(Path(sys.argv[1]))
+        sums = rows.group_by("name").agg(pl.col("cycles", "instructions").cast(pl.Float64).sum()).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
+    if sums.is_empty():
+        sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
+    busiest = sums.sort("cycles", descending=True)
+    chosen = (
+        busiest.filter(pl.col("name").str.contains(sys.argv[2], literal=True))
+        if len(sys.argv) == 3
+        else busiest.head(1)
+    )
+    if chosen.is_empty():
+        sys.exit(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest['name'].head(10))}")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    bins = histogram(rows.filter(pl.col("name").is_in(chosen["name"].implode())))
+    names = ", ".join(chosen["name"].head(3)) + (", ..." if chosen.height > 3 else "")
+    print(f"{names}: CPI {chosen['cycles'].sum() / chosen['instructions'].sum():.2f}, by {table}\n")
+    print("  FROM CPI  INSTRUCTIONS")
+    for cpi, share in bins.iter_rows():
+        print(f"{cpi:>10.2f} {share:>7.1%}  {'#' * round(share / bins['share'].max() * BAR_WIDTH)}".rstrip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["polars>=1.20"]
+# ///
+"""Does a container's CPI follow its memory? memory_against_cpi.py DIR
+
+By seconds: the CPI in the quarter of them with the smallest working set and in that with the largest, and how well it
+goes with the working set and with waiting for memory (r, the correlation of ranks, -1 to 1). What goes with neither was
+slowed by something else. Needs the `resources` table, and the memory controller for the containers' cgroups.
+"""
+
+import signal
+import sys
+
+import polars as pl
+
+ROWS, LEAST_SECONDS = 20, 8
+KEY = ["node_name", "cgroup_id", "second"]
+# pod/container or else the path, without characters that a terminal would obey.
+NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
+NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """By cgroup and second: cycles and instructions; the working set in MiB, and how long tasks waited for memory."""
+    windows = pl.scan_parquet(f"{output}/windows/**/*.parquet")
+    resources = pl.scan_parquet(f"{output}/resources/**/*.parquet")
+    ran = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)
+    seconds = ran.group_by(*KEY[:2], NAME, pl.col("window_start").dt.truncate("1s").alias("second"))
+    memory = resources.sort("time").select(
+        *KEY[:2],
+        # A row tells of the second before it.
+        second=pl.col("time").dt.offset_by("-500ms").dt.truncate("1s"),
+        memory=pl.col("memory_working_set_bytes") / 2**20,
+        waited=pl.col("memory_pressure_some_total_usec").cast(pl.Int64).diff().over(KEY[:2]).fill_null(0),
+    )
+    sums = seconds.agg(pl.col("cycles", "instructions").cast(pl.Float64).sum())
+    return sums.collect(), memory.drop_nulls().unique(KEY).collect()
+
+
+def by_container(seconds: pl.DataFrame) -> pl.DataFrame:
+    """A row for each container that ran in enough seconds, the busiest first."""
+    memory, cpi = pl.col("memory"), pl.col("cycles") / pl.col("instructions")
+    small, large = (
+        pl.col("cycles").filter(part).sum() / pl.col("instructions").filter(part).sum()
+        for part in (memory <= memory.quantile(0.25), memory >= memory.quantile(0.75))
+    )
+    correlations = [pl.corr(cpi, column, method="spearman").alias(f"r_{column}") for column in ("memory", "waited")]
+    sums = [memory.min().alias("least"), memory.max().alias("most"), small.alias("small"), large.alias("large")]
+    enough = seconds.filter(pl.len().over("name") >= LEAST_SECONDS).group_by("name")
+    return enough.agg(*sums, *correlations, pl.sum("cycles")).sort("cycles", descending=True)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: memory_against_cpi.py DIR")
+    try:
+        cpi, memory = load(sys.argv[1])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        sys.exit(f"no windows or resources of `tracer run` in {sys.argv[1]!r} can be read ({type(error).__name__})")
+    if cpi.is_empty():
+        sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
+    rows = by_container(cpi.join(memory, on=KEY))
+    if rows.is_empty():
+        sys.exit(f"no container ran in {LEAST_SECONDS} seconds of which its memory is known: record for longer")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    print(f"{'':28} {'WORKING SET':>13}  {'CPI WHILE IT IS':>15}  {'r OF CPI WITH':>15}")
+    print(f"{'CONTAINER':28} {'MiB':>13}  {'SMALL':>7} {'LARGE':>7}  {'MEMORY':>7} {'WAITS':>7}")
+    for name, least, most, small, large, *correlations, _cycles in rows.head(ROWS).iter_rows():
+        memory, waits = ("-" if r is None or r != r else f"{r:+.2f}" for r in correlations)
+        size = f"{least:.0f} .. {most:.0f}"
+        print(f"{name[-28:]:28} {size:>13}  {small:>7.2f} {large:>7.2f}  {memory:>7} {waits:>7}")
+
+
+if __name__ == "__main__":
+    main()
