@@ -19,6 +19,7 @@ from tracer.analysis.changes import (
     student_quantile,
 )
 
+SLICE_SECONDS = 0.06
 # Of printed tables of Student's t: degrees of freedom, probability, t.
 STUDENT = [
     (2, 0.975, 4.303), (6, 0.975, 2.447), (6, 0.9995, 5.959), (8, 0.95, 1.860), (12, 0.975, 2.179), (12, 0.995, 3.055),
@@ -26,7 +27,7 @@ STUDENT = [
 
 
 def series(numerator: Sequence[float], denominator: Sequence[float]) -> Series:
-    return Series(np.array(numerator, float), np.array(denominator, float))
+    return Series(np.array(numerator, float), np.array(denominator, float), SLICE_SECONDS)
 
 
 def wandering(generator: np.random.Generator, slices: int, memory: float, scale: float) -> np.ndarray:
@@ -42,7 +43,7 @@ def wandering(generator: np.random.Generator, slices: int, memory: float, scale:
 def run_of(generator: np.random.Generator, *, ratio: float, memory: float = 15) -> Series:
     """A minute of windows of a container whose load and whose CPI wander for about a second."""
     load = 1e8 * wandering(generator, 1000, memory, 0.5)
-    return Series(ratio * load * wandering(generator, 1000, memory, 0.1), load)
+    return Series(ratio * load * wandering(generator, 1000, memory, 0.1), load, SLICE_SECONDS)
 
 
 def found(before: Series, after: Series) -> Change:
@@ -78,8 +79,18 @@ def test_a_planted_change_is_found_with_its_size() -> None:
     generator = np.random.default_rng(1)
     changes = [found(run_of(generator, ratio=1.2), run_of(generator, ratio=1.44)) for _ in range(50)]
     assert np.mean([math.exp(change.log_quotient) for change in changes]) == pytest.approx(1.2, rel=0.02)
-    assert sum(change.p_value() < 0.001 for change in changes) >= 45
+    assert sum(change.p_value() < 0.01 for change in changes) >= 45
     assert all(change.effect > 0.3 for change in changes)
+
+
+def test_a_longer_run_is_surer_of_its_variance() -> None:
+    generator = np.random.default_rng(3)
+    minute = run_of(generator, ratio=1)
+    ten = Series(*(np.tile(values, 10) for values in minute[:2]), SLICE_SECONDS)
+    assert (minute.waves, ten.waves) == (4, 16)
+    assert series([1] * LEAST_SLICES, [1] * LEAST_SLICES)._replace(slice_seconds=60).waves == 4
+    assert found(minute, minute).degrees == 8
+    assert found(ten, ten).degrees == 32
 
 
 def test_slices_weigh_as_much_as_their_denominator() -> None:
@@ -94,7 +105,7 @@ def test_a_slice_in_which_it_did_not_run_is_no_slice() -> None:
     generator = np.random.default_rng(2)
     before, after = run_of(generator, ratio=1), run_of(generator, ratio=1.1)
     pauses = np.zeros(1000)
-    paused = Series(*(np.column_stack((values, pauses)).ravel() for values in after))
+    paused = Series(*(np.column_stack((values, pauses)).ravel() for values in after[:2]), SLICE_SECONDS)
     assert found(before, paused) == found(before, after)
 
 

@@ -180,7 +180,7 @@ def test_what_hardly_ran_is_not_compared_and_it_is_said_why(tmp_path: Path) -> N
     rows = windows(1, 10, **container("web-0"))
     comparison = compared(tmp_path, rows + brief, rows + windows(2, 11, switches=0, **container("etl-28391825-x2x7q")))
     etl, changes = of(comparison, "shop/etl/app")
-    assert etl.not_compared["cpi"] == "too little of it in A: 9 time slices, 30 are needed"
+    assert etl.not_compared["cpi"] == "too little of it in A: 9 time slices, 32 are needed"
     assert etl.not_compared["context_switches_per_second"] == "none in B"
     # One burst of CPU time is no base for more.
     assert not changes["cores"].holds

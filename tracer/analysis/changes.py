@@ -3,11 +3,11 @@
 
 A ratio such as cycles per instruction is taken of sums, so that each slice weighs as much as its denominator. Slices
 near each other are alike (a container has phases), so that their scatter alone would promise far too much. The variance
-is therefore taken from the slowest movements of each series alone, its projections on WAVES cosines, which leaves
-Student's t (Müller, "HAC corrections for strongly autocorrelated time series", 2014; Lazarus, Lewis, Stock and Watson,
-"HAR inference: recommendations for practice", 2018), and of two series the degrees of freedom that Welch gives them.
-What makes slices alike must last less than about a twentieth of the series. All is on a logarithmic scale, as changes
-are factors.
+is therefore taken from the slowest movements of each series alone, its projections on a few cosines, which leaves
+Student's t with as many degrees of freedom (Müller, "HAC corrections for strongly autocorrelated time series", 2014;
+Lazarus, Lewis, Stock and Watson, "HAR inference: recommendations for practice", 2018), and of two series those that
+Welch gives them. What makes slices alike must last less than about a fifteenth of the series. All is on a logarithmic
+scale, as changes are factors.
 """
 
 import math
@@ -17,30 +17,43 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WAVES: Final = 6
-# Fewer slices say nothing of slow movements.
-LEAST_SLICES: Final = 5 * WAVES
+# Fewer say nothing of slow movements.
+LEAST_SLICES: Final = 32
+
+# Cosines: the more, the surer is the variance, if they are still slow against the phases of a container. Those last for
+# seconds, however long the series is.
+_WAVES: Final = (4, 16)
+_SECONDS_A_WAVE: Final = 15
+_SLICES_A_WAVE: Final = 8
 
 Floats = NDArray[np.float64]
 
 
 class Series(NamedTuple):
-    """Numerator and denominator of each slice, in order of time: equally long, not negative, and not both of it 0."""
+    """Numerator and denominator of each slice of `slice_seconds`, in order of time; neither is negative."""
 
     numerator: Floats
     denominator: Floats
+    slice_seconds: float
 
     @property
     def ratio(self) -> float:
         """The ratio of the sums."""
         return float(self.numerator.sum() / self.denominator.sum())
 
+    @property
+    def waves(self) -> int:
+        """How many cosines are slow enough, and with that the degrees of freedom of `log_variance`."""
+        slices = len(self.numerator)
+        least, most = _WAVES
+        return max(least, min(most, int(slices * self.slice_seconds / _SECONDS_A_WAVE), slices // _SLICES_A_WAVE))
+
     def log_variance(self) -> float:
         """Variance of the logarithm of `ratio`."""
         # How far each slice pulls the logarithm away; together they do not.
         pulls = self.numerator / self.numerator.sum() - self.denominator / self.denominator.sum()
         times = (np.arange(len(pulls)) + 0.5) / len(pulls)
-        waves = math.sqrt(2) * np.cos(np.pi * np.outer(np.arange(1, WAVES + 1), times))
+        waves = math.sqrt(2) * np.cos(np.pi * np.outer(np.arange(1, self.waves + 1), times))
         return float(np.mean((waves @ pulls) ** 2))
 
 
@@ -86,13 +99,13 @@ def find_change(before: Series, after: Series) -> Change | str:
     for side, series in (("A", before), ("B", after)):
         if not series.numerator.any():
             return f"none in {side}"
-    variances = before.log_variance(), after.log_variance()
+    variances = [(series.log_variance(), series.waves) for series in (before, after)]
     return Change(
         before=before.ratio,
         after=after.ratio,
         log_quotient=math.log(after.ratio / before.ratio),
-        standard_error=math.sqrt(sum(variances)),
-        degrees=_degrees_of_freedom(*variances),
+        standard_error=math.sqrt(sum(variance for variance, _degrees in variances)),
+        degrees=_degrees_of_freedom(variances),
         effect=cliffs_delta(before, after),
     )
 
@@ -142,10 +155,12 @@ def student_quantile(probability: float, degrees: int) -> float:
 def _running(series: Series) -> Series:
     """Without the slices of no weight: slow movements are those of the time in which it ran."""
     ran = series.denominator > 0
-    return Series(series.numerator[ran], series.denominator[ran])
+    return Series(series.numerator[ran], series.denominator[ran], series.slice_seconds)
 
 
-def _degrees_of_freedom(first: float, second: float) -> int:
-    """Welch's, of two variances of WAVES degrees each; rounded down to an even number."""
-    squares = first**2 + second**2
-    return WAVES if squares == 0 else int(WAVES * (first + second) ** 2 / squares) // 2 * 2
+def _degrees_of_freedom(variances: Sequence[tuple[float, int]]) -> int:
+    """Welch's, of a sum of variances with degrees of freedom of their own; rounded down to an even number."""
+    shares = sum(variance**2 / degrees for variance, degrees in variances)
+    if shares == 0:
+        return min(degrees for _variance, degrees in variances) // 2 * 2
+    return int(sum(variance for variance, _degrees in variances) ** 2 / shares) // 2 * 2

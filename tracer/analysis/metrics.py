@@ -26,15 +26,15 @@ class Metric(NamedTuple):
         """What slices say of `workload`; slices in which it was not counted weigh nothing."""
         numerator = slices.column(workload, self.column) * self.scale
         if self.per is not None:
-            return Series(numerator, slices.column(workload, self.per))
+            return Series(numerator, slices.column(workload, self.per), slices.slice_seconds)
         seconds = slices.wall_ns * _NS
         if self.column != "instructions":
-            return Series(numerator, seconds)
+            return Series(numerator, seconds, slices.slice_seconds)
         # Where the counters took turns or broke off, for all the time in which it ran.
         ran, counted = slices.column(workload, "cpu_time_ns"), slices.column(workload, "counted_cpu_time_ns")
         known = (counted > 0) | (ran == 0)
         whole = numerator[known] * ran[known] / counted[known].clip(1)
-        return Series(whole, seconds[known])
+        return Series(whole, seconds[known], slices.slice_seconds)
 
 
 METRICS: Final = (

@@ -35,6 +35,7 @@ class Slices:
 
     def __init__(self, recording: Recording, length_ns: int) -> None:
         """Raises UsageError if `recording` cannot be read, or its runs have ticks of different lengths."""
+        self.slice_seconds = length_ns / 1e9
         slice_ = (pl.col("window_start").to_physical() // length_ns).alias("slice")
         wall = recording.collect(_wall(recording, slice_)).sort("slice").with_row_index("position")
         self.wall_ns: Floats = wall["wall_ns"].cast(pl.Float64).to_numpy()
