@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts that people copy, as they run them: on a simulated node of which is known what happened."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from question_scripts import SCRIPTS, dependencies, question
+from recording_examples import windows_rows, write_rows
+
+from tracer.simulate import simulate
+
+VICTIM, AGGRESSOR = "web-1/app", "batch-7/etl"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In which batch-7/etl displaces the cache of web-1/app, among others."""
+    output = tmp_path_factory.mktemp("simulated")
+    simulate("cache-thrash", seed=1, duration_ns=20 * 10**9, output=output, ticks=True, containers=8)
+    return output
+
+
+def test_each_can_be_copied() -> None:
+    for script in SCRIPTS:
+        text = script.read_text()
+        assert text.count("\n") < 80, script
+        assert dependencies(text) == ["polars>=1.20"]
+        assert set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)) <= {"polars", "signal", "sys", "pathlib"}
+        assert f": {script.name} DIR" in text
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_each_fits_a_terminal_and_says_how_it_is_used(script: Path, recording: Path, tmp_path: Path) -> None:
+    lines = question(script, recording).splitlines()
+    assert 5 < len(lines) < 60
+    assert max(map(len, lines)) <= 80
+    for arguments, said in (
+        ((), f"usage: {script.name} DIR"),
+        ((tmp_path / "none",), "no (windows|ticks) .* can be read"),
+    ):
+        command = [sys.executable, str(script), *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 1
+        assert re.match(said, result.stderr)
+        assert result.stderr.count("\n") == 1
+
+
+def test_the_noisy_neighbour_is_found(recording: Path) -> None:
+    first = question("noisy_neighbours", recording).splitlines()[1]
+    assert first.startswith(VICTIM)
+    assert AGGRESSOR in first
+    quiet, noisy, more = re.findall(r"[+-]?\d+\.\d+", first)
+    assert float(noisy) > 1.1 * float(quiet)
+    assert float(more) == pytest.approx(100 * (float(noisy) / float(quiet) - 1), abs=1.5)
+
+
+def test_neighbours_misses_tell_of_the_cpi_at_the_same_own_misses(recording: Path) -> None:
+    lines = question("cpi_by_llc_misses", recording, VICTIM).splitlines()
+    assert lines[0].startswith(f"{VICTIM}: CPI ")
+    rows = [line.split()[-3:] for line in lines[2:7]]
+    both = [(float(little), float(much)) for little, _middling, much in rows if "-" not in (little, much)]
+    assert both
+    assert all(much > little for little, much in both)
+    assert question("cpi_by_llc_misses", recording).count("CPI") == 3
+
+
+def test_the_burst_is_the_aggressors_and_slows_the_victim(recording: Path) -> None:
+    lines = question("burst_timeline", recording).splitlines()
+    assert lines[0] == f"A = {AGGRESSOR}"
+    assert any(line.endswith(f"CPI of {VICTIM}") for line in lines)
+    ticks = [line for line in lines if re.match(r" +\d+\.\d ", line)]
+    assert len(ticks) == 40
+    burst = [line for line in ticks if line.count("A") > 20]
+    assert 5 <= len(burst) < 40
+    ticks_of_truth = pl.read_parquet(recording / "ticks/**/*.parquet").group_by("tick_start").agg(pl.sum("llc_misses"))
+    most = max(float(line.split()[1]) for line in ticks)
+    assert most == pytest.approx(ticks_of_truth["llc_misses"].max() * 64 / 1e6, rel=0.5)
+    assert "CPI of web-2/app" in question("burst_timeline", recording, "web-2")
+
+
+def test_the_histogram_is_of_all_instructions(recording: Path) -> None:
+    lines = question("cpi_histogram", recording, VICTIM).splitlines()
+    assert re.fullmatch(rf"{VICTIM}: CPI \d\.\d\d, by ticks", lines[0])
+    shares = [float(line.split()[1].rstrip("%")) for line in lines[3:]]
+    assert len(shares) == 20
+    assert sum(shares) == pytest.approx(100, abs=1)
+    mean = float(lines[0].split()[2].rstrip(","))
+    starts = [float(line.split()[0]) for line in lines[3:]]
+    width = starts[1] - starts[0]
+    assert sum(share / 100 * (start + width / 2) for share, start in zip(shares, starts, strict=True)) == pytest.approx(
+        mean, rel=0.05
+    )
+
+
+def test_memory_against_cpi_has_a_row_for_each_container(recording: Path) -> None:
+    names = [line[:28].strip() for line in question("memory_against_cpi", recording).splitlines()[2:]]
+    assert {VICTIM, AGGRESSOR} <= set(names)
+
+
+def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:
+    for number, name in enumerate(("evil\x1b[2J\nfake\u202e", "x" * 300)):
+        rows = windows_rows(
+            40,
+            cgroup_id=number,
+            pod_name=name,
+            cycles=10**7,
+            instructions=10**7,
+            llc_misses=10**4,
+            neighbour_llc_misses=5,
+        )
+        for position, row in enumerate(rows):
+            row["cycles"] += position * 10_000
+        write_rows(tmp_path, "windows", rows)
+    for script in ("noisy_neighbours", "cpi_by_llc_misses", "cpi_histogram"):
+        said = question(script, tmp_path)
+        assert "\x1b" not in said
+        assert "\u202e" not in said
+        assert "fake" not in [line[:4] for line in said.splitlines()]
+        assert max(map(len, said.splitlines())) <= 80
+
+
+def test_without_counters_each_says_so(tmp_path: Path) -> None:
+    write_rows(tmp_path, "windows", windows_rows(40))
+    ticks = [
+        {"tick_start": row["window_start"], "tick": row["window_tick"], "cgroup_id": 7, "cpu_time_ns": 10**6}
+        for row in windows_rows(40)
+    ]
+    write_rows(tmp_path, "ticks", ticks)
+    write_rows(tmp_path, "resources", [{"time": row["window_start"], "cgroup_id": 7} for row in windows_rows(2)])
+    for script in SCRIPTS:
+        result = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+        assert "were not counted in these files" in result.stdout + result.stderr
+        assert "Traceback" not in result.stderr
+        assert result.returncode == (0 if script.stem == "burst_timeline" else 1)
