@@ -285,15 +285,48 @@ def test_sides_of_one_directory(tmp_path: Path) -> None:
         open_side(f"{odd}@+10h..")
 
 
+def write_manifest(output: Path, run_id: UUID, **changes: Any) -> None:
+    store = new_store(output, run_id=run_id)
+    store.write_manifest(example_manifest(run_id=run_id, **changes))
+    store.close()
+
+
+def test_ticks_of_other_lengths(tmp_path: Path) -> None:
+    ids = [UUID(int=number << 96) for number in (1, 2)]
+    for run_id, tick_ns, first in zip(ids, (10**6, 5 * 10**5), (0, 1000), strict=True):
+        write_rows(tmp_path, "windows", windows(1, 10, at=range(first, first + 600)), run_id=run_id)
+        write_manifest(tmp_path, run_id, tick_ns=tick_ns)
+    with pytest.raises(UsageError, match="ticks of different lengths: choose one by DIR@RUN"):
+        compare(open_side(str(tmp_path)), open_side(str(tmp_path)))
+    short, long = (open_side(f"{tmp_path}@{run_id}") for run_id in ids)
+    assert compare(short, long).after.seconds == 18
+
+
+def test_a_recording_of_one_row_is_one_of_which_nothing_can_be_said(tmp_path: Path) -> None:
+    comparison = compared(tmp_path, windows(1, 10, at=range(1)), windows(2, 10))
+    assert comparison.tests == 0
+    (one,) = comparison.workloads
+    assert one.not_compared["cpi"].startswith("too little of it in A: 1 time slices")
+    assert "short" in {caveat.id for caveat in comparison.caveats}
+
+
+def test_long_recordings_are_summed_up_by_slices(tmp_path: Path) -> None:
+    # Ten hours, of which a window each 6 s is kept, against a minute of them.
+    sparse = range(0, 600_000, 100)
+    comparison = compared(tmp_path, windows(1, 10, at=sparse), windows(2, 10, at=range(1000)))
+    assert comparison.slice_seconds == pytest.approx(36_000 / 16_384, abs=0.06)
+    assert comparison.slice_seconds / 0.06 == pytest.approx(round(comparison.slice_seconds / 0.06))
+    (one,) = comparison.workloads
+    assert one.cores_before == pytest.approx(0.5, rel=0.02)
+    assert not any(change.holds for change in one.changes)
+
+
 def test_other_circumstances_and_losses_are_told(tmp_path: Path) -> None:
     for side, model in (("a", "Example 1"), ("b", "Example 2")):
         run_id = UUID(int=ord(side) << 96)
         write_rows(tmp_path / side, "windows", windows(1, 10), run_id=run_id)
-        store = new_store(tmp_path / side, run_id=run_id)
-        example = example_manifest(run_id=run_id, totals=Totals(records=90, records_lost=10))
-        host = msgspec.structs.replace(example.host, cpu_model=model)
-        store.write_manifest(msgspec.structs.replace(example, host=host))
-        store.close()
+        host = msgspec.structs.replace(example_manifest().host, cpu_model=model)
+        write_manifest(tmp_path / side, run_id, host=host, totals=Totals(records=90, records_lost=10))
     comparison = compare(open_side(str(tmp_path / "a")), open_side(str(tmp_path / "b")))
     texts = {caveat.id: caveat.text for caveat in comparison.caveats}
     assert texts["lost-records"] == "A and B: 10 of 100 records were lost"

@@ -63,7 +63,7 @@ def test_a_planted_change_is_found_and_told(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == "tracer: limit exceeded: cpi>5%\n"
     lines = result.stdout.splitlines()
-    assert max(map(len, lines)) <= 80 or all(len(line) <= 80 or line.startswith(("A ", "B ", "cpi>")) for line in lines)
+    assert max(map(len, lines)) <= 80
     changed = lines[lines.index("CHANGED (the chance that any of these lines is noise is at most 5 %)") + 2 :]
     assert changed[0].strip() == "shop/web-1/app"
     assert "cpi>5%: EXCEEDED by shop/web-1/app" in result.stdout
@@ -85,8 +85,9 @@ def test_time_ranges_and_runs_of_one_directory(tmp_path: Path) -> None:
     halves = compare(f"{output}@..+10s", f"{output}@+10s..")
     assert halves.exit_code == 0, halves.stderr
     # Windows begin within: one may lie across the end.
-    assert "10.02 s from 2026-01-05 14:00:00 UTC" in halves.stdout
-    assert "9.98 s from 2026-01-05 14:00:10 UTC" in halves.stdout
+    said = " ".join(halves.stdout.split())
+    assert "10.02 s from 2026-01-05 14:00:00 UTC" in said
+    assert "9.98 s from 2026-01-05 14:00:10 UTC" in said
     run(scenario, output, seed=2, seconds=20)
     ids = sorted(path.parent.name for path in output.glob("runs/*/session.json"))
     both = compare(f"{output}@{ids[0]}", f"{output}@{ids[1][:6]}", "--namespace", "shop", "--all")

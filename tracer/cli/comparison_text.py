@@ -102,7 +102,7 @@ def _print_rest(console: Console, shown: int, of: int) -> None:
 
 
 def _print_line(console: Console, text: str) -> None:
-    console.print(printable(text, console), soft_wrap=True)
+    console.print(printable(text, console))
 
 
 def _side_text(side: Side) -> str:
@@ -112,7 +112,7 @@ def _side_text(side: Side) -> str:
     runs = f"run {side.runs[0][:8]}" if len(side.runs) == 1 else f"{len(side.runs) or 'unknown'} runs"
     return (
         f"{_name(side.directory)}: {side.seconds:.4g} s from {moment_text(side.start)}, {runs} on {_name(nodes)}, "
-        f"{_figure(side.cores)} cores used"
+        f"{_figure(side.cores)} cores"
     )
 
 
