@@ -28,7 +28,7 @@ def caveats(recording: Recording, roster: Roster, *, basis: Basis, models: Seque
     return [
         *_missing_counters(recording, roster),
         *_too_little(recording, roster, basis, models),
-        *_incomplete(recording),
+        *incomplete(recording),
         *_unclear(recording, basis),
     ]
 
@@ -66,7 +66,8 @@ def _too_little(recording: Recording, roster: Roster, basis: Basis, models: Sequ
         yield Caveat(id="too-little-data", text="nobody ran long enough to be compared with others")
 
 
-def _incomplete(recording: Recording) -> Iterator[Caveat]:
+def incomplete(recording: Recording) -> Iterator[Caveat]:
+    """What of the recording is missing: files that were not read, the end of a run, lost records, gaps."""
     for note in recording.notes:
         yield Caveat(id="files", text=note)
     for manifest in recording.manifests:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import timedelta
 from typing import Final
 
+from tracer.analysis.caveats import incomplete
 from tracer.analysis.changes import Change, find_change, hold_together
 from tracer.analysis.comparison import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
 from tracer.analysis.findings import Caveat
@@ -17,7 +18,8 @@ from tracer.store.manifest import Manifest
 
 _CONFIDENCE: Final = 0.95
 _SHORT: Final = timedelta(seconds=10)
-_MUCH_LOST: Final = 0.001
+# Ids of caveats, as in reports.
+_COUNTERS: Final = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_misses": "no-llc-counter"}
 
 
 def compare(before: Recording, after: Recording, limits: Sequence[Limit] = ()) -> Comparison:
@@ -123,7 +125,7 @@ def _caveats(before: Recording, after: Recording, first: Slices, second: Slices)
     of_both = list(_caveats_of(before, first)), list(_caveats_of(after, second))
     for caveat in dict.fromkeys(itertools.chain(*of_both)):
         sides = " and ".join(side for side, caveats in zip("AB", of_both, strict=True) if caveat in caveats)
-        yield Caveat(id=caveat[0], text=f"{sides}: {caveat[1]}")
+        yield Caveat(id=caveat.id, text=f"{sides}: {caveat.text}")
     if _same_rows(before, after):
         yield Caveat(id="overlap", text="A and B have rows in common: changes seem less than they are")
     for id_, what, of in _CIRCUMSTANCES:
@@ -135,18 +137,16 @@ def _caveats(before: Recording, after: Recording, first: Slices, second: Slices)
             yield Caveat(id=id_, text=f"not the same {what}: {values[0]} in A, {values[1]} in B")
 
 
-def _caveats_of(recording: Recording, slices: Slices) -> Iterator[tuple[str, str]]:
-    """Of one side: id and text."""
-    for note in recording.notes:
-        yield "files", note
-    for column in dict.fromkeys(metric.column for metric in METRICS if not metric.measured(slices)):
-        yield f"no-{column.replace('_', '-')}", f"{column} not counted{_why_missing(recording.manifests, column)}"
-    records = sum(manifest.totals.records for manifest in recording.manifests)
-    lost = sum(manifest.totals.records_lost for manifest in recording.manifests)
-    if lost > _MUCH_LOST * records:
-        yield "lost-records", f"{lost:,} of {records + lost:,} records were lost"
+def _caveats_of(recording: Recording, slices: Slices) -> Iterator[Caveat]:
+    """Of one side."""
+    for column, caveat in _COUNTERS.items():
+        if any(metric.column == column and not metric.measured(slices) for metric in METRICS):
+            yield Caveat(id=caveat, text=f"{column} not counted{_why_missing(recording.manifests, column)}")
     if recording.span.end - recording.span.start < _SHORT:
-        yield "short", "shorter than 10 s, so that nothing is known of what changes more slowly"
+        yield Caveat(
+            id="too-little-data", text="shorter than 10 s, so that nothing is known of what changes more slowly"
+        )
+    yield from incomplete(recording)
 
 
 def _why_missing(manifests: Sequence[Manifest], column: str) -> str:
