@@ -87,18 +87,23 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     """By cgroup, as far as it was known, and slice."""
     counted = pl.col("instructions").is_not_null()
     with_cycles, with_misses = (counted & pl.col(name).is_not_null() for name in ("cycles", "llc_misses"))
+    # A `filter` within `agg` would hold all rows at once.
+    parts = {
+        "cpu_time_ns": pl.col("cpu_time_ns"),
+        "context_switches": pl.col("context_switches"),
+        "instructions": pl.col("instructions"),
+        "counted_cpu_time_ns": pl.when(counted).then("cpu_time_ns"),
+        "cycles": pl.when(with_cycles).then("cycles"),
+        "instructions_with_cycles": pl.when(with_cycles).then("instructions"),
+        "llc_misses": pl.when(with_misses).then("llc_misses"),
+        "instructions_with_misses": pl.when(with_misses).then("instructions"),
+    }
     return (
         recording.scan("windows")
         .filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
-        .group_by(*_IDENTITY, slice_)
-        .agg(
-            pl.col("cpu_time_ns", "context_switches", "instructions").cast(pl.Float64).sum(),
-            counted_cpu_time_ns=pl.col("cpu_time_ns").filter(counted).cast(pl.Float64).sum(),
-            cycles=pl.col("cycles").filter(with_cycles).cast(pl.Float64).sum(),
-            instructions_with_cycles=pl.col("instructions").filter(with_cycles).cast(pl.Float64).sum(),
-            llc_misses=pl.col("llc_misses").filter(with_misses).cast(pl.Float64).sum(),
-            instructions_with_misses=pl.col("instructions").filter(with_misses).cast(pl.Float64).sum(),
-        )
+        .select(*_IDENTITY, slice_, **{name: part.cast(pl.Float64) for name, part in parts.items()})
+        .group_by(*_IDENTITY, "slice")
+        .agg(pl.sum(*parts))
     )
 
 

@@ -111,7 +111,7 @@ def _side_text(side: Side) -> str:
     )
     runs = f"run {side.runs[0][:8]}" if len(side.runs) == 1 else f"{len(side.runs) or 'unknown'} runs"
     return (
-        f"{_name(side.directory)}: {side.seconds:.4g} s from {moment_text(side.start)}, {runs} on {_name(nodes)}, "
+        f"{_name(side.directory)}: {_seconds(side.seconds)} from {moment_text(side.start)}, {runs} on {_name(nodes)}, "
         f"{_figure(side.cores)} cores"
     )
 
@@ -135,6 +135,10 @@ def _verdict_text(verdict: Verdict) -> str:
 
 def _name(name: str) -> str:
     return harmless(name.encode("utf-8", "surrogatepass"))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 1000 else f"{seconds:.4g} s"
 
 
 def _figure(value: float) -> str:
