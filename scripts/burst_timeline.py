@@ -26,7 +26,7 @@ def load(output: str) -> tuple[bool, pl.DataFrame]:
     counted = rows.select(pl.col("llc_misses").is_not_null().any()).collect().item()
     traffic = pl.col("llc_misses").cast(pl.Float64) * 64 if counted else pl.col("cpu_time_ns").cast(pl.Float64)
     ticks = rows.group_by("tick_start").agg(traffic.sum().alias("traffic")).sort("tick_start").collect()
-    end = ticks["traffic"].rolling_sum(BURST, min_samples=1).arg_max() + 1
+    end = ticks["traffic"].rolling_sum(min(BURST, ticks.height)).arg_max() + 1
     shown = ticks["tick_start"][max(0, end - BURST - AROUND) : end + AROUND]
     near = rows.filter(pl.col("tick_start").is_between(shown.min(), shown.max())).group_by("tick_start", NAME)
     return counted, near.agg(traffic.sum().alias("traffic"), pl.sum("cycles", "instructions")).sort(

@@ -67,7 +67,7 @@ def main() -> None:
         sys.exit(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest['name'].head(10))}")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    bins = histogram(rows.filter(pl.col("name").is_in(chosen["name"].implode())))
+    bins = histogram(rows.filter(pl.col("name").is_in(chosen["name"].to_list())))
     names = ", ".join(chosen["name"].head(3)) + (", ..." if chosen.height > 3 else "")
     print(f"{names}: CPI {chosen['cycles'].sum() / chosen['instructions'].sum():.2f}, by {table}\n")
     print("  FROM CPI  INSTRUCTIONS")
