@@ -297,8 +297,9 @@ def test_ticks_of_other_lengths(tmp_path: Path) -> None:
         write_manifest(tmp_path, run_id, tick_ns=tick_ns)
     with pytest.raises(UsageError, match="ticks of different lengths: choose one by DIR@RUN"):
         compare(open_side(str(tmp_path)), open_side(str(tmp_path)))
-    short, long = (open_side(f"{tmp_path}@{run_id}") for run_id in ids)
-    assert compare(short, long).after.seconds == 18
+    for first, second in ((str(ids[0]), str(ids[1])), ("..+50s", "+50s..")):
+        sides = [open_side(f"{tmp_path}@{selection}") for selection in (first, second)]
+        assert compare(*sides).after.seconds == 18
 
 
 def test_a_recording_of_one_row_is_one_of_which_nothing_can_be_said(tmp_path: Path) -> None:

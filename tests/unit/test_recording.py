@@ -125,7 +125,7 @@ def test_wanted_is_what_was_asked_for(tmp_path: Path) -> None:
         return sorted(recording.scan("windows").filter(recording.is_wanted()).collect()["cgroup_id"].to_list())
 
     assert wanted() == [7, 8, 9]
-    assert wanted(container="app") == wanted(container="web-1/app") == [7]
+    assert wanted(container="app") == wanted(container="web-1/app") == wanted(container="shop/web-1/app") == [7]
     assert wanted(container="web-1") == wanted(container="0123456") == wanted(namespace="shop") == [7, 8]
     assert wanted(container="ssh.service") == wanted(container="/a/ssh.service") == [9]
     assert (
@@ -262,6 +262,17 @@ def test_times_are_utc_whatever_was_given(tmp_path: Path) -> None:
     assert span.start == START + timedelta(seconds=1)
     assert span.start.tzinfo is UTC
     assert pl.Series([span.start]).dtype == pl.Datetime("us", "UTC")
+
+
+def test_runs_at_other_times_are_no_part_of_a_time_range(tmp_path: Path) -> None:
+    for run_id, start in ((RUN_ID, START), (OTHER_ID, START + timedelta(hours=1))):
+        write_rows(tmp_path, "windows", windows_rows(3, window_start=start), run_id=run_id)
+        store = new_store(tmp_path, run_id=run_id)
+        store.write_manifest(example_manifest(run_id=run_id))
+        store.close()
+    assert {one.run_id for one in open_recording([tmp_path]).manifests} == {RUN_ID, OTHER_ID}
+    assert [one.run_id for one in open_recording([tmp_path], until="+10m").manifests] == [RUN_ID]
+    assert [one.run_id for one in open_recording([tmp_path], since="15:00").manifests] == [OTHER_ID]
 
 
 def test_one_run_of_several_by_how_its_id_begins(tmp_path: Path) -> None:

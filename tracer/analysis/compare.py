@@ -146,6 +146,8 @@ def _caveats_of(recording: Recording, slices: Slices) -> Iterator[Caveat]:
         yield Caveat(
             id="too-little-data", text="shorter than 10 s, so that nothing is known of what changes more slowly"
         )
+    if not recording.manifests:
+        yield Caveat(id="no-manifest", text="no manifest was found: ticks of 1 ms and windows of 60 are assumed")
     yield from incomplete(recording)
 
 

@@ -29,6 +29,11 @@ class RecordedFile:
     node_name: str | None
     span: tuple[datetime, datetime] | None
 
+    @property
+    def run(self) -> str:
+        """The beginning, of 8 digits, of the id of the run that left it."""
+        return _run_of(self.path)
+
 
 class RecordedFiles:
     """All closed files of `directories`, each once; `notes` say what else lies there, for people.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from tracer.analysis.labels import container_label
+from tracer.analysis.labels import container_label, workload_label
 from tracer.analysis.moments import moment_text, parse_moment
 from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
 from tracer.errors import UsageError
@@ -39,7 +39,7 @@ class Recording:
     """Closed files, and how to read them. Made by `open_recording`.
 
     `span` is what is read: the rows' own times, within what was asked for. `nodes` are the names of the nodes with
-    files in it, `manifests` those of the runs that are there, by start; a run whose manifest is gone has none.
+    files in it, `manifests` those of the runs that are in it, by start; a run whose manifest is gone has none.
     `container` and `namespace` are what was asked for: see `is_wanted`. `notes` say what was left out, for people.
     """
 
@@ -112,13 +112,15 @@ class Recording:
     def is_wanted(self) -> pl.Expr:
         """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
 
-        `container` is a label, the name of a container or pod, a path, or how a container's id begins.
+        `container` is a label, of a workload too, the name of a container or pod, a path, or how a container's id
+        begins.
         """
         wanted = pl.lit(True)
         if self.namespace is not None:
             wanted &= _is("namespace", self.namespace)
         if self.container is not None:
             named = container_label().eq_missing(pl.lit(self.container))
+            named |= workload_label().eq_missing(pl.lit(self.container))
             for column in ("container_name", "pod_name", "cgroup_path"):
                 named |= _is(column, self.container)
             if len(self.container) >= _SHORTEST_ID:
@@ -153,10 +155,11 @@ def open_recording(
             f"nothing was recorded then: the recording is from {moment_text(recorded.start)} "
             f"to {moment_text(recorded.end)}"
         )
-    nodes = {file.node_name for table in ("windows", "ticks") for file in _within(files.of(table), span)}
+    in_span = [file for table in ("windows", "ticks") for file in _within(files.of(table), span)]
+    nodes = {file.node_name for file in in_span}
     return Recording(
         directories=tuple(directories),
-        manifests=_manifests(directories, files.runs),
+        manifests=_manifests(directories, {file.run for file in in_span} or files.runs),
         nodes=sorted(name for name in nodes if name is not None),
         span=span,
         container=container,

@@ -17,7 +17,9 @@ def compare(
         list[str] | None,
         typer.Option(metavar="LIMIT", help="Exit with 1 if a change is beyond it, such as 'cpi>5%'; may be repeated."),
     ] = None,
-    container: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this container or pod alone.")] = None,
+    container: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Compare this workload, pod or container alone.")
+    ] = None,
     namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this namespace alone.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all workloads and all that was compared.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
