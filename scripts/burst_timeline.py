@@ -15,6 +15,7 @@ import sys
 import polars as pl
 
 BURST, AROUND, BAR_WIDTH = 10, 15, 46  # ticks, ticks, characters
+NODE = pl.col("node_name").cast(pl.String)
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
@@ -24,14 +25,12 @@ def load(output: str) -> tuple[bool, pl.DataFrame]:
     """Whether misses were counted, and a row for each container and tick around the burst; `traffic` in bytes or ns."""
     rows = pl.scan_parquet(f"{output}/ticks/**/*.parquet").filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
     counted = rows.select(pl.col("llc_misses").is_not_null().any()).collect().item()
-    traffic = pl.col("llc_misses").cast(pl.Float64) * 64 if counted else pl.col("cpu_time_ns").cast(pl.Float64)
-    ticks = rows.group_by("tick_start").agg(traffic.sum().alias("traffic")).sort("tick_start").collect()
-    end = ticks["traffic"].rolling_sum(min(BURST, ticks.height)).arg_max() + 1
-    shown = ticks["tick_start"][max(0, end - BURST - AROUND) : end + AROUND]
-    near = rows.filter(pl.col("tick_start").is_between(shown.min(), shown.max())).group_by("tick_start", NAME)
-    return counted, near.agg(traffic.sum().alias("traffic"), pl.sum("cycles", "instructions")).sort(
-        "tick_start"
-    ).collect()
+    traffic = (pl.col("llc_misses") * 64.0 if counted else pl.col("cpu_time_ns") * 1.0).sum().alias("traffic")
+    ticks = rows.group_by(NODE, "tick").agg(traffic).sort("node_name", "tick").collect()
+    node, tick, _traffic = ticks.row(ticks["traffic"].rolling_sum(min(BURST, ticks.height)).arg_max())
+    near = rows.filter(node == NODE, pl.col("tick").is_between(max(0, tick + 1 - BURST - AROUND), tick + AROUND))
+    sums = near.group_by("tick_start", NAME).agg(traffic, pl.sum("cycles", "instructions"))
+    return counted, sums.sort("tick_start").collect()
 
 
 def slowed(rows: pl.DataFrame, burster: str, high: float) -> str:
@@ -64,8 +63,7 @@ def main() -> None:
     letters = dict(zip(names[:6], "ABCDEF", strict=False))
     print(*said, *(f"{letter} = {name[-74:]}" for name, letter in letters.items()), sep="\n")
     start, largest = rows["tick_start"][0], rows.group_by("tick_start").agg(pl.sum("traffic"))["traffic"].max() or 1
-    chosen = [name for name in names if wanted and wanted[0] in name]
-    victim = chosen[0] if chosen else slowed(rows, names[0], largest / 2)
+    victim = next((name for name in names if wanted and wanted[0] in name), slowed(rows, names[0], largest / 2))
     own = rows.filter(pl.col("name") == victim, pl.col("instructions") > 0)
     cpi = {row["tick_start"]: f"{row['cycles'] / row['instructions']:.2f}" for row in own.iter_rows(named=True)}
     print(f"\nfrom {start:%Y-%m-%d %H:%M:%S.%f} UTC; CPI of {victim[-36:]}")

@@ -68,8 +68,8 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     bins = histogram(rows.filter(pl.col("name").is_in(chosen["name"].to_list())))
-    names = ", ".join(chosen["name"].head(3)) + (", ..." if chosen.height > 3 else "")
-    print(f"{names}: CPI {chosen['cycles'].sum() / chosen['instructions'].sum():.2f}, by {table}\n")
+    who = chosen["name"][0][-50:] if chosen.height == 1 else f"{chosen.height} containers"
+    print(f"{who}: CPI {chosen['cycles'].sum() / chosen['instructions'].sum():.2f}, by {table}\n")
     print("  FROM CPI  INSTRUCTIONS")
     for cpi, share in bins.iter_rows():
         print(f"{cpi:>10.2f} {share:>7.1%}  {'#' * round(share / bins['share'].max() * BAR_WIDTH)}".rstrip())

@@ -101,6 +101,18 @@ def test_memory_against_cpi_has_a_row_for_each_container(recording: Path) -> Non
     assert {VICTIM, AGGRESSOR} <= set(names)
 
 
+def test_nodes_are_kept_apart(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        simulate(
+            "cache-thrash", seed=seed, duration_ns=2 * 10**9, output=tmp_path, ticks=True, node_name=f"node-{seed}"
+        )
+    ticks = [line for line in question("burst_timeline", tmp_path).splitlines() if re.match(r" +\d+\.\d ", line)]
+    assert len(ticks) <= 40
+    assert [float(line.split()[0]) for line in ticks] == sorted({float(line.split()[0]) for line in ticks})
+    for script in ("noisy_neighbours", "cpi_by_llc_misses", "cpi_histogram"):
+        assert AGGRESSOR in question(script, tmp_path)
+
+
 def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:
     for number, name in enumerate(("evil\x1b[2J\nfake\u202e", "x" * 300)):
         rows = windows_rows(
@@ -115,8 +127,14 @@ def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:
         for position, row in enumerate(rows):
             row["cycles"] += position * 10_000
         write_rows(tmp_path, "windows", rows)
-    for script in ("noisy_neighbours", "cpi_by_llc_misses", "cpi_histogram"):
-        said = question(script, tmp_path)
+    for script, *arguments in (
+        ("noisy_neighbours",),
+        ("cpi_by_llc_misses",),
+        ("cpi_histogram", "evil"),
+        ("cpi_histogram", "xxx"),
+        ("cpi_histogram", ""),
+    ):
+        said = question(script, tmp_path, *arguments)
         assert "\x1b" not in said
         assert "\u202e" not in said
         assert "fake" not in [line[:4] for line in said.splitlines()]
