@@ -215,20 +215,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def lost_by_row(source: Source, model: Fitted, rows: VictimRows, suspect: int) -> Floats:
-    """[N]: the cycles that the victim lost to a suspect in each row, by its model."""
-    place = source.suspects.index(suspect)
-    own = model.layout.features(rows) * model.layout.belongs(place)
+def lost_by_row(source: Source, model: Fitted, rows: VictimRows, suspects: Sequence[int]) -> Floats:
+    """[N, len(suspects)]: the cycles that the victim lost to each of them in each row, by its model."""
+    places = [source.suspects.index(suspect) for suspect in suspects]
+    features = model.layout.features(rows)
+    # [F, suspects]
+    effects = np.stack([model.layout.belongs(place) * model.coefficients for place in places], axis=1)
+    lost: Floats = features @ effects
     if source.sibling_control is not None and rows.sibling is not None:
-        own[:, source.sibling_control] = rows.sibling[:, place]
-    effect: Floats = own @ model.coefficients
+        lost += rows.sibling[:, places] * model.coefficients[source.sibling_control]
     if not source.is_ratio:
-        return rows.instructions * effect
+        return lost * rows.instructions[:, None]
     # What several neighbours do at once multiplies, and is shared out by what each of them does.
     first = model.layout.controls + 1
-    together: Floats = model.layout.features(rows)[:, first:] @ model.coefficients[first:]
+    together: Floats = features[:, first:] @ model.coefficients[first:]
     per_effect = np.divide(-np.expm1(-together), together, out=np.ones(len(together)), where=together != 0)
-    return rows.cycles * effect * per_effect
+    return lost * (rows.cycles * per_effect)[:, None]
 
 
 def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]) -> list[Fitted]:
@@ -257,7 +259,8 @@ def _row_by_row(source: Source, models: Sequence[Fitted], sums: dict[int, _Sums]
 
     def add(segment: Segment, victim: int) -> None:
         rows, model = segment.rows_of(victim), by_victim[victim]
-        lost[victim] += [(lost_by_row(source, model, rows, pair.suspect) * rows.is_known).sum() for pair in model.pairs]
+        if model.pairs:
+            lost[victim] += rows.is_known @ lost_by_row(source, model, rows, [pair.suspect for pair in model.pairs])
 
     for segment in source.segments():
         _for_each(by_victim, partial(add, segment))

@@ -53,9 +53,9 @@ class _Closer:
         rows = segment.rows_of(self._model.victim)
         source, lags = self._source, self._model.layout.lags
         places = [source.suspects.index(pair.suspect) for pair in self._pairs]
-        for pair, place in zip(self._pairs, places, strict=True):
-            lost = lost_by_row(source, self._model, rows, pair.suspect) * rows.is_known
-            self._lost[pair.suspect] += np.bincount(rows.step // self.bin_steps, lost, self._bins)
+        lost = lost_by_row(source, self._model, rows, [pair.suspect for pair in self._pairs]) * rows.is_known[:, None]
+        for number, (pair, place) in enumerate(zip(self._pairs, places, strict=True)):
+            self._lost[pair.suspect] += np.bincount(rows.step // self.bin_steps, lost[:, number], self._bins)
             self._lengths[pair.suspect].append(burst_lengths(segment.suspect_misses[place]))
         traffic = rows.traffic(lags)
         every = max(1, len(rows.step) * -(-source.steps // max(segment.steps, 1)) // _MOST_ROWS)

@@ -26,9 +26,12 @@ def without_means(columns: Floats, weights: Floats, stretch: Ints) -> Floats:
         return columns
     starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
     lengths = np.diff(starts, append=len(stretch))
-    sums = np.add.reduceat(columns * weights[:, None], starts, axis=0)
+    root = np.sqrt(weights)[:, None]
+    weighted = columns * root
+    sums = np.add.reduceat(weighted * root, starts, axis=0)
     means = sums / np.add.reduceat(weights, starts)[:, None]
-    return (columns - np.repeat(means, lengths, axis=0)) * np.sqrt(weights)[:, None]
+    weighted -= np.repeat(means, lengths, axis=0) * root
+    return weighted
 
 
 def add_products(products: Floats, columns: Floats, group: Ints) -> None:

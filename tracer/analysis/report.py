@@ -30,8 +30,8 @@ from tracer.analysis.wording import nothing_found, percent, victim_sentences, wa
 _LEAST_CYCLES = 0.005
 _LEAST_MISSES = 0.01
 _LEAST_OF_EVEN = 0.5
-_MOST_VICTIMS = 24
-_MOST_SUSPECTS = 16
+_MOST_VICTIMS = 16
+_MOST_SUSPECTS = 12
 _MOST_ACTIVITY = 20
 # The chance that anybody at all is blamed where nobody harms anybody.
 _FALSE_ALARMS = 0.01

@@ -60,7 +60,8 @@ class WindowRows:
         self.stretch_steps = max(1, _STRETCH_NS // self.step_ns)
         self.llcs = llcs
         self._recording = recording
-        self._node_name = node_name
+        # With one node there is nothing to tell apart, at a tenth of the time that reading takes.
+        self._of_node = [pl.col("node_name") == node_name] if len(recording.nodes) > 1 else []
         self._chosen = sorted({*victims, *suspects})
         self._members = roster.members(node_name).filter(pl.col("member").is_in(self._chosen))
         self.timeline = Timeline(recording.recorded(node_name, LONGEST_GAP), self.step_ns)
@@ -80,10 +81,10 @@ class WindowRows:
     def _segment(self, part: Part) -> Segment:
         first, steps = part.first_step, part.steps
         since_ns = (pl.col("window_start") - part.start).dt.total_nanoseconds()
-        ids = self._members["cgroup_id"].implode()
+        ids = self._members["cgroup_id"].to_list()
         rows = self._recording.collect(
             self._recording.scan("windows", part.span)
-            .filter(pl.col("cgroup_id").is_in(ids) & (pl.col("node_name") == self._node_name))
+            .filter(pl.col("cgroup_id").is_in(ids), *self._of_node)
             .select(
                 ((since_ns + self.step_ns // 2) // self.step_ns).cast(pl.Int64).alias("step"),
                 "cgroup_id",
