@@ -3,11 +3,12 @@
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from recording_examples import START, windows_rows, write_rows
 
@@ -254,3 +255,18 @@ def test_runs_with_ticks_of_different_length_are_refused(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes().replace(b'"tick_ns": 1000000', b'"tick_ns": 2000000'))
     with pytest.raises(UsageError, match=r"ticks and windows of different length .*--since"):
         report_on(tmp_path)
+
+
+def test_runs_of_an_older_version_without_some_columns_are_read_with_the_others(tmp_path: Path) -> None:
+    first = datetime(2026, 1, 5, 14, tzinfo=UTC)
+    simulate("cache-thrash", seed=3, duration_ns=SECONDS * 10**9, output=tmp_path, start=first)
+    (old,) = tmp_path.glob("windows/*/*/*.parquet")
+    rows = pq.read_table(old, partitioning=None)
+    pq.write_table(rows.drop_columns(["counter_coverage", "cpi_median", "neighbour_llc_misses"]), old)
+    # Who missed what is not known there: so nobody is blamed for that time, and it is no failure.
+    assert report_on(tmp_path).victims == []
+    later = first + timedelta(minutes=5)
+    simulate("cache-thrash", seed=3, duration_ns=SECONDS * 10**9, output=tmp_path, start=later)
+    found = report_on(tmp_path)
+    assert found.victims[0].aggressors[0].container.name == "batch-7/etl"
+    assert found.victims[0].aggressors[0].time_ranges[0].start > later
