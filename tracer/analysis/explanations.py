@@ -65,7 +65,9 @@ class Waiting:
         ids = pl.Series([number for container in containers for number in container.cgroup_ids], dtype=pl.UInt64)
         self._sums: dict[tuple[str, int], dict[str, float | None]] = {}
         if recording.has("resources") and len(ids):
-            rows = recording.scan("resources").filter(pl.col("cgroup_id").is_in(ids.unique().implode()))
+            # The root's files speak of the whole node, not of what is in no other cgroup.
+            of_one = (pl.col("cgroup_path").cast(pl.String) != "/") & pl.col("cgroup_id").is_in(ids.unique().implode())
+            rows = recording.scan("resources").filter(of_one)
             for row in recording.collect(_increases(rows)).iter_rows(named=True):
                 self._sums[row["node_name"], row["cgroup_id"]] = row
         self._steal = _steal_by_node(recording)

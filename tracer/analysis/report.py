@@ -281,5 +281,5 @@ def _headline(
     else:
         first = "Whether anybody slowed down another cannot be told: there is too little to compare."
     if not waiting:
-        waiting = [f"The CPUs were {busy} busy, and nobody is known to have waited for them much."]
+        waiting = [f"The CPUs were {busy} busy, and no container is known to have waited for them much."]
     return [first, *waiting]
