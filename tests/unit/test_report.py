@@ -208,9 +208,13 @@ def test_without_counters_it_says_what_it_cannot_know(tmp_path: Path) -> None:
         }
         for second in range(36)
     ]
-    write_rows(tmp_path, "resources", resources)
+    # The root's pressure is that of the whole node.
+    root = [{**row, "cgroup_id": 1, "cgroup_path": "/"} for row in resources]
+    write_rows(tmp_path, "windows", windows_rows(600, cgroup_id=1, cgroup_kind="other", cgroup_path="/"))
+    write_rows(tmp_path, "resources", [*resources, *root])
     found = report_on(tmp_path)
     assert found.basis == "cpu-time"
+    assert not [line for line in found.headline if line.startswith("/ ")]
     assert found.victims == []
     assert "cannot be told" in found.headline[0]
     assert "cgroup 7 was throttled by its CPU limit in 40 % of the periods." in found.headline

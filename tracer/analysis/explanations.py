@@ -66,8 +66,8 @@ class Waiting:
         self._sums: dict[tuple[str, int], dict[str, float | None]] = {}
         if recording.has("resources") and len(ids):
             # The root's files speak of the whole node, not of what is in no other cgroup.
-            of_one = (pl.col("cgroup_path").cast(pl.String) != "/") & pl.col("cgroup_id").is_in(ids.unique().implode())
-            rows = recording.scan("resources").filter(of_one)
+            not_the_root = pl.col("cgroup_path").cast(pl.String).ne_missing("/")
+            rows = recording.scan("resources").filter(not_the_root, pl.col("cgroup_id").is_in(ids.unique().implode()))
             for row in recording.collect(_increases(rows)).iter_rows(named=True):
                 self._sums[row["node_name"], row["cgroup_id"]] = row
         self._steal = _steal_by_node(recording)
