@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cgroups that tests make at the top of the cgroup2 tree, and their removal, also of what a killed test left."""
 
+import contextlib
 import os
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -18,7 +20,7 @@ def own_name() -> str:
 
 def remove_tree(top: Path) -> None:
     """Removes a cgroup and all below it; what runs in them is killed."""
-    (top / "cgroup.kill").write_text("1")
+    _kill(top)
     for directory, children, _files in os.walk(top, topdown=False):
         for child in children:
             _remove(Path(directory) / child)
@@ -31,6 +33,17 @@ def remove_what_dead_tests_left() -> None:
         maker = cgroup.name.removeprefix(_PREFIX).split("-")[0]
         if not Path("/proc", maker).exists():
             remove_tree(cgroup)
+
+
+def _kill(top: Path) -> None:
+    if (top / "cgroup.kill").exists():
+        (top / "cgroup.kill").write_text("1")
+        return
+    # Kernels before 5.14.
+    for procs in top.rglob("cgroup.procs"):
+        for pid in procs.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _remove(cgroup: Path) -> None:

@@ -105,7 +105,8 @@ def test_memory_that_a_program_takes(
     time.sleep(3)
     before, row, after = cat(container.path), read(container), cat(container.path)
     assert row["memory_anon_bytes"] >= 300 * MIB
-    assert row["memory_file_bytes"] >= 200 * MIB
+    # Some pages of each CPU are not in the sum yet.
+    assert row["memory_file_bytes"] >= 199 * MIB
     assert row["memory_current_bytes"] >= 500 * MIB
     assert row["memory_working_set_bytes"] == row["memory_current_bytes"] - row["memory_inactive_file_bytes"]
     assert row["memory_peak_bytes"] >= row["memory_current_bytes"]

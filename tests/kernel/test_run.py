@@ -115,8 +115,7 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
     assert metadata[b"tracer.run_id"] == str(result.manifest.run_id).encode()
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.core), signal.SIGHUP])
 def test_a_signal_ends_the_run_well(start_tracer: Callable[..., Tracer], number: signal.Signals) -> None:
     tracer = start_tracer()
     tracer.wait_until_tracing()
@@ -189,7 +188,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-@pytest.mark.core
 def test_a_full_disk_ends_the_run_or_costs_the_oldest_files(
     start_tracer: Callable[..., Tracer], small_disk: Path
 ) -> None:

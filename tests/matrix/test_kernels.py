@@ -96,5 +96,5 @@ def seen() -> Iterator[dict[str, Seen]]:
 def test_a_kernel(kernel: str, guest: "Ended", seen: dict[str, Seen]) -> None:
     here = seen[kernel] = see(guest.results)
     assert (guest.exit_code, [name for name, passed in here.passed.items() if not passed]) == (0, [])
-    assert len(here.passed) > 20
+    assert len(here.passed) > 15
     assert "failed" not in here.doctor.values()
