@@ -132,7 +132,7 @@ shared.write(b"x" * (100 << 20))
 time.sleep(1000)'"""
     container.start(sharing)
     time.sleep(1.5)
-    tracer = start_tracer("--duration", "7s", "--nri", "off", "--processes", "3s", "--regions")
+    tracer = start_tracer("--duration", "10s", "--nri", "off", "--processes", "3s", "--regions")
     tracer.wait_until_tracing()
     result = tracer.result()
     container.stop()
@@ -146,11 +146,14 @@ time.sleep(1000)'"""
     with_pss = rows.drop_nulls("pss_bytes")
     assert with_pss.height < rows.height
     assert with_pss["processes"].to_list() == [2] * with_pss.height
-    # On a busy machine the budget may end a pass before both are read, which is what the coverage says.
-    whole = with_pss.filter(pl.col("pss_coverage") == 1)
-    assert whole.height > 0
+    # On a busy machine the budget may end a pass before both are read: the coverage says which sums are of both.
     each_pass = processes.with_columns(number=pl.int_range(pl.len()).over("pid")).group_by("number")
-    assert set(whole["pss_bytes"]) <= set(each_pass.agg(pl.sum("pss_bytes"))["pss_bytes"])
+    sums = each_pass.agg(pl.sum("pss_bytes"), coverage=pl.count("pss_bytes") / 2)
+    read = with_pss.filter(pl.col("pss_coverage") > 0)
+    assert read.height > 0
+    assert set(read.select("pss_bytes", "pss_coverage").iter_rows()) <= set(
+        sums.select("pss_bytes", "coverage").iter_rows()
+    )
     regions = of_cgroup(result, "regions", container.id)
     shared = regions.filter((pl.col("kind").cast(pl.String) == "shared") & (pl.col("size_bytes") >= 100 << 20))
     assert shared["pss_bytes"].is_between(50 << 20, 51 << 20).all()
