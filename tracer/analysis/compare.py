@@ -3,7 +3,6 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence, Set
-from datetime import timedelta
 from typing import Final
 
 from tracer.analysis.caveats import incomplete
@@ -17,7 +16,7 @@ from tracer.analysis.slices import Slices, slice_length_ns
 from tracer.store.manifest import Manifest
 
 _CONFIDENCE: Final = 0.95
-_SHORT: Final = timedelta(seconds=10)
+_SHORT_SECONDS: Final = 10
 # Ids of caveats, as in reports.
 _COUNTERS: Final = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_misses": "no-llc-counter"}
 
@@ -142,9 +141,11 @@ def _caveats_of(recording: Recording, slices: Slices) -> Iterator[Caveat]:
     for column, caveat in _COUNTERS.items():
         if any(metric.column == column and not metric.measured(slices) for metric in METRICS):
             yield Caveat(id=caveat, text=f"{column} not counted{_why_missing(recording.manifests, column)}")
-    if recording.span.end - recording.span.start < _SHORT:
+    seconds = round((recording.span.end - recording.span.start).total_seconds())
+    if seconds < _SHORT_SECONDS:
         yield Caveat(
-            id="too-little-data", text="shorter than 10 s, so that nothing is known of what changes more slowly"
+            id="too-little-data",
+            text=f"shorter than {_SHORT_SECONDS} s, so that nothing is known of what changes more slowly",
         )
     if not recording.manifests:
         yield Caveat(id="no-manifest", text="no manifest was found: ticks of 1 ms and windows of 60 are assumed")

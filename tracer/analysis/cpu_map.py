@@ -44,7 +44,8 @@ def cpu_map(manifests: Sequence[Manifest], node_name: str, cpus: int) -> CpuMap:
             continue
         for number, llc in enumerate(_list(topology, "llc_domains")):
             domain[_cpus(llc, cpus)] = number
-            line_bytes = llc.get("line_bytes") or line_bytes
+            if isinstance(told := llc.get("line_bytes"), int) and told > 0:
+                line_bytes = told
             is_known = True
         for core in _list(topology, "cores"):
             threads = _cpus(core, cpus)

@@ -7,14 +7,27 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[float], None] | None]:
-    """A bar on a terminal, to be told the share that is done; None elsewhere."""
+def step_bar() -> Iterator[Callable[[str, float, float], None] | None]:
+    """A bar on a terminal, to be told what is being done, how much of it is, and of how much; None elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda share: bar.update(task, completed=share)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("reading")
+        yield lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[float], None] | None]:
+    """A bar on a terminal for one thing, to be told the share that is done; None elsewhere."""
+    with step_bar() as show:
+        yield None if show is None else lambda share: show(what, share, 1.0)

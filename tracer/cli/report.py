@@ -3,15 +3,12 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from tracer.analysis.report import Progress
+from tracer.cli.progress import step_bar
 
 
 def report(
@@ -45,13 +42,13 @@ def report(
     from tracer.analysis.report import report as make_report
 
     recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
-    with _progress() as progress:
+    with step_bar() as progress:
         found = make_report(recording, progress=progress)
     if html is not None:
         # First, as a pipe that was closed early ends the text and all that would come after it.
         from tracer.analysis.pictures.page import write_page
 
-        with _progress() as progress:
+        with step_bar() as progress:
             write_page(recording, found, html, progress=progress)
         print(f"tracer: the page is {html}", file=sys.stderr)
     if as_json:
@@ -67,27 +64,3 @@ def report(
         from tracer.cli.report_text import print_report
 
         print_report(found, Console(highlight=False))
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress | None]":
-    """A bar on stderr while it takes; none where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("reading")
-
-        def show(what: str, done: int, steps: int) -> None:
-            bar.update(task, description=what, completed=done, total=steps)
-
-        yield show

@@ -5,10 +5,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
+from tracer.analysis.cpu_map import DEFAULT_LINE_BYTES, cpu_map
 from tracer.analysis.labels import container_label
 from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEvents, slices
 from tracer.analysis.perfetto.trace_file import TraceFile
@@ -21,7 +22,6 @@ from tracer.store.schemas import IDENTITY, TABLES
 _ROWS_AT_ONCE = 200_000
 _FINEST_STRETCH = "100ms"
 _USUAL_TICK_NS = 1_000_000
-_USUAL_LINE_BYTES = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Of events at the same time: what ended, then counters, then what begins.
 _END, _COUNT, _BEGIN = range(3)
@@ -122,7 +122,7 @@ def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
         .join_asof(runs, left_on="time_ns", right_on="start_ns", by="node_name", check_sortedness=False)
         .with_columns(
             length_ns=pl.col("in_ticks") * pl.col("tick_ns").fill_null(_USUAL_TICK_NS),
-            line_bytes=pl.col("line_bytes").fill_null(_USUAL_LINE_BYTES),
+            line_bytes=pl.col("line_bytes").fill_null(DEFAULT_LINE_BYTES),
         )
         .filter(pl.col("length_ns") > 0)
         .select(*MEASURED.names(), "is_wanted", *more)
@@ -165,21 +165,13 @@ def _runs(recording: Recording) -> pl.DataFrame:
     """When each run of a node began, how long its ticks are, and its cache's lines."""
     return pl.DataFrame(
         [
-            (manifest.host.node_name, manifest.start.utc_ns, manifest.tick_ns, _line_bytes(manifest.topology))
+            (node, manifest.start.utc_ns, manifest.tick_ns, cpu_map([manifest], node, 1).line_bytes)
             for manifest in recording.manifests
+            for node in [manifest.host.node_name]
         ],
         schema={"node_name": pl.String, "start_ns": pl.Int64, "tick_ns": pl.Int64, "line_bytes": pl.Int64},
         orient="row",
     ).sort("start_ns")
-
-
-def _line_bytes(topology: Any) -> int | None:
-    """As the manifest has it, if it does: it may be of an older tracer."""
-    try:
-        line_bytes = topology["llc_domains"][0]["line_bytes"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    return line_bytes if isinstance(line_bytes, int) else None
 
 
 def _ns(moment: datetime) -> int:

@@ -35,8 +35,6 @@ from tracer.errors import OutputError
 _BUCKETS: Final = 6000
 _MOST_NODES: Final = 4
 _MOST_VICTIMS: Final = 20
-_MOST_AGGRESSORS: Final = 10
-_MOST_TIME_RANGES: Final = 20
 _LONGEST_TEXT: Final = 400
 _SURE: Final = 0.999
 # Of the cells of the matrix, as the style has them.
@@ -178,8 +176,6 @@ def _render(
         report=report,
         limits={
             "victims": _MOST_VICTIMS,
-            "aggressors": _MOST_AGGRESSORS,
-            "time_ranges": _MOST_TIME_RANGES,
             "activity": _MOST_VICTIMS,
         },
         notes=recording.notes,
