@@ -33,10 +33,10 @@ class WindowRows:
     """The `Source` of one node's `windows`. `llcs` is how many last-level caches it has, None if nobody told."""
 
     lags = 0
-    pieces = 1
+    pieces = 2
     is_ratio = True
     # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
-    model_error = 0.10
+    model_error = 0.07
     least_share = 0.05
     sibling_control: int | None = None
     cold_controls = slice(0, 0)
@@ -125,11 +125,13 @@ class WindowRows:
 
         shared = self._shared(met[is_usable], neighbours[is_usable], (step + first)[is_usable])
         expected = met * shared
-        in_all = expected.sum(axis=1)
+        of_suspects = expected.sum(axis=1)
+        # What nobody's rows explain is taken to be as much in each tick.
+        unexplained = max(0.0, (neighbours - of_suspects)[is_usable].sum() / max(active[is_usable].sum(), 1.0))
+        in_all = of_suspects + unexplained * active
+        # The ticks in which the victim ran may be those of a burst: then all of that is shared out.
         measured = np.divide(neighbours, in_all, out=np.zeros(len(step)), where=in_all > 0)
-        at_once = expected * np.minimum(measured, 1.0)[:, None] / active[:, None]
-        # What is felt some ticks later was not in the victim's own ticks: half is taken from the whole window.
-        per_tick = (at_once + np.nan_to_num(misses[:, step].T) * is_other * shared / self.window_ticks) / 2
+        per_tick = expected * (measured / active)[:, None]
         knots = self._work_knots(victim, instructions[is_usable])
         return VictimRows(
             step=step + first,
@@ -139,7 +141,7 @@ class WindowRows:
             is_usable=is_usable,
             controls=np.column_stack([work_hinges(instructions, knots), _others_load(load, place)[step]]),
             traffic=lambda lags: _shifted(per_tick, lags),
-            rest=np.maximum(neighbours - in_all, 0.0) / active,
+            rest=unexplained * measured,
             sibling=None,
             has_moved=None,
         )
