@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 from _common import print_machine, print_mark
 
-from tracer.analysis.compare import compare
-from tracer.analysis.comparison import Comparison
-from tracer.analysis.limits import parse_limit
-from tracer.analysis.sides import open_side
+from tracer.analysis.comparison.compare import compare
+from tracer.analysis.comparison.limits import parse_limit
+from tracer.analysis.comparison.results import Comparison
+from tracer.analysis.comparison.sides import open_side
 from tracer.simulate import simulate
 from tracer.simulate.scenario import Scenario
 from tracer.simulate.scenarios import build_scenario

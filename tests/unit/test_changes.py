@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.analysis.changes import (
+from tracer.analysis.comparison.changes import (
     LEAST_SLICES,
     Change,
     Series,

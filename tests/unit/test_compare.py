@@ -11,10 +11,10 @@ from recording_examples import START, write_rows
 from store_examples import new_store
 from test_manifest import example_manifest
 
-from tracer.analysis.compare import compare
-from tracer.analysis.comparison import Comparison, MetricChange, WorkloadChange
-from tracer.analysis.limits import parse_limit
-from tracer.analysis.sides import open_side
+from tracer.analysis.comparison.compare import compare
+from tracer.analysis.comparison.limits import parse_limit
+from tracer.analysis.comparison.results import Comparison, MetricChange, WorkloadChange
+from tracer.analysis.comparison.sides import open_side
 from tracer.errors import UsageError
 
 WINDOW_NS = 60_000_000

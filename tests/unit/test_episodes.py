@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from tracer.analysis.episodes import burst_lengths, bursts, time_ranges
+from tracer.analysis.interference.episodes import burst_lengths, bursts, time_ranges
+from tracer.analysis.interference.timeline import Timeline
 from tracer.analysis.recording import Span
-from tracer.analysis.timeline import Timeline
 
 START = datetime(2026, 11, 22, 14, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.analysis.attribution import holm
-from tracer.analysis.regression import SAMPLES, add_products, residuals, solve, solve_samples, without_means
+from tracer.analysis.interference.attribution import holm
+from tracer.analysis.interference.regression import (
+    SAMPLES,
+    add_products,
+    residuals,
+    solve,
+    solve_samples,
+    without_means,
+)
 
 RANDOM = np.random.default_rng(1)
 

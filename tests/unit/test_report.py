@@ -155,7 +155,7 @@ def test_a_part_of_the_time(simulated: Any) -> None:
 def test_long_ticks_are_read_in_segments_with_the_same_result(simulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     output = simulated("cache-thrash", ticks=True)
     at_once = report_on(output).victims[0].aggressors[0].lost_share.value
-    monkeypatch.setattr("tracer.analysis.tick_rows._SEGMENT_ROWS", 50_000)
+    monkeypatch.setattr("tracer.analysis.interference.tick_rows._SEGMENT_ROWS", 50_000)
     in_parts = report_on(output).victims[0].aggressors[0]
     assert in_parts.container.name == "batch-7/etl"
     assert in_parts.lost_share.value == pytest.approx(at_once, rel=0.05)
@@ -166,7 +166,7 @@ def test_many_windows_are_read_in_segments_with_the_same_result(
 ) -> None:
     output = simulated("cache-thrash", ticks=False)
     at_once = report_on(output).victims[0].aggressors[0].lost_share.value
-    monkeypatch.setattr("tracer.analysis.window_rows._SEGMENT_CELLS", 2_000)
+    monkeypatch.setattr("tracer.analysis.interference.window_rows._SEGMENT_CELLS", 2_000)
     assert report_on(output).victims[0].aggressors[0].lost_share.value == pytest.approx(at_once, rel=0.1)
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import polars as pl
 
-from tracer.analysis.attribution import Fitted
 from tracer.analysis.cpu_map import cpu_map
 from tracer.analysis.findings import Basis, Caveat
+from tracer.analysis.interference.model import Fitted
 from tracer.analysis.moments import moment_text
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster

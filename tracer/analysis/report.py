@@ -10,19 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from tracer.analysis.attribution import Fitted, Pair, attribute, holm, with_interactions
 from tracer.analysis.caveats import caveats
 from tracer.analysis.cpu_map import cpu_map
-from tracer.analysis.details import Details, look_closer
-from tracer.analysis.episodes import bursts, time_ranges
-from tracer.analysis.explanations import Waiting, explain_from_ticks
 from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, Victim
+from tracer.analysis.interference.attribution import attribute, holm, with_interactions
+from tracer.analysis.interference.details import Details, look_closer
+from tracer.analysis.interference.episodes import bursts, time_ranges
+from tracer.analysis.interference.explanations import Waiting, explain_from_ticks
+from tracer.analysis.interference.model import Fitted, Pair
+from tracer.analysis.interference.rows import Source
+from tracer.analysis.interference.tick_rows import TickRows
+from tracer.analysis.interference.window_rows import WindowRows
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
-from tracer.analysis.rows import Source
-from tracer.analysis.tick_rows import TickRows
 from tracer.analysis.timing import Timing, timing_of
-from tracer.analysis.window_rows import WindowRows
 from tracer.analysis.wording import nothing_found, percent, victim_sentences, waiting_sentences
 
 # With less of the node's cycles or misses, or of what each would have if all had the same, nobody is looked at as a

@@ -37,9 +37,9 @@ def compare(
     it, so that noise is no failure. Exit code: 0 if none was, 1 if one was, 2
     if one could not be judged, as nothing of the kind was measured.
     """
-    from tracer.analysis import limits
-    from tracer.analysis.compare import compare as compare_recordings
-    from tracer.analysis.sides import open_side
+    from tracer.analysis.comparison import limits
+    from tracer.analysis.comparison.compare import compare as compare_recordings
+    from tracer.analysis.comparison.sides import open_side
 
     wanted = [limits.parse_limit(text) for text in fail_on or ()]
     first, second = (open_side(text, container=container, namespace=namespace) for text in (before, after))

@@ -7,9 +7,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from tracer.analysis.comparison import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
-from tracer.analysis.limits import Verdict
-from tracer.analysis.metrics import METRICS
+from tracer.analysis.comparison.limits import Verdict
+from tracer.analysis.comparison.metrics import METRICS
+from tracer.analysis.comparison.results import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
 from tracer.analysis.moments import moment_text
 from tracer.cli.printing import printable
 from tracer.printable import printable as harmless

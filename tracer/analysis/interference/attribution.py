@@ -9,21 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
-from math import erfc, sqrt
-from typing import NamedTuple
 
 import numpy as np
 
-from tracer.analysis.regression import (
+from tracer.analysis.interference.model import Fitted, Layout, Pair, lost_by_row, outcome
+from tracer.analysis.interference.regression import (
     Floats,
-    Ints,
     add_products,
-    residuals,
     solve,
     solve_samples,
     without_means,
 )
-from tracer.analysis.rows import Segment, Source, VictimRows
+from tracer.analysis.interference.rows import Segment, Source, VictimRows
+from tracer.analysis.interference.screening import Screen, above
 
 # Fewer rows, or groups of them that can be drawn anew, tell nothing.
 FEWEST_ROWS = 200
@@ -31,139 +29,9 @@ FEWEST_GROUPS = 20
 # What the intervals' samples are drawn from: longer than a burst and the pause after it.
 _GROUP_NS = 250_000_000
 _MOST_GROUPS = 256
-# The suspect's traffic of another time, which cannot have done anything.
-_PLACEBOS = 16
-# A later effect is believed if it stands out from that at once by so many times what other times give.
-_LATER_IF = 3.0
-# Rows whose traffic is more than this share of the largest are the ones in which a suspect does something.
-_SOME_TRAFFIC = 0.1
 _MOST_THREADS = 8
 # Standard deviations of a normal distribution that 95 % are within.
 _TWO_SIDED = 1.96
-
-
-class Pair(NamedTuple):
-    """A victim, a suspect, and the cycles lost between them: an estimate, its interval of 95 %, and a p-value.
-
-    share: of the victim's cycles that were counted, `cycles`. delay_steps: how much later it is felt. sibling_share:
-    what part of the share was on the SMT sibling.
-    """
-
-    victim: int
-    suspect: int
-    cycles: float
-    share: float
-    low: float
-    high: float
-    sibling_share: float
-    delay_steps: int
-    p_value: float
-
-
-class Fitted(NamedTuple):
-    """A victim's model, and what follows from it for each suspect but itself.
-
-    cycles, instructions: those that were counted. coefficients: [F], of the columns that `layout` describes.
-    sibling_share, cold_share: of its cycles, lost to whoever ran on the SMT sibling, and after pauses; None where
-    nobody can tell.
-    """
-
-    victim: int
-    cycles: float
-    instructions: float
-    layout: "Layout"
-    coefficients: Floats
-    sibling_share: float | None
-    cold_share: float | None
-    pairs: list[Pair]
-
-
-class Layout(NamedTuple):
-    """What the columns of a victim's model are: C controls, the traffic of the rest, P pieces a suspect, interactions.
-
-    lags: [A], steps after which each suspect's traffic is felt. knots: [A], where its response may bend.
-    interactions: pairs of suspects, by their places.
-    """
-
-    controls: int
-    pieces: int
-    lags: Ints
-    knots: Floats
-    interactions: list[tuple[int, int]]
-
-    def features(self, rows: VictimRows) -> Floats:
-        """[N, F]"""
-        traffic = rows.traffic(self.lags)
-        pieces = traffic if self.pieces == 1 else _bent(traffic, self.knots)
-        together = [traffic[:, one] * traffic[:, other] for one, other in self.interactions]
-        return np.column_stack([rows.controls, rows.rest, pieces, *together])
-
-    def belongs(self, suspect: int) -> Floats:
-        """[F]: 1 for the columns that are this suspect's doing, by its place."""
-        belongs = np.zeros(self.controls + 1 + len(self.lags) * self.pieces + len(self.interactions))
-        first = self.controls + 1 + suspect * self.pieces
-        belongs[first : first + self.pieces] = 1
-        for number, pair in enumerate(self.interactions):
-            belongs[len(belongs) - len(self.interactions) + number] = suspect in pair
-        return belongs
-
-
-class _Screen:
-    """A victim's response to each suspect's traffic, one by one: at each lag, and at times that cannot matter."""
-
-    def __init__(self, source: Source) -> None:
-        count = len(source.suspects)
-        self.rows = 0
-        self.controls = 0
-        self.at_lag = np.zeros((source.lags + 1, count))
-        self.at_other_times = np.zeros((_PLACEBOS, count))
-        self._knots: list[Floats] = []
-
-    def add(self, source: Source, segment: Segment, rows: VictimRows) -> None:
-        use = rows.is_usable
-        self.rows += int(use.sum())
-        self.controls = rows.controls.shape[1]
-        count = len(source.suspects)
-        if use.sum() < 2:
-            return
-        weights, outcome = _outcome(source, rows)
-        columns = np.column_stack([rows.controls[use], rows.rest[use], outcome])
-        unexplained = np.zeros(len(use))
-        unexplained[use] = residuals(without_means(columns, weights, rows.step[use] // source.stretch_steps)) * np.sqrt(
-            weights
-        )
-        for lag in range(source.lags + 1):
-            traffic = rows.traffic(np.full(count, lag))
-            self.at_lag[lag] += unexplained @ traffic
-            if lag == 0:
-                self._knots.append(_middles(traffic[use]))
-        for number, share in enumerate(np.linspace(0.1, 0.9, _PLACEBOS)):
-            self.at_other_times[number] += unexplained @ rows.traffic(np.full(count, int(share * segment.steps)))
-
-    @property
-    def noise(self) -> Floats:
-        """[A]: what traffic of other times gives, root mean square."""
-        found: Floats = np.sqrt((self.at_other_times**2).mean(axis=0)) + 1e-300
-        return found
-
-    @property
-    def lags(self) -> Ints:
-        """[A]: how many steps later the victim responds most."""
-        gain = self.at_lag.max(axis=0) - self.at_lag[0]
-        found: Ints = np.where(gain > _LATER_IF * self.noise, self.at_lag.argmax(axis=0), 0)
-        return found
-
-    @property
-    def p_values(self) -> Floats:
-        """[A]: the chance of the response at its lag, if it were one at any time."""
-        response = np.take_along_axis(self.at_lag, self.lags[None, :], axis=0)[0]
-        return np.array([_above(*one) for one in zip(response, self.noise, strict=True)])
-
-    @property
-    def knots(self) -> Floats:
-        """[A]"""
-        found: Floats = np.median(self._knots, axis=0) if self._knots else np.zeros(self.at_lag.shape[1])
-        return found
 
 
 class _Sums:
@@ -181,7 +49,7 @@ class _Sums:
 
 def attribute(source: Source) -> list[Fitted]:
     """A model of each of the source's victims that has enough rows."""
-    screens = {victim: _Screen(source) for victim in source.victims}
+    screens = {victim: Screen(source) for victim in source.victims}
 
     def add(segment: Segment, victim: int) -> None:
         screens[victim].add(source, segment, segment.rows_of(victim))
@@ -213,24 +81,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
         corrected[position] = largest
     return corrected
-
-
-def lost_by_row(source: Source, model: Fitted, rows: VictimRows, suspects: Sequence[int]) -> Floats:
-    """[N, len(suspects)]: the cycles that the victim lost to each of them in each row, by its model."""
-    places = [source.suspects.index(suspect) for suspect in suspects]
-    features = model.layout.features(rows)
-    # [F, suspects]
-    effects = np.stack([model.layout.belongs(place) * model.coefficients for place in places], axis=1)
-    lost: Floats = features @ effects
-    if source.sibling_control is not None and rows.sibling is not None:
-        lost += rows.sibling[:, places] * model.coefficients[source.sibling_control]
-    if not source.is_ratio:
-        return lost * rows.instructions[:, None]
-    # What several neighbours do at once multiplies, and is shared out by what each of them does.
-    first = model.layout.controls + 1
-    together: Floats = features[:, first:] @ model.coefficients[first:]
-    per_effect = np.divide(-np.expm1(-together), together, out=np.ones(len(together)), where=together != 0)
-    return lost * (rows.cycles * per_effect)[:, None]
 
 
 def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]) -> list[Fitted]:
@@ -284,12 +134,6 @@ def _for_each(victims: Iterable[int], work: Callable[[int], None]) -> None:
             pass
 
 
-def _outcome(source: Source, rows: VictimRows) -> tuple[Floats, Floats]:
-    """Of the usable rows, what they weigh and what is to be explained: so that effects times weights are cycles."""
-    cycles, instructions = rows.cycles[rows.is_usable], rows.instructions[rows.is_usable]
-    return (cycles, np.log(cycles / instructions)) if source.is_ratio else (instructions, cycles / instructions)
-
-
 def _add(sums: _Sums, source: Source, layout: Layout, rows: VictimRows, features: Floats, group_steps: int) -> None:
     sums.cycles += float(rows.cycles.sum())
     sums.instructions += float(rows.instructions.sum())
@@ -302,8 +146,8 @@ def _add(sums: _Sums, source: Source, layout: Layout, rows: VictimRows, features
     if source.sibling_control is not None and rows.sibling is not None:
         sums.exposure[:, source.sibling_control] += known @ rows.sibling
     use = rows.is_usable
-    weights, outcome = _outcome(source, rows)
-    columns = np.column_stack([features[use], outcome])
+    weights, explained = outcome(source, rows)
+    columns = np.column_stack([features[use], explained])
     step = rows.step[use]
     add_products(sums.products, without_means(columns, weights, step // source.stretch_steps), step // group_steps)
 
@@ -333,7 +177,7 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
             if sibling is None
             else float(sums.exposure[place, sibling] * coefficients[sibling] * to_share),
             delay_steps=int(layout.lags[place]),
-            p_value=max(_above(shares[place], error[place]), float(p_values[place])),
+            p_value=max(above(shares[place], error[place]), float(p_values[place])),
         )
         for place, suspect in enumerate(source.suspects)
         if suspect != victim and sums.exposure[place].any()
@@ -357,21 +201,3 @@ def _p_values(source: Source, model: Fitted) -> Floats:
     for pair in model.pairs:
         found[source.suspects.index(pair.suspect)] = pair.p_value
     return found
-
-
-def _above(value: float, error: float) -> float:
-    """The chance of a value that large by nothing but an error of that standard deviation."""
-    return 0.5 * erfc(value / error / sqrt(2)) if error > 0 else 1.0
-
-
-def _bent(traffic: Floats, knots: Floats) -> Floats:
-    """[N, 2 A]: for each suspect its traffic up to the knot, and beyond."""
-    pieces = np.stack([np.minimum(traffic, knots), np.maximum(traffic - knots, 0.0)], axis=2)
-    return pieces.reshape(len(traffic), 2 * len(knots))
-
-
-def _middles(traffic: Floats) -> Floats:
-    """[A]: the median of each suspect's traffic while it is at something."""
-    return np.array(
-        [np.median(column[column > _SOME_TRAFFIC * column.max()]) if column.any() else 0.0 for column in traffic.T]
-    )

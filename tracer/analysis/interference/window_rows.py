@@ -12,11 +12,11 @@ from functools import cache
 import numpy as np
 import polars as pl
 
+from tracer.analysis.interference.regression import Floats, Ints, solve, without_means
+from tracer.analysis.interference.rows import Segment, VictimRows, work_hinges
+from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
 from tracer.analysis.recording import Recording
-from tracer.analysis.regression import Floats, Ints, solve, without_means
 from tracer.analysis.roster import Roster
-from tracer.analysis.rows import Segment, VictimRows, work_hinges
-from tracer.analysis.timeline import LONGEST_GAP, Part, Timeline
 
 # Windows times containers that are held in memory at once.
 _SEGMENT_CELLS = 3_000_000

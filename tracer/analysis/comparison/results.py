@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from tracer.analysis.comparison.limits import Verdict
 from tracer.analysis.findings import Caveat
-from tracer.analysis.limits import Verdict
 
 COMPARISON_VERSION: Final = 1
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from tracer.analysis.findings import Bursts, TimeRange
-from tracer.analysis.regression import Bools, Floats, Ints
+from tracer.analysis.interference.regression import Bools, Floats, Ints
 
 # Of the traffic that an aggressor has when it has much: a burst has more than the first for a moment, than the second
 # throughout.

@@ -3,8 +3,8 @@
 
 from typing import Final, NamedTuple
 
-from tracer.analysis.changes import Series
-from tracer.analysis.slices import Slices
+from tracer.analysis.comparison.changes import Series
+from tracer.analysis.comparison.slices import Slices
 
 _NS: Final = 1e-9
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Final
 
 from tracer.analysis.caveats import incomplete
-from tracer.analysis.changes import Change, find_change, hold_together
-from tracer.analysis.comparison import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
+from tracer.analysis.comparison.changes import Change, find_change, hold_together
+from tracer.analysis.comparison.limits import LEVEL, Limit, judge
+from tracer.analysis.comparison.metrics import METRICS
+from tracer.analysis.comparison.results import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
+from tracer.analysis.comparison.slices import Slices, slice_length_ns
 from tracer.analysis.findings import Caveat
-from tracer.analysis.limits import LEVEL, Limit, judge
-from tracer.analysis.metrics import METRICS
 from tracer.analysis.recording import Recording
-from tracer.analysis.slices import Slices, slice_length_ns
 from tracer.store.manifest import Manifest
 
 _CONFIDENCE: Final = 0.95

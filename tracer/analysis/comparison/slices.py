@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from tracer.analysis.changes import Floats
+from tracer.analysis.comparison.changes import Floats
 from tracer.analysis.labels import workload_label
 from tracer.analysis.recording import Recording
 from tracer.errors import UsageError

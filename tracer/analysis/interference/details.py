@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tracer.analysis.attribution import Fitted, Pair, lost_by_row
-from tracer.analysis.episodes import burst_lengths
 from tracer.analysis.findings import NoisyAndQuiet
-from tracer.analysis.regression import Floats, Ints
-from tracer.analysis.rows import Segment, Source
+from tracer.analysis.interference.episodes import burst_lengths
+from tracer.analysis.interference.model import Fitted, Pair, lost_by_row
+from tracer.analysis.interference.regression import Floats, Ints
+from tracer.analysis.interference.rows import Segment, Source
 
 _MOST_BINS = 600
 _LEAST_BIN_NS = 10**9

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tracer.analysis.changes import Change
-from tracer.analysis.metrics import METRICS
+from tracer.analysis.comparison.changes import Change
+from tracer.analysis.comparison.metrics import METRICS
 from tracer.errors import UsageError
 
 # The chance that noise alone exceeds any of the limits of one comparison.

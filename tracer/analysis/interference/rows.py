@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tracer.analysis.regression import Bools, Floats, Ints
-from tracer.analysis.timeline import Timeline
+from tracer.analysis.interference.regression import Bools, Floats, Ints
+from tracer.analysis.interference.timeline import Timeline
 
 
 class VictimRows(NamedTuple):

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 
 from tracer.analysis.cpu_map import CpuMap, cpu_map
+from tracer.analysis.interference.regression import Bools, Floats, Ints
+from tracer.analysis.interference.rows import Segment, VictimRows, work_hinges
+from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
 from tracer.analysis.recording import Recording, Span
-from tracer.analysis.regression import Bools, Floats, Ints
 from tracer.analysis.roster import Roster
-from tracer.analysis.rows import Segment, VictimRows, work_hinges
-from tracer.analysis.timeline import LONGEST_GAP, Part, Timeline
 
 # What is held in memory at once.
 _SEGMENT_ROWS = 1_500_000
