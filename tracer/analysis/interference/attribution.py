@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many cycles a victim lost to each of its neighbours: `docs/analysis.md` has the method in words.
 
-V victims, A suspects, C controls, P pieces of a response, B bootstrap samples.
+V victims, A suspects, C controls, B bootstrap samples.
 """
 
 import os
@@ -57,7 +57,7 @@ def attribute(source: Source) -> list[Fitted]:
     for segment in source.segments():
         _for_each(source.victims, partial(add, segment))
     layouts = {
-        victim: Layout(screen.controls, source.pieces, screen.lags, screen.knots, [])
+        victim: Layout(screen.controls, screen.lags, screen.knots, [])
         for victim, screen in screens.items()
         if screen.rows >= FEWEST_ROWS
     }

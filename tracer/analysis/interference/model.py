@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A victim's model: what its columns are, and what follows from it.
 
-V victims, A suspects, C controls, P pieces of a response, N rows, F columns.
+V victims, A suspects, C controls, N rows, F columns.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,9 @@ import numpy as np
 
 from tracer.analysis.interference.regression import Floats, Ints
 from tracer.analysis.interference.rows import Source, VictimRows
+
+# A response is two straight lines, of little traffic and of much.
+_PIECES = 2
 
 
 class Pair(NamedTuple):
@@ -32,14 +35,13 @@ class Pair(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What the columns of a victim's model are: C controls, the traffic of the rest, P pieces a suspect, interactions.
+    """The columns of a victim's model: C controls, the traffic of the rest, two pieces a suspect, interactions.
 
     lags: [A], steps after which each suspect's traffic is felt. knots: [A], where its response may bend.
     interactions: pairs of suspects, by their places.
     """
 
     controls: int
-    pieces: int
     lags: Ints
     knots: Floats
     interactions: list[tuple[int, int]]
@@ -47,15 +49,14 @@ class Layout(NamedTuple):
     def features(self, rows: VictimRows) -> Floats:
         """[N, F]"""
         traffic = rows.traffic(self.lags)
-        pieces = traffic if self.pieces == 1 else _bent(traffic, self.knots)
         together = [traffic[:, one] * traffic[:, other] for one, other in self.interactions]
-        return np.column_stack([rows.controls, rows.rest, pieces, *together])
+        return np.column_stack([rows.controls, rows.rest, _bent(traffic, self.knots), *together])
 
     def belongs(self, suspect: int) -> Floats:
         """[F]: 1 for the columns that are this suspect's doing, by its place."""
-        belongs = np.zeros(self.controls + 1 + len(self.lags) * self.pieces + len(self.interactions))
-        first = self.controls + 1 + suspect * self.pieces
-        belongs[first : first + self.pieces] = 1
+        belongs = np.zeros(self.controls + 1 + _PIECES * len(self.lags) + len(self.interactions))
+        first = self.controls + 1 + _PIECES * suspect
+        belongs[first : first + _PIECES] = 1
         for number, pair in enumerate(self.interactions):
             belongs[len(belongs) - len(self.interactions) + number] = suspect in pair
         return belongs
@@ -106,4 +107,4 @@ def lost_by_row(source: Source, model: Fitted, rows: VictimRows, suspects: Seque
 def _bent(traffic: Floats, knots: Floats) -> Floats:
     """[N, 2 A]: for each suspect its traffic up to the knot, and beyond."""
     pieces = np.stack([np.minimum(traffic, knots), np.maximum(traffic - knots, 0.0)], axis=2)
-    return pieces.reshape(len(traffic), 2 * len(knots))
+    return pieces.reshape(len(traffic), _PIECES * len(knots))

@@ -55,7 +55,7 @@ class Source(Protocol):
     """Rows of a node, segment by segment, as often as one asks. Victims and suspects are numbers of the roster.
 
     step_ns: length of a step. steps: how many there are. stretch_steps: rows are compared within so many.
-    lags: how many steps later an effect is looked for. pieces: how many straight lines a response is made of.
+    lags: how many steps later an effect is looked for.
     is_ratio: whether the effects of neighbours multiply a victim's CPI, and do not add to it.
     model_error: standard deviation of what this way of looking makes of a loss, as a share of it, whatever the number
         of rows. least_share: what may be lost for other reasons that it cannot tell from neighbours.
@@ -69,7 +69,6 @@ class Source(Protocol):
     steps: int
     stretch_steps: int
     lags: int
-    pieces: int
     is_ratio: bool
     model_error: float
     least_share: float

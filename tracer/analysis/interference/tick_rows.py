@@ -34,7 +34,6 @@ _COLUMNS = ("cpu_time_ns", "cycles", "instructions", "llc_misses")
 class TickRows:
     """The `Source` of one node's `ticks`."""
 
-    pieces = 2
     is_ratio = False
     # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
     model_error = 0.04

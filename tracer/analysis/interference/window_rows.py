@@ -33,7 +33,6 @@ class WindowRows:
     """The `Source` of one node's `windows`. `llcs` is how many last-level caches it has, None if nobody told."""
 
     lags = 0
-    pieces = 2
     is_ratio = True
     # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
     model_error = 0.07
