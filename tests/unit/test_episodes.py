@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from tracer.analysis.interference.episodes import burst_lengths, bursts, time_ranges
+from tracer.analysis.interference.episodes import bursts, find_bursts, time_ranges
 from tracer.analysis.interference.timeline import Timeline
 from tracer.analysis.recording import Span
 
@@ -21,17 +21,18 @@ def test_bursts_are_runs_of_high_traffic_that_a_low_moment_does_not_split() -> N
     for begin in range(100, 1_900, 100):
         misses[begin : begin + 20] = 1_000.0
         misses[begin + 10] = 400.0
-    lengths = burst_lengths(misses)
-    assert lengths.tolist() == [20] * 18
-    found = bursts(lengths, 1_000_000)
-    assert found is not None
-    assert (found.count, found.short_ms, found.long_ms) == (18, 20.0, 20.0)
+    found = find_bursts(misses)
+    assert found.tolist() == [[20, 80]] * 17 + [[20, 180]]
+    told = bursts(found, 1_000_000)
+    assert told is not None
+    assert (told.count, told.short_ms, told.long_ms) == (18, 20.0, 20.0)
 
 
 def test_bursts_that_are_few_or_too_short_to_be_seen_are_not_told() -> None:
-    assert bursts(np.array([20, 20, 20]), 1_000_000) is None
-    assert bursts(np.ones(50, np.int64), 60_000_000) is None
-    assert len(burst_lengths(np.zeros(100))) == 0
+    assert bursts(np.array([[20, 20]] * 3), 1_000_000) is None
+    assert bursts(np.array([[1, 20]] * 50), 60_000_000) is None
+    assert bursts(np.array([[20, 2]] * 50), 60_000_000) is None
+    assert len(find_bursts(np.zeros(100))) == 0
 
 
 def test_time_ranges_are_those_of_the_loss() -> None:

@@ -230,7 +230,7 @@ def _aggressor(
         correlation=details.correlations.get(pair.suspect),
         delay_ticks=pair.delay_steps if isinstance(node.source, TickRows) else None,
         traffic_bytes_per_second=row["llc_misses"] * line_bytes / (row["cpu_time_ns"] / 1e9),
-        bursts=bursts(details.burst_lengths[pair.suspect], node.source.step_ns),
+        bursts=bursts(details.bursts[pair.suspect], node.source.step_ns),
         time_ranges=time_ranges(
             details.lost_by_bin[pair.suspect], lambda number: node.source.timeline.time_of(number * details.bin_steps)
         ),

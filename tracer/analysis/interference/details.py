@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tracer.analysis.findings import NoisyAndQuiet
-from tracer.analysis.interference.episodes import burst_lengths
+from tracer.analysis.interference.episodes import find_bursts
 from tracer.analysis.interference.model import Fitted, Pair, lost_by_row
 from tracer.analysis.interference.regression import Floats, Ints
 from tracer.analysis.interference.rows import Segment, Source
@@ -22,14 +22,15 @@ _MIDDLE = (0.25, 0.75)
 class Details(NamedTuple):
     """Of one victim. lost_by_bin: [B] by aggressor, cycles lost in bins of `bin_steps`.
 
-    burst_lengths: by aggressor, in steps. correlations: by aggressor, of its traffic with the victim's CPI.
+    bursts: [B, 2] by aggressor, lengths and pauses in steps. correlations: by aggressor, of its traffic with the
+    victim's CPI.
     """
 
     model: Fitted
     pairs: list[Pair]
     bin_steps: int
     lost_by_bin: dict[int, Floats]
-    burst_lengths: dict[int, Ints]
+    bursts: dict[int, Ints]
     correlations: dict[int, float | None]
     noisy_and_quiet: NoisyAndQuiet | None
     moved_share: float | None
@@ -45,7 +46,7 @@ class _Closer:
         self.bin_steps = max(1, _LEAST_BIN_NS // source.step_ns, -(-source.steps // _MOST_BINS))
         self._bins = -(-source.steps // self.bin_steps)
         self._lost = {pair.suspect: np.zeros(self._bins) for pair in pairs}
-        self._lengths: dict[int, list[Ints]] = {pair.suspect: [] for pair in pairs}
+        self._bursts: dict[int, list[Ints]] = {pair.suspect: [] for pair in pairs}
         self._samples: list[Floats] = []
         self._moves: list[Floats] = []
 
@@ -56,7 +57,7 @@ class _Closer:
         lost = lost_by_row(source, self._model, rows, [pair.suspect for pair in self._pairs]) * rows.is_known[:, None]
         for number, (pair, place) in enumerate(zip(self._pairs, places, strict=True)):
             self._lost[pair.suspect] += np.bincount(rows.step // self.bin_steps, lost[:, number], self._bins)
-            self._lengths[pair.suspect].append(burst_lengths(segment.suspect_misses[place]))
+            self._bursts[pair.suspect].append(find_bursts(segment.suspect_misses[place]))
         traffic = rows.traffic(lags)
         every = max(1, len(rows.step) * -(-source.steps // max(segment.steps, 1)) // _MOST_ROWS)
         use = np.flatnonzero(rows.is_usable)[::every]
@@ -75,7 +76,7 @@ class _Closer:
             pairs=self._pairs,
             bin_steps=self.bin_steps,
             lost_by_bin=self._lost,
-            burst_lengths={suspect: np.concatenate(lengths) for suspect, lengths in self._lengths.items()},
+            bursts={suspect: np.concatenate(found) for suspect, found in self._bursts.items()},
             correlations={
                 pair.suspect: _correlation(cpi, samples[:, 3 + number]) for number, pair in enumerate(self._pairs)
             },

@@ -15,7 +15,7 @@ _HIGH_TRAFFIC = 0.5
 _SOME_TRAFFIC = 0.2
 _MUCH_TRAFFIC_QUANTILE = 0.95
 _FEWEST_BURSTS = 5
-# A burst as short as what was recorded could be shorter still.
+# A burst as short as what was recorded could be shorter still, and a pause as short hides others.
 _RESOLVED_STEPS = 3
 _MOST_RANGES = 5
 # Of what is lost in a busy time: with less, a time is not part of the range.
@@ -24,24 +24,25 @@ _LONGEST_BREAK_BINS = 3
 _LEAST_SHARE = 0.05
 
 
-def burst_lengths(misses: Floats) -> Ints:
-    """Lengths, in steps, of the times in which `misses` [T] are high."""
+def find_bursts(misses: Floats) -> Ints:
+    """[B, 2]: lengths, in steps, of the times in which `misses` [T] are high, and of the pause after each."""
     active = misses[misses > 0]
     if not len(active):
-        return np.zeros(0, np.int64)
+        return np.zeros((0, 2), np.int64)
     much = np.quantile(active, _MUCH_TRAFFIC_QUANTILE)
     first, end = _runs(misses > _SOME_TRAFFIC * much)
     highest = np.maximum.reduceat(misses, first)
-    found: Ints = (end - first)[highest > _HIGH_TRAFFIC * much]
-    return found
+    is_high = highest > _HIGH_TRAFFIC * much
+    first, end = first[is_high], end[is_high]
+    return np.column_stack([end - first, np.append(first[1:], len(misses)) - end])
 
 
-def bursts(lengths: Ints, step_ns: int) -> Bursts | None:
-    """How long bursts were; None where there were few, or most are too short to be told from one step."""
-    if len(lengths) < _FEWEST_BURSTS or np.median(lengths) < _RESOLVED_STEPS:
+def bursts(found: Ints, step_ns: int) -> Bursts | None:
+    """How long bursts [B, 2] were; None where there were few, or most of them or of their pauses are hardly a step."""
+    if len(found) < _FEWEST_BURSTS or (np.median(found, axis=0) < _RESOLVED_STEPS).any():
         return None
-    short, median, long = (float(value) for value in np.quantile(lengths, (0.1, 0.5, 0.9)) * step_ns / 1e6)
-    return Bursts(count=len(lengths), short_ms=short, median_ms=median, long_ms=long)
+    short, median, long = (float(value) for value in np.quantile(found[:, 0], (0.1, 0.5, 0.9)) * step_ns / 1e6)
+    return Bursts(count=len(found), short_ms=short, median_ms=median, long_ms=long)
 
 
 def time_ranges(lost: Floats, bin_start: Callable[[int], datetime]) -> list[TimeRange]:
