@@ -92,7 +92,9 @@ def file_of_windows(random: np.random.Generator, first: int, windows: int) -> pa
     cycles = cpu_time_ns * 3
     instructions = (cycles / cpi).astype(np.int64)
     misses = (instructions * np.where((container == AGGRESSOR) & is_burst, 0.02, 0.002)).astype(np.int64)
-    others = np.bincount(window, misses)[window].astype(np.int64) - misses
+    active_ticks = random.integers(1, 61, rows)
+    # In the ticks in which a container ran, its neighbours are like in all others.
+    neighbour_misses = (np.bincount(window, misses)[window] - misses) * active_ticks / 60
     same = np.zeros(rows, np.int32)
     codes = container.astype(np.int32)
     numbers = {
@@ -105,7 +107,7 @@ def file_of_windows(random: np.random.Generator, first: int, windows: int) -> pa
         "instructions": instructions,
         "llc_misses": misses,
         "context_switches": random.integers(0, 99, rows),
-        "active_ticks": random.integers(1, 61, rows),
+        "active_ticks": active_ticks,
         "cpus": random.integers(1, 9, rows),
         "cpu_time_peak_ns": cpu_time_ns // 10,
         "llc_misses_peak": misses // 10,
@@ -113,7 +115,7 @@ def file_of_windows(random: np.random.Generator, first: int, windows: int) -> pa
         "cpi_median": cpi,
         "cpi_max": cpi * 1.3,
         "neighbour_cpu_time_ns": cpu_time_ns * 9,
-        "neighbour_llc_misses": others,
+        "neighbour_llc_misses": neighbour_misses,
         "counter_coverage": np.ones(rows),
     }
     texts = {

@@ -166,7 +166,7 @@ def test_many_windows_are_read_in_segments_with_the_same_result(
 ) -> None:
     output = simulated("cache-thrash", ticks=False)
     at_once = report_on(output).victims[0].aggressors[0].lost_share.value
-    monkeypatch.setattr("tracer.analysis.interference.window_rows._SEGMENT_CELLS", 2_000)
+    monkeypatch.setattr("tracer.analysis.interference.window_rows._READ_CELLS", 2_000)
     assert report_on(output).victims[0].aggressors[0].lost_share.value == pytest.approx(at_once, rel=0.1)
 
 

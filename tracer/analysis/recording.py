@@ -80,6 +80,10 @@ class Recording:
             return rows
         return rows.filter(pl.col(TABLES[table].time_column).is_between(*span, closed="left"))
 
+    def ends_of_files(self, table: str) -> list[datetime]:
+        """When the last row of each file of `table` is from."""
+        return [file.span[1] for file in self._files.of(table) if file.span]
+
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What `rows`, made of scans of this recording, come to, by the streaming engine.
 

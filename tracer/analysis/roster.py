@@ -8,9 +8,11 @@ import polars as pl
 from tracer.analysis.findings import Container
 from tracer.analysis.labels import container_label
 from tracer.analysis.recording import Recording
+from tracer.store.schemas import TABLES
 
 _NAMES = ("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "namespace")
 _COUNTERS = ("cycles", "instructions", "llc_misses")
+_CGROUP: Final = ["node_name", "cgroup_id"]
 _WHO: Final = ["node_name", "namespace", "name", "kind"]
 
 
@@ -33,8 +35,8 @@ class Roster:
 
     def __init__(self, recording: Recording) -> None:
         self.table = "windows" if recording.has("windows") else "ticks"
-        cgroups = recording.collect(_sums_by_cgroup(recording, self.table))
-        cgroups = cgroups.with_columns(
+        sums = recording.collect(_sums_by_cgroup(recording, self.table))
+        cgroups = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left").with_columns(
             pl.col("node_name", "namespace").cast(pl.String),
             container_label().alias("name"),
             pl.col("cgroup_kind").cast(pl.String).alias("kind"),
@@ -91,10 +93,9 @@ def _sums_by_cgroup(recording: Recording, table: str) -> pl.LazyFrame:
     both = pl.col("cycles").is_not_null() & (pl.col("instructions") > 0)
     return (
         recording.scan(table)
-        .group_by("node_name", "cgroup_id")
+        .group_by(_CGROUP)
         .agg(
-            # The first rows can be from before the names were known.
-            *(pl.col(name).drop_nulls().last() for name in _NAMES),
+            pl.max(TABLES[table].time_column).alias("last"),
             pl.len().alias("rows"),
             pl.sum("cpu_time_ns"),
             *(_sum_or_null(name) for name in _COUNTERS),
@@ -103,6 +104,18 @@ def _sums_by_cgroup(recording: Recording, table: str) -> pl.LazyFrame:
             (pl.mean("counter_coverage") if table == "windows" else pl.lit(None, pl.Float64)).alias("coverage"),
         )
     )
+
+
+def _names(recording: Recording, table: str, last_times: pl.Series) -> pl.DataFrame:
+    """Of each cgroup, the last names it had: its first rows can be from before they were known.
+
+    They are read at the ends of cgroups and of files alone: of all rows, they would take longer than all sums.
+    """
+    column = TABLES[table].time_column
+    ends = pl.Series(recording.ends_of_files(table), dtype=last_times.dtype)
+    rows = recording.scan(table).filter(pl.col(column).is_in(pl.concat([last_times, ends]).unique().implode()))
+    in_order = recording.collect(rows.select(column, *_CGROUP, *_NAMES)).sort(column)
+    return in_order.group_by(_CGROUP).agg(pl.col(name).drop_nulls().last() for name in _NAMES)
 
 
 def _sum_or_null(name: str) -> pl.Expr:

@@ -97,8 +97,13 @@ def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]
 
     for segment in source.segments():
         _for_each(layouts, partial(add, segment))
-    solved = (_solved(source, victim, layouts[victim], sums[victim], p_values[victim]) for victim in layouts)
-    models = [model for model in solved if model is not None]
+    solved: dict[int, Fitted | None] = {}
+
+    def solve_one(victim: int) -> None:
+        solved[victim] = _solved(source, victim, layouts[victim], sums[victim], p_values[victim])
+
+    _for_each(layouts, solve_one)
+    models = [model for victim in layouts if (model := solved[victim]) is not None]
     return _row_by_row(source, models, sums) if source.is_ratio else models
 
 

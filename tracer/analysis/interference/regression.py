@@ -26,12 +26,12 @@ def without_means(columns: Floats, weights: Floats, stretch: Ints) -> Floats:
         return columns
     starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
     lengths = np.diff(starts, append=len(stretch))
-    root = np.sqrt(weights)[:, None]
-    weighted = columns * root
-    sums = np.add.reduceat(weighted * root, starts, axis=0)
-    means = sums / np.add.reduceat(weights, starts)[:, None]
-    weighted -= np.repeat(means, lengths, axis=0) * root
-    return weighted
+    # In place where it can be: these are the largest arrays there are.
+    found = columns * weights[:, None]
+    means = np.add.reduceat(found, starts, axis=0) / np.add.reduceat(weights, starts)[:, None]
+    np.subtract(columns, np.repeat(means, lengths, axis=0), out=found)
+    found *= np.sqrt(weights)[:, None]
+    return found
 
 
 def add_products(products: Floats, columns: Floats, group: Ints) -> None:

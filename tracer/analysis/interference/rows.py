@@ -22,7 +22,9 @@ class VictimRows(NamedTuple):
     controls: [N, C], what else its CPI may depend on: see `docs/analysis.md`.
     traffic: of lags [A], the LLC misses [N, A] in a tick of each suspect on the same LLC, so many steps before; steps
         before the segment's first are taken from its end.
-    rest: [N], those of all others.
+    responses: of a value [N] and lags [L], the sums [L, A] of its products with each suspect's traffic so many steps
+        before.
+    rest: [N], the misses of all others.
     sibling: [N, A], share of the tick in which the suspect ran on the SMT sibling; None where nobody can tell.
     has_moved: [N], whether it ran on this CPU without having run there when it ran last; None where nobody can tell.
     """
@@ -34,6 +36,7 @@ class VictimRows(NamedTuple):
     is_usable: Bools
     controls: Floats
     traffic: Callable[[Ints], Floats]
+    responses: Callable[[Floats, Ints], Floats]
     rest: Floats
     sibling: Floats | None
     has_moved: Bools | None
@@ -78,6 +81,12 @@ class Source(Protocol):
     def segments(self) -> Iterator[Segment]:
         """All segments in the order of time."""
         ...
+
+
+def lagged_products(values: Floats, traffic: Floats, lags: Ints) -> Floats:
+    """[L, A]: sums of `values` [T] times `traffic` [T, A] of so many rows before, the first rows' from the end."""
+    found: Floats = np.stack([np.roll(values, -lag) for lag in lags]) @ traffic
+    return found
 
 
 def work_hinges(instructions: Floats, knots: Floats) -> Floats:

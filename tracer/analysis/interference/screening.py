@@ -18,6 +18,7 @@ _PLACEBOS = 16
 _LATER_IF = 3.0
 # Rows whose traffic is more than this share of the largest are the ones in which a suspect does something.
 _SOME_TRAFFIC = 0.1
+_ROWS_OF_MEDIAN = 5_000
 
 
 class Screen:
@@ -35,7 +36,6 @@ class Screen:
         use = rows.is_usable
         self.rows += int(use.sum())
         self.controls = rows.controls.shape[1]
-        count = len(source.suspects)
         if use.sum() < 2:
             return
         weights, explained = outcome(source, rows)
@@ -44,13 +44,10 @@ class Screen:
         unexplained[use] = residuals(without_means(columns, weights, rows.step[use] // source.stretch_steps)) * np.sqrt(
             weights
         )
-        for lag in range(source.lags + 1):
-            traffic = rows.traffic(np.full(count, lag))
-            self.at_lag[lag] += unexplained @ traffic
-            if lag == 0:
-                self._knots.append(_middles(traffic[use]))
-        for number, share in enumerate(np.linspace(0.1, 0.9, _PLACEBOS)):
-            self.at_other_times[number] += unexplained @ rows.traffic(np.full(count, int(share * segment.steps)))
+        self.at_lag += rows.responses(unexplained, np.arange(source.lags + 1))
+        other_times = np.linspace(0.1, 0.9, _PLACEBOS) * segment.steps
+        self.at_other_times += rows.responses(unexplained, other_times.astype(np.int64))
+        self._knots.append(_middles(rows.traffic(np.zeros(len(source.suspects), np.int64))[use]))
 
     @property
     def noise(self) -> Floats:
@@ -85,6 +82,5 @@ def above(value: float, error: float) -> float:
 
 def _middles(traffic: Floats) -> Floats:
     """[A]: the median of each suspect's traffic while it is at something."""
-    return np.array(
-        [np.median(column[column > _SOME_TRAFFIC * column.max()]) if column.any() else 0.0 for column in traffic.T]
-    )
+    few = traffic[:: max(1, len(traffic) // _ROWS_OF_MEDIAN)]
+    return np.array([np.median(one[one > _SOME_TRAFFIC * one.max()]) if one.any() else 0.0 for one in few.T])

@@ -9,7 +9,7 @@ import polars as pl
 
 from tracer.analysis.cpu_map import CpuMap, cpu_map
 from tracer.analysis.interference.regression import Bools, Floats, Ints
-from tracer.analysis.interference.rows import Segment, VictimRows, work_hinges
+from tracer.analysis.interference.rows import Segment, VictimRows, lagged_products, work_hinges
 from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
 from tracer.analysis.recording import Recording, Span
 from tracer.analysis.roster import Roster
@@ -183,6 +183,15 @@ class _Ticks:
                 found[:, lags == lag] = at_lag[:, lags == lag]
             return found
 
+        def responses(values: Floats, lags: Ints) -> Floats:
+            by_tick = np.bincount(domain * self._steps + step, values, self._cpus.domains * self._steps).astype(
+                np.float64
+            )
+            found = np.zeros((len(lags), len(is_other)))
+            for of_domain, missed in zip(by_tick.reshape(self._cpus.domains, self._steps), misses, strict=True):
+                found += lagged_products(of_domain, missed, lags) * is_other
+            return found
+
         others = (self._missed - self._misses_by_domain(rows))[domain, step]
         of_suspects = traffic(np.zeros(len(is_other), np.int64)).sum(axis=1)
         return VictimRows(
@@ -193,6 +202,7 @@ class _Ticks:
             is_usable=is_usable,
             controls=self._controls(source, victim, rows, instructions, is_usable),
             traffic=traffic,
+            responses=responses,
             rest=np.maximum(others - of_suspects, 0.0),
             sibling=self._on_sibling(source, victim, rows, busy) if busy else None,
             has_moved=self._has_moved(rows),

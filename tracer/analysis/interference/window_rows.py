@@ -13,13 +13,14 @@ import numpy as np
 import polars as pl
 
 from tracer.analysis.interference.regression import Floats, Ints, solve, without_means
-from tracer.analysis.interference.rows import Segment, VictimRows, work_hinges
+from tracer.analysis.interference.rows import Segment, VictimRows, lagged_products, work_hinges
 from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 
-# Windows times containers that are held in memory at once.
-_SEGMENT_CELLS = 3_000_000
+# Windows times containers that are held in memory at once; and the windows whose arrays fit a CPU's caches.
+_READ_CELLS = 3_000_000
+_SEGMENT_STEPS = 10000
 _STRETCH_NS = 3 * 10**9
 _TRIFLE = 0.02
 _WORK_QUANTILES = (0.0, 0.33, 0.66, 0.9)
@@ -66,19 +67,28 @@ class WindowRows:
         self.timeline = Timeline(recording.recorded(node_name, LONGEST_GAP), self.step_ns)
         self.steps = self.timeline.steps
         self._knots: dict[int, Floats] = {}
-        self._only: Segment | None = None
+        self._all: list[Segment] = []
 
     def segments(self) -> Iterator[Segment]:
-        stretches = max(1, _SEGMENT_CELLS // len(self._chosen) // self.stretch_steps)
+        stretches = max(1, _READ_CELLS // len(self._chosen) // self.stretch_steps)
         parts = list(self.timeline.parts(stretches * self.stretch_steps))
         if len(parts) == 1:
-            self._only = self._only or self._segment(parts[0])
-            yield self._only
+            self._all = self._all or list(self._segments_of(parts[0]))
+            yield from self._all
             return
-        yield from map(self._segment, parts)
+        for part in parts:
+            yield from self._segments_of(part)
 
-    def _segment(self, part: Part) -> Segment:
-        first, steps = part.first_step, part.steps
+    def _segments_of(self, part: Part) -> Iterator[Segment]:
+        sums = self._read(part)
+        longest = max(1, _SEGMENT_STEPS // self.stretch_steps) * self.stretch_steps
+        for first in range(0, part.steps, longest):
+            yield self._segment(
+                part.first_step + first, {name: values[:, first : first + longest] for name, values in sums.items()}
+            )
+
+    def _read(self, part: Part) -> dict[str, Floats]:
+        """[chosen, steps]: each column's sums, 0 where there is no row."""
         since_ns = (pl.col("window_start") - part.start).dt.total_nanoseconds()
         ids = self._members["cgroup_id"].to_list()
         rows = self._recording.collect(
@@ -90,22 +100,25 @@ class WindowRows:
                 *(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in _COLUMNS),
             )
         )
-        rows = rows.join(self._members, on="cgroup_id").filter(pl.col("step").is_between(0, steps - 1))
-        place = np.searchsorted(self._chosen, rows["member"].to_numpy()) * steps + rows["step"].to_numpy()
-        cells = len(self._chosen) * steps
-        sums = {
+        rows = rows.join(self._members, on="cgroup_id").filter(pl.col("step").is_between(0, part.steps - 1))
+        place = np.searchsorted(self._chosen, rows["member"].to_numpy()) * part.steps + rows["step"].to_numpy()
+        shape = (len(self._chosen), part.steps)
+        return {
             # Several rows of one window are those of its cgroups, or came late: they add up.
-            name: np.bincount(place, rows[name].to_numpy(), cells).reshape(len(self._chosen), steps).astype(np.float64)
+            name: np.bincount(place, rows[name].to_numpy(), shape[0] * shape[1]).reshape(shape).astype(np.float64)
             for name in _COLUMNS
         }
-        misses = sums["llc_misses"][[self._chosen.index(suspect) for suspect in self.suspects]]
+
+    def _segment(self, first_step: int, sums: dict[str, Floats]) -> Segment:
+        # [T, A]
+        misses = np.ascontiguousarray(sums["llc_misses"][[self._chosen.index(one) for one in self.suspects]].T)
         load = _load(sums["instructions"])
         return Segment(
-            first_step=first,
-            steps=steps,
+            first_step=first_step,
+            steps=len(misses),
             # They are asked for several times.
-            rows_of=cache(lambda victim: self._rows_of(victim, first, sums, misses, load)),
-            suspect_misses=np.nan_to_num(misses),
+            rows_of=cache(lambda victim: self._rows_of(victim, first_step, sums, misses, load)),
+            suspect_misses=np.nan_to_num(misses.T),
         )
 
     def _rows_of(self, victim: int, first: int, sums: dict[str, Floats], misses: Floats, load: Floats) -> VictimRows:
@@ -115,22 +128,25 @@ class WindowRows:
         is_other = np.array([suspect != victim for suspect in self.suspects], np.bool_)
         is_counted = np.isfinite(cycles) & (instructions > 0)
         # [N, A]
-        met = np.where(is_other, misses[:, step].T, 0.0) * (np.minimum(active / self.window_ticks, 1.0))[:, None]
-        is_known = is_counted & np.isfinite(neighbours) & np.isfinite(met).all(axis=1)
+        met = misses[step]
+        met *= np.minimum(active / self.window_ticks, 1.0)[:, None]
+        met[:, ~is_other] = 0.0
+        is_known = is_counted & np.isfinite(neighbours) & np.isfinite(met.sum(axis=1))
         median = np.median(instructions[is_counted]) if is_counted.any() else 0.0
         is_usable = is_known & (np.nan_to_num(instructions) > _TRIFLE * median)
         instructions = np.where(is_counted, instructions, 0.0)
-        met, neighbours = np.nan_to_num(met), np.nan_to_num(neighbours)
+        met[~is_known] = 0.0
+        neighbours = np.nan_to_num(neighbours)
 
         shared = self._shared(met[is_usable], neighbours[is_usable], (step + first)[is_usable])
-        expected = met * shared
-        of_suspects = expected.sum(axis=1)
+        met *= shared
+        of_suspects = met.sum(axis=1)
         # What nobody's rows explain is taken to be as much in each tick.
         unexplained = max(0.0, (neighbours - of_suspects)[is_usable].sum() / max(active[is_usable].sum(), 1.0))
         in_all = of_suspects + unexplained * active
         # The ticks in which the victim ran may be those of a burst: then all of that is shared out.
         measured = np.divide(neighbours, in_all, out=np.zeros(len(step)), where=in_all > 0)
-        per_tick = expected * (measured / active)[:, None]
+        per_tick = met * (measured / active)[:, None]
         knots = self._work_knots(victim, instructions[is_usable])
         return VictimRows(
             step=step + first,
@@ -140,6 +156,7 @@ class WindowRows:
             is_usable=is_usable,
             controls=np.column_stack([work_hinges(instructions, knots), _others_load(load, place)[step]]),
             traffic=lambda lags: _shifted(per_tick, lags),
+            responses=lambda values, lags: lagged_products(values, per_tick, lags),
             rest=unexplained * measured,
             sibling=None,
             has_moved=None,
