@@ -218,8 +218,41 @@ def test_without_counters_it_says_what_it_cannot_know(tmp_path: Path) -> None:
     assert found.victims == []
     assert "cannot be told" in found.headline[0]
     assert "cgroup 7 was throttled by its CPU limit in 40 % of the periods." in found.headline
-    assert "cgroup 7 waited for a CPU in 50 % of the time." in found.headline
+    assert any(line.startswith("cgroup 7 waited for a CPU in 50 % of the time; ") for line in found.headline)
     assert {"no-cycles", "no-instructions", "no-llc-counter", "no-manifest"} <= caveat_ids(found)
+
+
+def test_who_had_the_cpus_while_somebody_waited(tmp_path: Path) -> None:
+    """One neighbour was busy while it waited, another one before and after."""
+    is_then = [10 <= 0.06 * number < 20 for number in range(600)]
+    much, little = 5 * 10**7, 10**6
+    for cgroup_id, times in (
+        (7, [10**7] * 600),
+        (8, [much if then else little for then in is_then]),
+        (9, [little if then else much for then in is_then]),
+    ):
+        rows = windows_rows(600, cgroup_id=cgroup_id)
+        write_rows(
+            tmp_path, "windows", [row | {"cpu_time_ns": time_ns} for row, time_ns in zip(rows, times, strict=True)]
+        )
+    waited = [900_000 * min(max(second - 10, 0), 10) for second in range(36)]
+    rows = [
+        {"time": START + timedelta(seconds=second), "cgroup_id": 7, "cpu_pressure_some_total_usec": usec}
+        for second, usec in enumerate(waited)
+    ]
+    write_rows(tmp_path, "resources", rows)
+    found = report_on(tmp_path)
+    users = {one.container.name: {user.container.name: user for user in one.cpu_users} for one in found.activity}
+    assert {name: set(users) for name, users in users.items()} == {
+        "cgroup 7": {"cgroup 8", "cgroup 7"},
+        "cgroup 8": set(),
+        "cgroup 9": set(),
+    }
+    assert users["cgroup 7"]["cgroup 8"].share_of_node == pytest.approx(50 / 61, abs=0.01)
+    assert (
+        "cgroup 7 waited for a CPU in 26 % of the time; of the node's CPU time then: cgroup 8 82 %, itself 16 %."
+        in found.headline
+    )
 
 
 def test_one_row_is_too_little_and_says_so(tmp_path: Path) -> None:

@@ -114,11 +114,19 @@ class Victim(msgspec.Struct, frozen=True, kw_only=True):
     other_explanations: list[Explanation]
 
 
+class CpuUser(msgspec.Struct, frozen=True, kw_only=True):
+    """Who had how much of a node's CPU time while somebody waited for a CPU."""
+
+    container: Container
+    share_of_node: float
+
+
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """What a container used in all, and what is known of its waiting; the busiest first.
 
     `cpi` and `misses_per_kilo_instruction` are None without counters. Shares of time: `throttled_share` in which it
-    was throttled, `cpu_pressure_share`, … in which some of its tasks waited.
+    was throttled, `cpu_pressure_share`, … in which some of its tasks waited. `cpu_users` had most of the CPU time while
+    its tasks waited for a CPU, it itself too; only of those that waited much.
     """
 
     container: Container
@@ -127,6 +135,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     cpi: float | None
     misses_per_kilo_instruction: float | None
     other_explanations: list[Explanation]
+    cpu_users: list[CpuUser]
 
 
 class Caveat(msgspec.Struct, frozen=True, kw_only=True):

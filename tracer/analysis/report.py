@@ -7,6 +7,7 @@ Each node is looked at by itself, from its `ticks` where they were recorded with
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -14,9 +15,10 @@ from tracer.analysis.caveats import caveats
 from tracer.analysis.cpu_map import cpu_map
 from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, Victim
 from tracer.analysis.interference.attribution import attribute, holm, with_interactions
+from tracer.analysis.interference.cpu_users import cpu_users
 from tracer.analysis.interference.details import Details, look_closer
 from tracer.analysis.interference.episodes import bursts, time_ranges
-from tracer.analysis.interference.explanations import Waiting, explain_from_ticks
+from tracer.analysis.interference.explanations import Waiting, explain_from_ticks, waited_for_cpus
 from tracer.analysis.interference.model import Fitted, Pair
 from tracer.analysis.interference.rows import Source
 from tracer.analysis.interference.tick_rows import TickRows
@@ -181,8 +183,11 @@ def _findings(
         for number in details[node.name]
     ]
     victims.sort(key=lambda victim: -victim.lost_cycles.value)
-    activity = [_activity(roster, member, containers[member], waiting) for member in busiest]
-    return victims, activity
+    activity = {member: _activity(roster, member, containers[member], waiting) for member in busiest}
+    waited = [member for member, one in activity.items() if waited_for_cpus(one.other_explanations)]
+    for member, users in cpu_users(recording, roster, waited).items():
+        activity[member] = msgspec.structs.replace(activity[member], cpu_users=users)
+    return victims, list(activity.values())
 
 
 def _victim(recording: Recording, roster: Roster, node: _Node, details: Details, waiting: Waiting) -> Victim:
@@ -253,6 +258,7 @@ def _activity(roster: Roster, member: int, container: Container, waiting: Waitin
         if row["llc_misses"] is None or not row["instructions"]
         else row["llc_misses"] / row["instructions"] * 1000,
         other_explanations=waiting.explanations(container),
+        cpu_users=[],
     )
 
 

@@ -82,8 +82,17 @@ def waiting_sentences(activity: Sequence[Activity], nodes: Sequence[str]) -> lis
     for one in activity:
         for explanation in one.other_explanations:
             if explanation.verdict == _LIKELY and explanation.kind != "steal":
-                lines.append(f"{name_of(one.container, nodes)} {_was(explanation.text)}.")
+                users = _meanwhile(one) if explanation.kind == "cpu-pressure" else ""
+                lines.append(f"{name_of(one.container, nodes)} {_was(explanation.text)}{users}.")
     return lines[:_MOST_LINES]
+
+
+def _meanwhile(one: Activity) -> str:
+    users = [
+        f"{'itself' if user.container == one.container else user.container.name} {percent(user.share_of_node)}"
+        for user in one.cpu_users
+    ]
+    return f"; of the node's CPU time then: {', '.join(users)}" if users else ""
 
 
 def _was(text: str) -> str:

@@ -99,6 +99,11 @@ class Waiting:
         return float(sum(known)) if known else None
 
 
+def waited_for_cpus(explanations: Sequence[Explanation]) -> bool:
+    """Whether the pressure on CPUs is likely to matter."""
+    return any(one.kind == "cpu-pressure" and one.verdict == "likely" for one in explanations)
+
+
 def explain_from_ticks(
     *, moved_share: float | None, sibling_share: float | None, cold_share: float | None
 ) -> list[Explanation]:
