@@ -2,7 +2,7 @@
 """Which containers of a node the pictures show, in which order, and what they are called there."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +46,9 @@ class Cast:
 
 
 def choose_cast(recording: Recording, roster: Roster, report: Report | None, node: str) -> Cast:
-    """Those that were asked for come first, then the victims with their aggressors, then by what they used.
+    """Those that were asked for come first, then the victims with their aggressors, then who waited long for a CPU.
+
+    All others follow by what they used.
 
     Raises UsageError where runs of the node had ticks or windows of different length.
     """
@@ -54,10 +56,9 @@ def choose_cast(recording: Recording, roster: Roster, report: Report | None, nod
     if recording.container is None and recording.namespace is None:
         of_node = of_node.with_columns(is_wanted=False)
     ranks: dict[tuple[str, str | None], int] = {}
-    for victim in report.victims if report else []:
-        for container in (victim.container, *(aggressor.container for aggressor in victim.aggressors)):
-            if container.node_name == node:
-                ranks.setdefault((container.name, container.namespace), len(ranks))
+    for container in _told_of(report) if report else []:
+        if container.node_name == node:
+            ranks.setdefault((container.name, container.namespace), len(ranks))
     keys = of_node.select("name", "namespace").iter_rows()
     ordered = of_node.with_columns(
         pl.Series("rank", [ranks.get(key, len(ranks)) for key in keys], pl.Int64),
@@ -65,6 +66,13 @@ def choose_cast(recording: Recording, roster: Roster, report: Report | None, nod
     ).sort("is_wanted", "rank", "llc_misses", "cpu_time_ns", "member", descending=[True, False, True, True, False])
     containers = [roster.container(member) for member in ordered["member"]]
     return Cast(node, node_facts(recording, node), containers, shown_names(containers))
+
+
+def _told_of(report: Report) -> Iterator[Container]:
+    for victim in report.victims:
+        yield victim.container
+        yield from (aggressor.container for aggressor in victim.aggressors)
+    yield from (one.container for one in report.activity if one.cpu_users)
 
 
 def shown_names(containers: Sequence[Container]) -> list[str]:

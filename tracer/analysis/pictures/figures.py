@@ -194,7 +194,9 @@ def resources(found: Resources, names: Sequence[str], title: str, note: str | No
         if not np.isnan(share.largest[0]).all():
             _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=name)
     waiting.set_ylim(0)
-    waiting.set_title(f"Share of the time that tasks of {names[0]} waited (highest second)")
+    # The root's files speak of the whole node.
+    whose = "the node" if names[0] == "/" else names[0]
+    waiting.set_title(f"Share of the time that tasks of {whose} waited (highest second)")
     waiting.yaxis.set_major_formatter(PercentFormatter(1))
     _legend(waiting)
     _time_axis(waiting, found.axis)

@@ -205,7 +205,8 @@ function drawResources() {
   const shares = found && focus < found.rows
     ? Object.entries(found.shares).filter(([, rows]) => !Number.isNaN(largestOf(rows[focus], 0, found.buckets))) : [];
   const waiting = fill(
-    "waiting", shares.length ? `How long ${nameAt(focus)} waited` : "",
+    // The root's files speak of the whole node.
+    "waiting", shares.length ? `How long ${nameAt(focus) === "/" ? "any task of the node" : nameAt(focus)} waited` : "",
     `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${name}`).join(". ")}.`);
   if (shares.length) {
     charts.push(makeChart(waiting, {
