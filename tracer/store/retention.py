@@ -81,7 +81,8 @@ class Retention:
                     continue
                 full = f"the file system of {str(self._output)!r} is full ({error.strerror})"
                 if self._on_full == "stop":
-                    raise OutputError(f"{full}; free space, or use --on-full delete-oldest") from error
+                    hint = "let `tracer run` remove old results (--on-full delete-oldest)"
+                    raise OutputError(f"{full}; free space, or {hint}") from error
                 raise OutputError(f"{full} and no older result is left to remove; free space") from error
 
     def free_space(self, needed_bytes: int) -> bool:
