@@ -127,7 +127,7 @@ class WindowRows:
         cycles, instructions, _misses, active, neighbours = (sums[name][place][step] for name in _COLUMNS)
         is_other = np.array([suspect != victim for suspect in self.suspects], np.bool_)
         is_counted = np.isfinite(cycles) & (instructions > 0)
-        # [N, A]
+        # [N, A]: what each suspect missed while the victim ran, were its misses spread over the window.
         met = misses[step]
         met *= np.minimum(active / self.window_ticks, 1.0)[:, None]
         met[:, ~is_other] = 0.0
@@ -155,7 +155,8 @@ class WindowRows:
             is_known=is_known,
             is_usable=is_usable,
             controls=np.column_stack([work_hinges(instructions, knots), _others_load(load, place)[step]]),
-            traffic=lambda lags: _shifted(per_tick, lags),
+            # An effect some ticks late is in the same window.
+            traffic=lambda _lags: per_tick,
             responses=lambda values, lags: lagged_products(values, per_tick, lags),
             rest=unexplained * measured,
             sibling=None,
@@ -191,12 +192,3 @@ def _others_load(load: Floats, place: int) -> Floats:
     """
     others = (load.sum(axis=0) - load[place]) / max(len(load) - 1, 1)
     return np.column_stack([others, np.maximum(others - 1.0, 0.0)])
-
-
-def _shifted(per_tick: Floats, lags: Ints) -> Floats:
-    """[N, A]: each column of `per_tick`, of so many rows before."""
-    if not lags.any():
-        return per_tick
-    if (lags == lags[0]).all():
-        return np.roll(per_tick, lags[0], axis=0)
-    return np.stack([np.roll(column, lag) for column, lag in zip(per_tick.T, lags, strict=True)], axis=1)
