@@ -24,7 +24,8 @@ child = os.fork()
 shared.write(b"x" * (100 << 20))
 own = mmap.mmap(-1, 30 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 own.write(b"y" * (30 << 20))
-print(os.getpid(), flush=True)
+# At once: print may write the number and the end of its line apart.
+os.write(1, b"%d\\n" % os.getpid())
 sys.stdin.read()
 """
 
