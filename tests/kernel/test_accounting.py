@@ -103,7 +103,7 @@ def test_cpu_time_switches_and_names(
 
     # A container's life is in the tables: its CPU time is the kernel's. The sleeping one ran for a few ms only.
     for container in containers[:2]:
-        assert container.cpu_time_ns() > 0.1 * SECONDS * 1e9
+        assert container.cpu_time_ns() > 0.03 * SECONDS * 1e9
         for table in (windows, ticks):
             assert agrees_with_cpu_stat(of_cgroup(table, container)["cpu_time_ns"].sum(), container, stolen)
     sleeping_ns = of_cgroup(windows, containers[2])["cpu_time_ns"].sum()
