@@ -25,8 +25,8 @@ import pyarrow as pa
 from _common import print_machine, print_mark
 
 from tracer.store.layout import file_path
-from tracer.store.parquet import encode
-from tracer.store.schemas import WINDOWS
+from tracer.store.parquet import conform, encode
+from tracer.store.schemas import SCHEMA_VERSION, WINDOWS
 
 RUN = UUID(int=20)
 START_NS = 1_795_305_600 * 10**9
@@ -99,7 +99,7 @@ def file_of_windows(random: np.random.Generator, first: int, windows: int) -> pa
     codes = container.astype(np.int32)
     numbers = {
         "cgroup_id": container * 7919 + 1_000,
-        "window_start": START_NS + (first + window) * WINDOW_NS,
+        "window_start": (START_NS + (first + window) * WINDOW_NS) // 1000,
         "window_tick": (first + window) * 60,
         "ticks": np.full(rows, 60),
         "cpu_time_ns": cpu_time_ns,
@@ -134,13 +134,13 @@ def file_of_windows(random: np.random.Generator, first: int, windows: int) -> pa
         texts[field.name] if field.name in texts else pa.array(numbers[field.name]).cast(field.type, safe=False)
         for field in WINDOWS.schema
     ]
-    return pa.table(columns, schema=WINDOWS.schema)
+    return conform(WINDOWS, pa.table(columns, names=WINDOWS.schema.names))
 
 
 def write_windows(output: Path, rows: int) -> None:
     random = np.random.default_rng(20)
     windows = rows // CONTAINERS
-    metadata = {"tracer.schema_version": "1", "tracer.run_id": str(RUN), "tracer.node_name": "node-1"}
+    metadata = {"tracer.schema_version": str(SCHEMA_VERSION), "tracer.run_id": str(RUN), "tracer.node_name": "node-1"}
     for number, first in enumerate(range(0, windows, FILE_WINDOWS)):
         table = file_of_windows(random, first, min(FILE_WINDOWS, windows - first))
         path = file_path(output, "windows", "node-1", START_NS + first * WINDOW_NS, RUN, number)

@@ -51,9 +51,7 @@ def rows(fields: Iterable[pa.Field]) -> str:
 
 
 def type_name(field: pa.Field) -> str:
-    """How strings are encoded is no matter of the reader's."""
-    name = "string" if pa.types.is_dictionary(field.type) else str(field.type)
-    return f"{name} or null" if field.nullable else name
+    return f"{field.type} or null" if field.nullable else str(field.type)
 
 
 if __name__ == "__main__":

@@ -65,9 +65,8 @@ def frame(table: Table, rows: int, given: Columns) -> pl.DataFrame:
     for field in table.schema:
         value = given.get(field.name)
         if value is None and not field.nullable:
-            value = "" if pa.types.is_dictionary(field.type) else 0
-        is_text = pa.types.is_dictionary(field.type)
-        kind = pa.string() if is_text else pa.int64() if field.name == table.time_column else field.type
+            value = "" if pa.types.is_string(field.type) else 0
+        kind = pa.int64() if field.name == table.time_column else field.type
         if isinstance(value, np.ndarray | list):
             columns[field.name] = pa.array(value).cast(kind)
         else:
@@ -92,10 +91,7 @@ def write_recording(output: Path, *, node: str = "node-1", **tables: Sequence[pl
         table = TABLES[name]
         for rows in frames:
             arrow = rows.to_arrow()
-            columns = [
-                arrow[field.name].cast(pa.string() if pa.types.is_dictionary(field.type) else field.type)
-                for field in table.schema
-            ]
-            store.append(table, pa.table(columns, names=table.schema.names))
+            time = arrow[table.time_column].cast(pa.timestamp("ns", "UTC"))
+            store.append(table, arrow.set_column(arrow.column_names.index(table.time_column), table.time_column, time))
     store.close()
     return output

@@ -117,7 +117,7 @@ def test_cpu_time_switches_and_names(
 
     # Each CPU's tick that has rows adds up to the tick's length.
     per_tick = ticks.group_by("cpu", "tick").agg(pl.sum("cpu_time_ns"))
-    assert per_tick.filter((pl.col("cpu_time_ns") - TICK_NS).cast(pl.Int64).abs() > 1000).is_empty()
+    assert per_tick.filter((pl.col("cpu_time_ns") - TICK_NS).abs() > 1000).is_empty()
 
     begin, end = marks["begin"], marks["end"]
     meanwhile = pl.col("tick").is_between(begin.monotonic_ns // TICK_NS, end.monotonic_ns // TICK_NS)
@@ -166,16 +166,12 @@ def test_windows_hold_their_ticks_and_agree_with_them(
         windows.filter(busy).group_by("window_tick", "cgroup_id").agg(pl.sum(columns)).sort("window_tick", "cgroup_id")
     )
     assert of_windows.rename({"window_tick": "tick"}).equals(of_ticks)
-    # All tables go through one clock.
-    offsets = {
-        row
-        for table, time_column, tick_column in ((windows, "window_start", "window_tick"), (ticks, "tick_start", "tick"))
-        for row in table.select(pl.col(time_column).cast(pl.Int64) - pl.col(tick_column).cast(pl.Int64) * TICK_NS)
-        .unique()
-        .rows()
-    }
+    # All tables go through one clock, and down to its microseconds.
     clock = result.manifest.clock.start
-    assert offsets == {(clock.anchor_realtime_ns - clock.anchor_monotonic_ns,)}
+    exact_ns = pl.col("tick") * TICK_NS + clock.anchor_realtime_ns - clock.anchor_monotonic_ns
+    for table, start, tick in ((windows, "window_start", "window_tick"), (ticks, "tick_start", "tick")):
+        rows = table.select(start=pl.col(start).dt.epoch("us"), tick=tick)
+        assert (rows["start"] == rows.select(exact_ns // 1000).to_series()).all()
 
 
 @pytest.mark.core

@@ -32,15 +32,13 @@ def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[...,
     tracer.process.terminate()
     result = tracer.result()
 
-    lifecycle = result.table("lifecycle").filter(
-        pl.col("cgroup_path").cast(pl.String).str.starts_with(f"/{own_cgroup.name}/")
-    )
+    lifecycle = result.table("lifecycle").filter(pl.col("cgroup_path").str.starts_with(f"/{own_cgroup.name}/"))
     for event in ("created", "removed"):
-        rows = lifecycle.filter(pl.col("event").cast(pl.String) == event)
-        assert dict(rows.select("cgroup_id", pl.col("cgroup_path").cast(pl.String)).iter_rows()) == {
+        rows = lifecycle.filter(pl.col("event") == event)
+        assert dict(rows.select("cgroup_id", "cgroup_path").iter_rows()) == {
             cgroup_id: f"/{own_cgroup.name}/{name}" for cgroup_id, name in made.items()
         }
-        assert rows["source"].cast(pl.String).unique().to_list() == ["kernel"]
+        assert rows["source"].unique().to_list() == ["kernel"]
     health = result.table("health")
     assert health["cgroup_events_lost"].sum() == 0
     assert result.manifest.totals.records_lost == 0
@@ -62,7 +60,7 @@ def test_hostile_names_do_no_harm(start_tracer: Callable[..., Tracer], own_cgrou
     finally:
         cgroup.stop()
     result = tracer.result()
-    paths = result.table("windows").filter(pl.col("cgroup_id") == cgroup.id)["cgroup_path"].cast(pl.String).unique()
+    paths = result.table("windows").filter(pl.col("cgroup_id") == cgroup.id)["cgroup_path"].unique()
     assert len(paths) == 1
     assert paths[0].isprintable()
     assert paths[0].startswith(f"/{own_cgroup.name}/")
@@ -74,6 +72,6 @@ def test_limits_of_a_container_are_told_where_the_node_has_them(
     container = new_container()
     result = start_tracer("--duration", "4s").result()
     rows = result.table("lifecycle").filter(pl.col("cgroup_id") == container.id)
-    assert "created" in rows["event"].cast(pl.String).to_list()
+    assert "created" in rows["event"].to_list()
     has_controller = (container.path / "cpu.max").exists()
     assert (rows["cpu_period_usec"].drop_nulls().len() > 0) == has_controller

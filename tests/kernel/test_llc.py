@@ -86,7 +86,7 @@ def test_rows_of_containers_and_what_became_of_those_without_a_group(
     result = tracer.result()
 
     assert resctrl.groups() == set()
-    llc = result.table("llc").with_columns(pl.col(pl.Categorical).cast(pl.String))
+    llc = result.table("llc")
     assert set(llc["cgroup_id"]) == {before.id, after.id}
     assert set(llc["l3_id"]) == {0, 8}
     rows = llc.filter(cgroup_id=after.id, l3_id=8)
@@ -98,7 +98,7 @@ def test_rows_of_containers_and_what_became_of_those_without_a_group(
     windows = result.table("windows")
     assert windows["window_start"].min() <= llc["time"].min()
     assert llc["time"].min() <= windows["window_start"].max()
-    lifecycle = result.table("lifecycle").with_columns(pl.col(pl.Categorical).cast(pl.String))
+    lifecycle = result.table("lifecycle")
     told = lifecycle.filter(pl.col("event").str.starts_with("llc_")).select("cgroup_id", "event", "source")
     assert told.rows() == [(without.id, "llc_unmonitored", "resctrl")]
     assert any("some containers have no rows in llc" in note for note in result.manifest.notes)
@@ -115,7 +115,7 @@ def test_one_container_on_one_time_axis(trace: Callable[..., Tracer], new_contai
     identity = ["node_name", "cgroup_id", "cgroup_kind", "cgroup_path", "container_id", "pod_uid", "qos_class"]
 
     def of_container(table: str, time_column: str) -> pl.DataFrame:
-        rows = result.table(table).filter(cgroup_id=container.id).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        rows = result.table(table).filter(cgroup_id=container.id)
         return rows.rename({time_column: "time"}).sort("time")
 
     windows = of_container("windows", "window_start")

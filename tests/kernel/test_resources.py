@@ -65,7 +65,7 @@ def test_columns_are_between_what_cat_gives_before_and_after(
     assert rows["cpu_usage_usec"][-1] - rows["cpu_usage_usec"][0] > 1_000_000
     assert rows["cpu_pressure_some_total_usec"][-1] > rows["cpu_pressure_some_total_usec"][0]
     assert rows["cgroup_freeze"].unique().to_list() == [0]
-    assert rows["container_id"].cast(pl.String).unique().to_list() == [container.path.name]
+    assert rows["container_id"].unique().to_list() == [container.path.name]
     has_memory = (container.path / "memory.current").exists()
     assert rows["memory_current_bytes"].null_count() == (0 if has_memory else rows.height)
     # The rows and the windows are of one clock: what they say of the CPU time in between agrees.
@@ -88,7 +88,7 @@ def test_everything_but_mounts_has_rows_and_the_root_too(
     mount = Cgroup(own_cgroup / "var-lib.mount")
     hostile = Cgroup(own_cgroup / "\x1b[2Jweb.service")
     result = start_tracer("--duration", "3s", "--nri", "off", "--resources-interval", "0.5s").result()
-    rows = result.table("resources").with_columns(pl.col("cgroup_kind").cast(pl.String))
+    rows = result.table("resources")
     kinds = dict(rows.select("cgroup_id", "cgroup_kind").unique().iter_rows())
     assert kinds[1] == "other"
     assert kinds[container.id] == "container"
@@ -140,7 +140,7 @@ time.sleep(1000)'"""
     processes = of_cgroup(result, "processes", container.id)
     assert processes["pid"].n_unique() == 2
     assert processes["pss_shmem_bytes"].is_between(50 << 20, 51 << 20).all()
-    assert processes["container_id"].cast(pl.String).unique().to_list() == [container.path.name]
+    assert processes["container_id"].unique().to_list() == [container.path.name]
     assert (processes["start_time"] < processes["time"].min()).all()
     rows = of_cgroup(result, "resources", container.id)
     with_pss = rows.drop_nulls("pss_bytes")
@@ -155,7 +155,7 @@ time.sleep(1000)'"""
         sums.select("pss_bytes", "coverage").iter_rows()
     )
     regions = of_cgroup(result, "regions", container.id)
-    shared = regions.filter((pl.col("kind").cast(pl.String) == "shared") & (pl.col("size_bytes") >= 100 << 20))
+    shared = regions.filter((pl.col("kind") == "shared") & (pl.col("size_bytes") >= 100 << 20))
     assert shared["pss_bytes"].is_between(50 << 20, 51 << 20).all()
     assert shared["pid"].n_unique() == 2
     health = result.table("health")

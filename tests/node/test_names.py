@@ -55,7 +55,7 @@ def assert_named(result: Result, node: ContainerdNode, containers: list[Containe
     # The machine may have containers of its own.
     of_node = pl.col("container_id").is_not_null() & pl.col("cgroup_path").str.starts_with(f"/{node.cgroup.name}/")
     for table_name in ("windows", "ticks", "lifecycle"):
-        table = result.table(table_name).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        table = result.table(table_name)
         if table_name != "lifecycle":
             assert table.filter(pl.col("cgroup_kind") == "unknown").is_empty()
         said = {
@@ -108,12 +108,12 @@ def test_pods_that_come_and_go(
     result = end(tracer)
 
     assert_named(result, containerd, containers, [before, two, *same_name])
-    windows = result.table("windows").with_columns(pl.col("container_id").cast(pl.String))
+    windows = result.table("windows").with_columns(pl.col("container_id"))
     for container, used in used_ns.items():
         traced = windows.filter(pl.col("container_id") == container.id)["cpu_time_ns"].sum()
         assert used * 0.99 <= traced <= used * 1.01 + went_on_ns[container] + stolen_ns() - stolen
-    events = result.table("lifecycle").filter(pl.col("container_id").cast(pl.String) == containers[1].id)
-    assert {"created", "named", "populated", "emptied", "removed"} <= set(events["event"].cast(pl.String))
+    events = result.table("lifecycle").filter(pl.col("container_id") == containers[1].id)
+    assert {"created", "named", "populated", "emptied", "removed"} <= set(events["event"])
 
 
 def test_containerd_is_restarted(

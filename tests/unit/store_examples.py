@@ -20,13 +20,13 @@ MIDNIGHT_NS = 1_795_305_600 * SECOND_NS
 
 
 def example_rows(table: Table, times_ns: Sequence[int], salt: int = 0) -> pa.Table:
-    """One row a time, with plain strings and numbers that depend on row, column and `salt`."""
+    """One row a time, as the pipeline has them: times in ns, numbers that depend on row, column and `salt`."""
     columns = []
     for position, field in enumerate(table.schema):
         numbers = [row * 7919 + position * 104_729 + salt * 15_485_863 for row in range(len(times_ns))]
         if field.name == table.time_column:
-            columns.append(pa.array(times_ns, pa.int64()).cast(field.type))
-        elif pa.types.is_dictionary(field.type):
+            columns.append(pa.array(times_ns, pa.int64()).cast(pa.timestamp("ns", "UTC")))
+        elif pa.types.is_string(field.type):
             columns.append(pa.array([f"{field.name}-{number % 7}" for number in numbers], pa.string()))
         elif pa.types.is_map(field.type):
             columns.append(pa.array([[(f"key-{number % 3}", number)] for number in numbers], field.type))

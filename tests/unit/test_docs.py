@@ -26,8 +26,8 @@ def test_only_the_columns_are_written_anew() -> None:
         f"# Tables\n\nText.\n\n## `ticks`\n\nMore text.\n\n{header}| … | | the identity columns above |\n"
     )
     assert "| gone |" not in written
-    assert "| `llc_misses` | uint64 or null | last-level cache misses; null if not counted |\n" in written
-    assert "null if not counted |\n| `context_switches` | uint32 | " in written
+    assert "| `llc_misses` | int64 or null | last-level cache misses; null if not counted |\n" in written
+    assert "null if not counted |\n| `context_switches` | int64 | " in written
     assert "\n\n| other |\n|---|\n\n## End\n" in written
     assert f"\n## `health`\n\n{header}| `node_name` | string | " in written
     assert with_tables(written) == written

@@ -110,6 +110,7 @@ def test_a_later_manifest_replaces_the_earlier(tmp_path: Path):
 def test_a_manifest_written_before_some_fields_were_there_can_be_read():
     read = read_manifest(Path(__file__).parent / "data" / "session-before-topology-changes.json")
     assert read.topology["llc_domains"][0]["cpus"] == "0-1"
+    assert read.schema_version == 1
     assert read.topology_changes == []
     assert [event.encodings for event in read.events] == [{}, {}, {}]
     assert read.totals.records == 6757
@@ -121,7 +122,7 @@ def test_instants_keep_every_nanosecond():
 
 def test_it_is_json_for_others():
     decoded = json.loads(encode_manifest(example_manifest()))
-    assert decoded["schema_version"] == 1
+    assert decoded["schema_version"] == 2
     assert decoded["run_id"] == str(RUN_ID)
     assert decoded["totals"]["lost_by_cpu"] == {"1": {"ring_full": 3}}
     assert decoded["totals"]["recursion_misses"] is None
@@ -150,7 +151,8 @@ def changed(**changes: Any) -> bytes:
         b'{"schema_version": "1"}',
         b'{"schema_version": 1e400}',
         b'{"schema_version":1,"topology":' + b"[" * 200_000,
-        changed(schema_version=2),
+        changed(schema_version=0),
+        changed(schema_version=3),
         changed(run_id="../../etc"),
         changed(status="unheard of"),
         changed(tick_ns=0),

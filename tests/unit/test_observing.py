@@ -189,12 +189,12 @@ def test_columns_that_are_left_out_are_null_and_times_are_utc(tree: Path) -> Non
 def test_pairs_are_a_map(tree: Path) -> None:
     kept = Kept()
     ids = [(tree / path).stat().st_ino for path in ("", CONTAINER)]
-    pairs = [[{"key": "memory.stat.new", "value": 2**64 - 1}, {"key": "x", "value": 0}], None]
+    pairs = [[{"key": "memory.stat.new", "value": 2**63 - 1}, {"key": "x", "value": 2**64 - 1}], None]
     dtype = pl.List(pl.Struct({"key": pl.String, "value": pl.UInt64}))
     rows = resources(*ids).with_columns(pl.Series("extra", pairs, dtype))
     labelling(Inventory(tree), kept).put(RESOURCES, rows)
     extra = dict(zip(kept.tables[0]["cgroup_id"].to_pylist(), kept.tables[0]["extra"].to_pylist(), strict=True))
-    assert extra == {ids[0]: [("memory.stat.new", 2**64 - 1), ("x", 0)], ids[1]: None}
+    assert extra == {ids[0]: [("memory.stat.new", 2**63 - 1), ("x", None)], ids[1]: None}
 
 
 def test_rows_wait_for_names_and_are_handed_on_at_the_end(tree: Path) -> None:

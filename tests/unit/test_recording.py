@@ -148,8 +148,8 @@ def test_a_column_that_an_older_file_lacks_is_null_and_one_that_nobody_knows_is_
 
 def test_a_file_of_a_newer_schema_is_refused_by_its_name(tmp_path: Path) -> None:
     write_rows(tmp_path, "windows", windows_rows(2))
-    rewrite(one_file(tmp_path), metadata={b"tracer.schema_version": b"2"})
-    with pytest.raises(UsageError, match=r"windows-.*parquet' has schema version 2; this tracer reads up to 1"):
+    rewrite(one_file(tmp_path), metadata={b"tracer.schema_version": b"3"})
+    with pytest.raises(UsageError, match=r"windows-.*parquet' has schema version 3; this tracer reads up to 2"):
         open_recording([tmp_path])
 
 
@@ -158,7 +158,7 @@ def test_a_column_of_another_type_is_refused_by_its_name(tmp_path: Path) -> None
     rows = pq.read_table(one_file(tmp_path), partitioning=None)
     rows = rows.set_column(rows.schema.get_field_index("cycles"), "cycles", rows["cpus"].cast("double"))
     pq.write_table(rows, one_file(tmp_path))
-    with pytest.raises(UsageError, match=r"windows-.*parquet': column 'cycles' is double, not uint64"):
+    with pytest.raises(UsageError, match=r"windows-.*parquet': column 'cycles' is double, not int64"):
         open_recording([tmp_path])
 
 
@@ -246,8 +246,8 @@ def test_a_broken_manifest_is_refused_by_its_name(tmp_path: Path) -> None:
     output = recorded(tmp_path, run_id=RUN_ID)
     new_store(output, run_id=RUN_ID).write_manifest(example_manifest())
     path = output / "runs" / str(RUN_ID) / "session.json"
-    path.write_bytes(path.read_bytes().replace(b'"schema_version": 1', b'"schema_version": 2'))
-    with pytest.raises(UsageError, match=r"session\.json' has schema version 2; this tracer reads 1"):
+    path.write_bytes(path.read_bytes().replace(b'"schema_version": 2', b'"schema_version": 3'))
+    with pytest.raises(UsageError, match=r"session\.json' has schema version 3; this tracer reads 1 to 2"):
         open_recording([output])
 
 

@@ -49,7 +49,7 @@ def workload_label() -> pl.Expr:
 
 
 def _label(pod: pl.Expr, unit: pl.Expr) -> pl.Expr:
-    kind = pl.col("cgroup_kind").cast(pl.String)
+    kind = pl.col("cgroup_kind")
     container = pl.coalesce(_text("container_name"), _text("container_id").str.head(_SHORT_ID))
     return (
         pl.when(kind == "idle")
@@ -67,7 +67,7 @@ def _label(pod: pl.Expr, unit: pl.Expr) -> pl.Expr:
 
 
 def _pod_workload(pod: pl.Expr) -> pl.Expr:
-    of_node = pod.str.strip_suffix(pl.format("-{}", pl.col("node_name").cast(pl.String)))
+    of_node = pod.str.strip_suffix(pl.format("-{}", pl.col("node_name")))
     workload = pod
     for end in reversed(_GENERATED_ENDS):
         workload = pl.when(pod.str.contains(f".{end}")).then(pod.str.replace(end, "")).otherwise(workload)
@@ -81,5 +81,5 @@ def _path_end() -> pl.Expr:
 
 
 def _text(name: str) -> pl.Expr:
-    text = pl.col(name).cast(pl.String)
+    text = pl.col(name)
     return pl.when(text.str.len_bytes() > 0).then(text)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tracer.analysis.older_files import can_be_read_as
 from tracer.errors import UsageError
 from tracer.store.layout import IN_PROGRESS, parse_closed_file
 from tracer.store.schemas import SCHEMA_VERSION, TABLES, Table
@@ -23,10 +25,14 @@ _RUN_DIGITS = 8
 
 @dataclass(frozen=True)
 class RecordedFile:
-    """A closed file. `span` has the times of its first and last row, to the microsecond below; None without rows."""
+    """A closed file. `schema` has the types of its columns, without those that nobody knows.
+
+    `span` has the times of its first and last row, to the microsecond below; None without rows.
+    """
 
     path: Path
     node_name: str | None
+    schema: pl.Schema
     span: tuple[datetime, datetime] | None
 
     @property
@@ -155,7 +161,10 @@ def _open(path: Path, table: Table) -> RecordedFile:
     _require_types(path, table, schema)
     node_name = keys.get(_NODE_KEY)
     return RecordedFile(
-        path, None if node_name is None else node_name.decode("utf-8", "replace"), _times(path, metadata, schema, table)
+        path,
+        None if node_name is None else node_name.decode("utf-8", "replace"),
+        pl.Schema(pa.schema([field for field in schema if field.name in table.schema.names])),
+        _times(path, metadata, schema, table),
     )
 
 
@@ -164,7 +173,7 @@ def _require_types(path: Path, table: Table, schema: pa.Schema) -> None:
         position = schema.get_field_index(column.name)
         if position >= 0:
             found = schema.field(position).type
-            if found != column.type:
+            if not can_be_read_as(found, column.type):
                 raise UsageError(f"{str(path)!r}: column {column.name!r} is {found}, not {column.type}")
         elif column.name in table.sort_columns:
             raise UsageError(f"{str(path)!r} has no column {column.name!r}: it is no {table.name} of `tracer run`")
@@ -173,6 +182,7 @@ def _require_types(path: Path, table: Table, schema: pa.Schema) -> None:
 def _times(path: Path, metadata: pq.FileMetaData, schema: pa.Schema, table: Table) -> tuple[datetime, datetime] | None:
     """The times of the first and the last row, by the statistics in the footer."""
     position = schema.get_field_index(table.time_column)
+    units_of_microsecond = {"us": 1, "ns": 1000}[schema.field(position).type.unit]
     bounds = []
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
@@ -185,8 +195,9 @@ def _times(path: Path, metadata: pq.FileMetaData, schema: pa.Schema, table: Tabl
             bounds.append((statistics.min_raw, statistics.max_raw))
     if not bounds:
         return None
-    return _from_ns(min(low for low, _high in bounds)), _from_ns(max(high for _low, high in bounds))
+    first, last = min(low for low, _high in bounds), max(high for _low, high in bounds)
+    return _moment(first // units_of_microsecond), _moment(last // units_of_microsecond)
 
 
-def _from_ns(utc_ns: int) -> datetime:
-    return datetime.fromtimestamp(utc_ns // 10**9, UTC) + timedelta(microseconds=utc_ns % 10**9 // 1000)
+def _moment(utc_us: int) -> datetime:
+    return datetime.fromtimestamp(utc_us // 10**6, UTC) + timedelta(microseconds=utc_us % 10**6)

@@ -5,7 +5,8 @@ A recording is the closed files of any number of directories, runs and nodes. Fi
 left out, and so is the second copy of a file that lies in two of the directories; `Recording.notes` says so.
 
 Each file's footer is looked at before its rows are: a file that is broken, of a newer schema or of other types is
-refused by its name. Columns that an older file does not have are null, columns that nobody knows any more are ignored.
+refused by its name. Columns that an older file does not have are null, columns that nobody knows any more are ignored,
+and the types of schema version 1 become those of today.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import polars as pl
 
 from tracer.analysis.labels import container_label, workload_label
 from tracer.analysis.moments import moment_text, parse_moment
+from tracer.analysis.older_files import as_today
 from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
 from tracer.errors import UsageError
 from tracer.store.manifest import Manifest, read_manifest
@@ -60,25 +62,36 @@ class Recording:
     def scan(self, table: str, within: Span | None = None) -> pl.LazyFrame:
         """All rows of `table` in the span, with exactly the columns and types of its schema today, in no order.
 
-        `within` is a part of the span. Strings are Categorical. Collect it with `collect`. Raises UsageError for a
-        file that cannot be read.
+        `within` is a part of the span. Collect it with `collect`. Raises UsageError for a file that cannot be read.
         """
         schema = polars_schema(table)
         span = within or self.span
-        files = _within(self._files.of(table), span)
-        if not files:
+        paths: dict[tuple[pl.DataType, ...], list[Path]] = {}
+        for file in _within(self._files.of(table), span):
+            types = tuple(file.schema.get(name, today) for name, today in schema.items())
+            paths.setdefault(types, []).append(file.path)
+        if not paths:
             return pl.LazyFrame(schema=schema)
-        rows = pl.scan_parquet(
-            [file.path for file in files],
-            schema=schema,
-            missing_columns="insert",
-            extra_columns="ignore",
-            hive_partitioning=False,
-            glob=False,
-        )
-        if span == self._recorded:
-            return rows
-        return rows.filter(pl.col(TABLES[table].time_column).is_between(*span, closed="left"))
+        scans = []
+        for types, of_types in paths.items():
+            rows = pl.scan_parquet(
+                of_types,
+                schema=dict(zip(schema, types, strict=True)),
+                missing_columns="insert",
+                extra_columns="ignore",
+                hive_partitioning=False,
+                glob=False,
+            )
+            if span != self._recorded:
+                rows = rows.filter(pl.col(TABLES[table].time_column).is_between(*span, closed="left"))
+            scans.append(
+                rows.with_columns(
+                    as_today(name, today)
+                    for found, (name, today) in zip(types, schema.items(), strict=True)
+                    if found != today
+                )
+            )
+        return pl.concat(scans)
 
     def ends_of_files(self, table: str) -> list[datetime]:
         """When the last row of each file of `table` is from."""
@@ -128,7 +141,7 @@ class Recording:
             for column in ("container_name", "pod_name", "cgroup_path"):
                 named |= _is(column, self.container)
             if len(self.container) >= _SHORTEST_ID:
-                named |= pl.col("container_id").cast(pl.String).str.starts_with(self.container).fill_null(False)
+                named |= pl.col("container_id").str.starts_with(self.container).fill_null(False)
             wanted &= named
         return wanted
 
@@ -176,12 +189,12 @@ def open_recording(
 
 @cache
 def polars_schema(table: str) -> pl.Schema:
-    """The columns of `table` as Polars reads them; strings are Categorical."""
+    """The columns of `table` as Polars reads them."""
     return pl.Schema(TABLES[table].schema)
 
 
 def _is(column: str, value: str) -> pl.Expr:
-    return pl.col(column).cast(pl.String).eq_missing(pl.lit(value))
+    return pl.col(column).eq_missing(pl.lit(value))
 
 
 def _moment(given: datetime | str, recorded: Span) -> datetime:

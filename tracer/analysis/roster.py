@@ -23,7 +23,7 @@ class Roster:
 
         member          its number, from 0 on
         node_name, namespace, name, kind     as in `findings.Container`
-        cgroup_ids      list of u64
+        cgroup_ids      list of i64
         is_wanted       whether it is one of those that were asked for
         rows            rows of `table`
         cpu_time_ns, cycles, instructions, llc_misses   sums; a counter that was never counted is null
@@ -37,9 +37,8 @@ class Roster:
         self.table = "windows" if recording.has("windows") else "ticks"
         sums = recording.collect(_sums_by_cgroup(recording, self.table))
         cgroups = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left").with_columns(
-            pl.col("node_name", "namespace").cast(pl.String),
             container_label().alias("name"),
-            pl.col("cgroup_kind").cast(pl.String).alias("kind"),
+            pl.col("cgroup_kind").alias("kind"),
             recording.is_wanted().alias("is_wanted"),
         )
         idle = pl.col("kind") == "idle"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tracer.store.schemas import HEALTH
 
 # By way of Polars: pyarrow's conversion of Python values imports pandas where that is installed (30 MB).
-_TYPES = pl.DataFrame(pa.Table.from_batches([], HEALTH.schema)).schema
+_TYPES = pl.Schema(HEALTH.schema) | {"time": pl.Datetime("ns", "UTC")}
 _PAGE = resource.getpagesize()
 _NS_PER_CLOCK_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 

@@ -101,19 +101,21 @@ class ResourcesReader(Reader):
 
 def _frame(found: Values) -> pl.DataFrame:
     columns = {"cgroup_id": pl.Series(found.cgroup_ids), "monotonic_ns": pl.Series(found.monotonic_ns)}
+    # Of the table's type already: it has many columns. What does not fit is a sum that fell below zero in the kernel.
+    values = found.values[: len(COLUMNS)].view(np.int64)
+    is_valid = found.is_valid[: len(COLUMNS)] & (values >= 0)
     # Most nodes lack whole files; a column without any value is left out.
-    for slot in np.flatnonzero(found.is_valid[: len(COLUMNS)].any(axis=1)).tolist():
-        column = pl.Series(found.values[slot])
-        if not found.is_valid[slot].all():
-            column = column.set(pl.Series(~found.is_valid[slot]), None)
+    for slot in np.flatnonzero(is_valid.any(axis=1)).tolist():
+        column = pl.Series(values[slot])
+        if not is_valid[slot].all():
+            column = column.set(pl.Series(~is_valid[slot]), None)
         name = COLUMNS[slot]
         columns[name] = (column / 100).cast(pl.Float32) if name in AVERAGE_COLUMNS else column
     frame = pl.DataFrame(columns)
     if {"memory_current_bytes", "memory_inactive_file_bytes"} <= columns.keys():
         current, inactive = pl.col("memory_current_bytes"), pl.col("memory_inactive_file_bytes")
         # Two files, read one after the other: the part can be larger than the whole.
-        working_set = pl.when(inactive > current).then(pl.lit(0, pl.UInt64)).otherwise(current - inactive)
-        frame = frame.with_columns(memory_working_set_bytes=working_set)
+        frame = frame.with_columns(memory_working_set_bytes=(current - inactive).clip(lower_bound=0))
     return frame if not found.extra else frame.join(_extra(found), on="cgroup_id", how="left")
 
 

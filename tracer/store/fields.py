@@ -8,8 +8,8 @@ import pyarrow as pa
 
 DESCRIPTION: Final = b"description"
 
-STRING: Final = pa.dictionary(pa.int32(), pa.string())
-TIME: Final = pa.timestamp("ns", tz="UTC")
+STRING: Final = pa.string()
+TIME: Final = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ IDENTITY: Final = (
     NODE_NAME,
     measured(
         "cgroup_id",
-        pa.uint64(),
-        "the kernel's id of the cgroup: its inode in cgroup2; 0 is idle time, which is no cgroup",
+        pa.int64(),
+        "the kernel's id of the cgroup: its inode in cgroup2 (one of 2^63 or more is the negative number of the same "
+        "64 bits); 0 is idle time, which is no cgroup",
     ),
     measured(
         "cgroup_kind",

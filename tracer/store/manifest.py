@@ -164,8 +164,9 @@ def read_manifest(path: Path) -> Manifest:
             raise UsageError(f"{str(path)!r} is not a run's manifest: not a file of at most {_LONGEST_FILE} bytes")
         content = path.read_bytes()
         version = msgspec.json.decode(content, type=_Version).schema_version
-        if version != SCHEMA_VERSION:
-            raise UsageError(f"{str(path)!r} has schema version {version}; this tracer reads {SCHEMA_VERSION}")
+        # Version 2 changed types in the files, and nothing in here.
+        if not 1 <= version <= SCHEMA_VERSION:
+            raise UsageError(f"{str(path)!r} has schema version {version}; this tracer reads 1 to {SCHEMA_VERSION}")
         return msgspec.json.decode(content, type=Manifest)
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error

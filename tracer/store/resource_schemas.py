@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tracer.store.fields import IDENTITY, STRING, TIME, Table, measured, optional
 
-_U64 = pa.uint64()
+_COUNT = pa.int64()
 
 _MEMORY_STAT_BYTES = {
     "anon": "anonymous memory",
@@ -109,7 +109,7 @@ _DEVICE_COUNTERS = {
 
 
 def _number(name: str, description: str) -> pa.Field:
-    return optional(name, _U64, description)
+    return optional(name, _COUNT, description)
 
 
 def _pressure(resource: str, name: str, who: str) -> list[pa.Field]:
@@ -214,12 +214,12 @@ RESOURCES: Final = Table(
             _number("cgroup_freeze", "cgroup.freeze: 1 if it is to be frozen"),
             optional(
                 "processes",
-                pa.uint32(),
+                _COUNT,
                 "processes in it and below it, without kernel threads; in the first row after they were read only",
             ),
             optional(
                 "pss_bytes",
-                _U64,
+                _COUNT,
                 "proportional set size of those of them that were read, bytes; in that row only",
             ),
             optional(
@@ -229,7 +229,7 @@ RESOURCES: Final = Table(
             ),
             optional(
                 "extra",
-                pa.map_(pa.string(), _U64),
+                pa.map_(pa.string(), _COUNT),
                 "keys of these files that have no column, as `<file>.<key>`: those of a newer kernel; null if none",
             ),
         ]
@@ -287,18 +287,18 @@ PROCESSES: Final = Table(
         [
             *IDENTITY,
             measured("time", TIME, "when it was read, UTC"),
-            measured("pid", pa.uint32(), "process id, in the tracer's PID namespace"),
+            measured("pid", pa.int32(), "process id, in the tracer's PID namespace"),
             measured("comm", STRING, "its name (comm)"),
             measured("start_time", TIME, "when it started, to 10 ms, UTC"),
-            measured("threads", pa.uint32(), "threads"),
-            measured("cpu_user_ns", _U64, "CPU time in user mode since its start, to 10 ms, ns"),
-            measured("cpu_system_ns", _U64, "CPU time in the kernel since its start, to 10 ms, ns"),
-            measured("rss_bytes", _U64, "resident memory, bytes: Rss of smaps_rollup, or else of stat"),
+            measured("threads", _COUNT, "threads"),
+            measured("cpu_user_ns", _COUNT, "CPU time in user mode since its start, to 10 ms, ns"),
+            measured("cpu_system_ns", _COUNT, "CPU time in the kernel since its start, to 10 ms, ns"),
+            measured("rss_bytes", _COUNT, "resident memory, bytes: Rss of smaps_rollup, or else of stat"),
             *(
                 _number(name, f"smaps_rollup {meaning}, bytes; null if not read")
                 for name, meaning in _MEMORY_OF_PROCESS.items()
             ),
-            optional("read_time_ns", _U64, "how long reading smaps_rollup took, ns; null if not read"),
+            optional("read_time_ns", _COUNT, "how long reading smaps_rollup took, ns; null if not read"),
         ]
     ),
     time_column="time",
@@ -311,16 +311,16 @@ REGIONS: Final = Table(
         [
             *IDENTITY,
             measured("time", TIME, "when its process was read, UTC"),
-            measured("pid", pa.uint32(), "process id, in the tracer's PID namespace"),
+            measured("pid", pa.int32(), "process id, in the tracer's PID namespace"),
             measured("kind", STRING, "kind of mapping: heap, stack, anonymous, file, shared, device or kernel"),
             optional("path", STRING, "the file or name; null if it has none, or for those beyond the 256 largest"),
-            measured("mappings", pa.uint32(), "mappings of this kind and path"),
-            measured("size_bytes", _U64, "smaps Size: address space, bytes"),
-            measured("rss_bytes", _U64, "smaps Rss: resident memory, bytes"),
-            measured("pss_bytes", _U64, "smaps Pss: resident memory, shared pages divided by those who share, bytes"),
-            measured("uss_bytes", _U64, "smaps Private_Clean, Private_Dirty and Private_Hugetlb, bytes"),
-            measured("anonymous_bytes", _U64, "smaps Anonymous: memory that belongs to no file, bytes"),
-            measured("swap_bytes", _U64, "smaps Swap: memory in swap, bytes"),
+            measured("mappings", _COUNT, "mappings of this kind and path"),
+            measured("size_bytes", _COUNT, "smaps Size: address space, bytes"),
+            measured("rss_bytes", _COUNT, "smaps Rss: resident memory, bytes"),
+            measured("pss_bytes", _COUNT, "smaps Pss: resident memory, shared pages divided by those who share, bytes"),
+            measured("uss_bytes", _COUNT, "smaps Private_Clean, Private_Dirty and Private_Hugetlb, bytes"),
+            measured("anonymous_bytes", _COUNT, "smaps Anonymous: memory that belongs to no file, bytes"),
+            measured("swap_bytes", _COUNT, "smaps Swap: memory in swap, bytes"),
         ]
     ),
     time_column="time",
@@ -333,21 +333,21 @@ LLC: Final = Table(
         [
             *IDENTITY,
             measured("time", TIME, "when it was read, UTC"),
-            measured("l3_id", pa.uint32(), "the kernel's id of the L3 cache"),
+            measured("l3_id", _COUNT, "the kernel's id of the L3 cache"),
             measured(
                 "resctrl_group", STRING, "group of resctrl that it was read from, from the root of its file system"
             ),
-            optional("llc_occupancy_bytes", _U64, "llc_occupancy: cache that the group's lines occupy, bytes"),
+            optional("llc_occupancy_bytes", _COUNT, "llc_occupancy: cache that the group's lines occupy, bytes"),
             optional(
                 "mbm_total_bytes",
-                _U64,
+                _COUNT,
                 "mbm_total_bytes: memory traffic since it was last known, bytes; null where nobody can tell",
             ),
-            optional("mbm_total_interval_ns", _U64, "time in which mbm_total_bytes were counted, ns"),
+            optional("mbm_total_interval_ns", _COUNT, "time in which mbm_total_bytes were counted, ns"),
             optional(
-                "mbm_local_bytes", _U64, "mbm_local_bytes: the same to and from the NUMA node's own memory, bytes"
+                "mbm_local_bytes", _COUNT, "mbm_local_bytes: the same to and from the NUMA node's own memory, bytes"
             ),
-            optional("mbm_local_interval_ns", _U64, "time in which mbm_local_bytes were counted, ns"),
+            optional("mbm_local_interval_ns", _COUNT, "time in which mbm_local_bytes were counted, ns"),
         ]
     ),
     time_column="time",

@@ -5,8 +5,10 @@ This is the one source of truth. Each field carries its meaning and unit as meta
 the files too. A change that a reader could notice (a column removed, renamed, of another type or meaning)
 raises `SCHEMA_VERSION`.
 
-Null means "not measured" or "unknown", never zero; the reason is in the run's manifest. Strings are
-dictionary-encoded. All times are UTC nanoseconds through the one clock anchor of the run.
+Null means "not measured" or "unknown", never zero; the reason is in the run's manifest. The types are those that all
+readers of Parquet know, Spark, Iceberg and Delta too: signed integers, strings, times in microseconds. Times are UTC
+through the one clock anchor of the run, rounded down, so that the same instant is the same number in all tables; ticks
+are exact by their number (`tick`, `window_tick`).
 """
 
 from typing import Final
@@ -21,7 +23,7 @@ __all__ = [
     "SCHEMA_VERSION", "STRING", "TABLES", "TICKS", "WINDOWS", "Table",
 ]  # fmt: skip
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 WINDOWS: Final = Table(
     "windows",
@@ -31,29 +33,29 @@ WINDOWS: Final = Table(
             measured("window_start", TIME, "start of the window, UTC"),
             measured(
                 "window_tick",
-                pa.uint64(),
+                pa.int64(),
                 "number of the window's first tick, a multiple of the window's length",
             ),
-            measured("ticks", pa.uint16(), "ticks of the window that lie within the run"),
-            measured("cpu_time_ns", pa.uint64(), "CPU time of the cgroup in the window, summed over all CPUs, ns"),
+            measured("ticks", pa.int64(), "ticks of the window that lie within the run"),
+            measured("cpu_time_ns", pa.int64(), "CPU time of the cgroup in the window, summed over all CPUs, ns"),
             optional(
                 "cycles",
-                pa.uint64(),
+                pa.int64(),
                 "CPU cycles, or the event that --event put in their place; null if not counted",
             ),
-            optional("instructions", pa.uint64(), "instructions retired; null if not counted"),
-            optional("llc_misses", pa.uint64(), "last-level cache misses; null if not counted"),
-            measured("context_switches", pa.uint32(), "context switches away from a task of the cgroup"),
-            measured("active_ticks", pa.uint16(), "ticks in which the cgroup ran on any CPU"),
-            measured("cpus", pa.uint16(), "CPUs on which the cgroup ran"),
+            optional("instructions", pa.int64(), "instructions retired; null if not counted"),
+            optional("llc_misses", pa.int64(), "last-level cache misses; null if not counted"),
+            measured("context_switches", pa.int64(), "context switches away from a task of the cgroup"),
+            measured("active_ticks", pa.int64(), "ticks in which the cgroup ran on any CPU"),
+            measured("cpus", pa.int64(), "CPUs on which the cgroup ran"),
             measured(
                 "cpu_time_peak_ns",
-                pa.uint64(),
+                pa.int64(),
                 "largest CPU time of the cgroup in one tick, over all CPUs, ns",
             ),
             optional(
                 "llc_misses_peak",
-                pa.uint64(),
+                pa.int64(),
                 "most LLC misses of the cgroup in one tick; null if not counted",
             ),
             optional("cpi_min", pa.float32(), "least cycles per instruction of an active tick; null if not counted"),
@@ -65,12 +67,12 @@ WINDOWS: Final = Table(
             optional("cpi_max", pa.float32(), "most cycles per instruction of an active tick; null if not counted"),
             measured(
                 "neighbour_cpu_time_ns",
-                pa.uint64(),
+                pa.int64(),
                 "CPU time of other cgroups, not idle, on the same LLC in the ticks in which this one ran, ns",
             ),
             optional(
                 "neighbour_llc_misses",
-                pa.uint64(),
+                pa.int64(),
                 "LLC misses of other cgroups on the same LLC in those ticks; null if not counted",
             ),
             optional(
@@ -90,17 +92,17 @@ TICKS: Final = Table(
         [
             *IDENTITY,
             measured("tick_start", TIME, "start of the tick, UTC"),
-            measured("tick", pa.uint64(), "number of the tick: CLOCK_MONOTONIC divided by the tick's length"),
-            measured("cpu", pa.uint16(), "logical CPU"),
-            measured("cpu_time_ns", pa.uint64(), "time the cgroup ran on this CPU in the tick, ns"),
+            measured("tick", pa.int64(), "number of the tick: CLOCK_MONOTONIC divided by the tick's length"),
+            measured("cpu", pa.int32(), "logical CPU"),
+            measured("cpu_time_ns", pa.int64(), "time the cgroup ran on this CPU in the tick, ns"),
             optional(
                 "cycles",
-                pa.uint64(),
+                pa.int64(),
                 "CPU cycles, or the event that --event put in their place; null if not counted",
             ),
-            optional("instructions", pa.uint64(), "instructions retired; null if not counted"),
-            optional("llc_misses", pa.uint64(), "last-level cache misses; null if not counted"),
-            measured("context_switches", pa.uint32(), "context switches away from a task of the cgroup"),
+            optional("instructions", pa.int64(), "instructions retired; null if not counted"),
+            optional("llc_misses", pa.int64(), "last-level cache misses; null if not counted"),
+            measured("context_switches", pa.int64(), "context switches away from a task of the cgroup"),
         ]
     ),
     time_column="tick_start",
@@ -122,10 +124,10 @@ LIFECYCLE: Final = Table(
             measured(
                 "source", STRING, "who told of it: kernel, walk, inotify, nri, resctrl or runtime (its state on disk)"
             ),
-            optional("cpu_quota_usec", pa.uint64(), "cpu.max: CPU time in each period, us; null if there is no limit"),
-            optional("cpu_period_usec", pa.uint64(), "cpu.max: the period, us; null if the node has no such file"),
-            optional("cpu_weight", pa.uint64(), "cpu.weight; null if the node has no such file"),
-            optional("memory_max_bytes", pa.uint64(), "memory.max, bytes; null if there is no limit or no such file"),
+            optional("cpu_quota_usec", pa.int64(), "cpu.max: CPU time in each period, us; null if there is no limit"),
+            optional("cpu_period_usec", pa.int64(), "cpu.max: the period, us; null if the node has no such file"),
+            optional("cpu_weight", pa.int64(), "cpu.weight; null if the node has no such file"),
+            optional("memory_max_bytes", pa.int64(), "memory.max, bytes; null if there is no limit or no such file"),
             optional("cpuset_cpus", STRING, "cpuset.cpus; null if all CPUs are allowed or there is no such file"),
             optional("rdt_class", STRING, "class of cache and memory bandwidth (RDT) of the container, if it has one"),
             optional("blockio_class", STRING, "class of block I/O of the container, if it has one"),
@@ -141,80 +143,80 @@ HEALTH: Final = Table(
         [
             NODE_NAME,
             measured("time", TIME, "end of the second that the row speaks of, UTC"),
-            measured("records", pa.uint64(), "records read from the rings in this second"),
-            measured("record_bytes", pa.uint64(), "bytes of these records"),
-            measured("lost_ring_full", pa.uint64(), "records lost in this second because a ring was full"),
-            measured("lost_no_ring", pa.uint64(), "records lost in this second because their CPU had no ring yet"),
+            measured("records", pa.int64(), "records read from the rings in this second"),
+            measured("record_bytes", pa.int64(), "bytes of these records"),
+            measured("lost_ring_full", pa.int64(), "records lost in this second because a ring was full"),
+            measured("lost_no_ring", pa.int64(), "records lost in this second because their CPU had no ring yet"),
             measured(
                 "lost_malformed",
-                pa.uint64(),
+                pa.int64(),
                 "records thrown away in this second because they were malformed",
             ),
-            measured("late_rows", pa.uint64(), "rows written in this second for windows that were already final"),
+            measured("late_rows", pa.int64(), "rows written in this second for windows that were already final"),
             optional(
                 "tick_lateness_p50_ns",
-                pa.uint64(),
+                pa.int64(),
                 "median of how late the ticks of this second fired, ns; null if none fired",
             ),
-            optional("tick_lateness_p99_ns", pa.uint64(), "99th percentile of the same, ns; null if none fired"),
-            optional("tick_lateness_max_ns", pa.uint64(), "maximum of the same, ns; null if none fired"),
+            optional("tick_lateness_p99_ns", pa.int64(), "99th percentile of the same, ns; null if none fired"),
+            optional("tick_lateness_max_ns", pa.int64(), "maximum of the same, ns; null if none fired"),
             measured(
                 "reader_lag_max_ns",
-                pa.uint64(),
+                pa.int64(),
                 "longest time between two drains of the rings in this second, ns",
             ),
             measured("ring_fill_peak", pa.float32(), "fullest any ring was found in this second, 0 to 1"),
             measured(
                 "queue_depth_peak",
-                pa.uint16(),
+                pa.int64(),
                 "most batches that waited between reader and pipeline in this second",
             ),
             measured(
                 "recursion_misses",
-                pa.uint64(),
+                pa.int64(),
                 "runs of the BPF programs that the kernel skipped in this second to prevent recursion",
             ),
-            measured("unresolved_cgroups", pa.uint32(), "cgroup ids without a known path at the end of the second"),
+            measured("unresolved_cgroups", pa.int64(), "cgroup ids without a known path at the end of the second"),
             measured(
                 "cgroup_events_lost",
-                pa.uint64(),
+                pa.int64(),
                 "events of cgroups that the kernel could not hand over in it",
             ),
-            measured("nri_events_lost", pa.uint64(), "events of NRI that were dropped in this second"),
-            measured("unknown_rows", pa.uint64(), "rows written in this second with cgroup_kind unknown"),
+            measured("nri_events_lost", pa.int64(), "events of NRI that were dropped in this second"),
+            measured("unknown_rows", pa.int64(), "rows written in this second with cgroup_kind unknown"),
             measured(
-                "reader_cpu_time_ns", pa.uint64(), "CPU time that reading files of cgroups and processes took in it, ns"
+                "reader_cpu_time_ns", pa.int64(), "CPU time that reading files of cgroups and processes took in it, ns"
             ),
-            measured("reader_pass_max_ns", pa.uint64(), "longest time one pass over these files took in it, ns"),
+            measured("reader_pass_max_ns", pa.int64(), "longest time one pass over these files took in it, ns"),
             measured(
                 "reader_passes_left_out",
-                pa.uint32(),
+                pa.int64(),
                 "passes left out in this second because they cost too much CPU time",
             ),
-            measured("llc_values_missing", pa.uint32(), "files of resctrl without a number in this second's passes"),
-            measured("unread_cgroups", pa.uint32(), "cgroups whose files could not be opened in this second's passes"),
-            measured("process_reads", pa.uint32(), "processes whose memory was read in this second"),
-            measured("process_read_time_ns", pa.uint64(), "time that took, ns"),
-            measured("process_read_max_ns", pa.uint64(), "the longest of these, ns"),
+            measured("llc_values_missing", pa.int64(), "files of resctrl without a number in this second's passes"),
+            measured("unread_cgroups", pa.int64(), "cgroups whose files could not be opened in this second's passes"),
+            measured("process_reads", pa.int64(), "processes whose memory was read in this second"),
+            measured("process_read_time_ns", pa.int64(), "time that took, ns"),
+            measured("process_read_max_ns", pa.int64(), "the longest of these, ns"),
             measured(
-                "processes_too_large", pa.uint32(), "processes left out in this second because of their resident size"
+                "processes_too_large", pa.int64(), "processes left out in this second because of their resident size"
             ),
             measured(
                 "processes_put_off",
-                pa.uint32(),
+                pa.int64(),
                 "processes left for the next pass in this second because the pass had used up its CPU time",
             ),
-            measured("own_cpu_time_ns", pa.uint64(), "CPU time the tracer itself used in this second, ns"),
-            measured("own_rss_bytes", pa.uint64(), "resident memory of the tracer at the end of the second, bytes"),
-            measured("files_closed", pa.uint32(), "output files closed in this second"),
-            measured("bytes_written", pa.uint64(), "bytes of these files"),
+            measured("own_cpu_time_ns", pa.int64(), "CPU time the tracer itself used in this second, ns"),
+            measured("own_rss_bytes", pa.int64(), "resident memory of the tracer at the end of the second, bytes"),
+            measured("files_closed", pa.int64(), "output files closed in this second"),
+            measured("bytes_written", pa.int64(), "bytes of these files"),
             measured(
                 "steal_time_ns",
-                pa.uint64(),
+                pa.int64(),
                 "time in this second in which the hypervisor kept this node's CPUs from running, ns; "
                 "it is part of the CPU time of whoever was on them",
             ),
-            measured("online_cpus", pa.uint16(), "CPUs online at the end of the second"),
+            measured("online_cpus", pa.int64(), "CPUs online at the end of the second"),
         ]
     ),
     time_column="time",

@@ -24,7 +24,7 @@ from tracer.store.schemas import SCHEMA_VERSION, Table
 
 BUFFER_BYTES: Final = 128 * 2**20
 
-_DAY_NS = 86_400 * 10**9
+_DAY_US = 86_400 * 10**6
 _RECENT_CHUNKS = 32
 
 
@@ -168,7 +168,7 @@ class Store:
         table, totals = buffer.table, self._totals
         del self._buffers[table.name, buffer.day]
         rows = buffer.take_rows()
-        start_ns = pc.min(rows[table.time_column]).value
+        start_ns = pc.min(rows[table.time_column]).value * 1_000
         sequence = totals.files.get(table.name, 0)
         path = file_path(self._output, table.name, self._partition, start_ns, self._run_id, sequence)
         payload = memoryview(encode(table, rows, self._metadata(table)))
@@ -198,12 +198,12 @@ def _by_day(table: Table, rows: pa.Table) -> Iterable[tuple[int, pa.Table]]:
     """The rows of each UTC day, as (days since the epoch, rows)."""
     if rows.num_rows == 0:
         return
-    times_ns = rows[table.time_column].cast(pa.int64())
-    bounds = pc.min_max(times_ns)
-    first, last = bounds["min"].as_py() // _DAY_NS, bounds["max"].as_py() // _DAY_NS
+    times_us = rows[table.time_column].cast(pa.int64())
+    bounds = pc.min_max(times_us)
+    first, last = bounds["min"].as_py() // _DAY_US, bounds["max"].as_py() // _DAY_US
     if first == last:
         yield first, rows
         return
-    days = pc.divide(times_ns, _DAY_NS)
+    days = pc.divide(times_us, _DAY_US)
     for day in pc.unique(days).to_pylist():
         yield day, rows.filter(pc.equal(days, day))

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import polars as pl
-from polars import selectors
 
 from tracer.analysis.comparison.changes import Floats
 from tracer.analysis.labels import workload_label
@@ -36,7 +35,7 @@ class Slices:
     def __init__(self, recording: Recording, length_ns: int) -> None:
         """Raises UsageError if `recording` cannot be read, or its runs have ticks of different lengths."""
         self.slice_seconds = length_ns / 1e9
-        slice_ = (pl.col("window_start").to_physical() // length_ns).alias("slice")
+        slice_ = (pl.col("window_start").dt.epoch("ns") // length_ns).alias("slice")
         wall = recording.collect(_wall(recording, slice_)).sort("slice").with_row_index("position")
         self.wall_ns: Floats = wall["wall_ns"].cast(pl.Float64).to_numpy()
         sums, self.cgroups = _by_workload(recording, recording.collect(_sums(recording, slice_)))
@@ -79,7 +78,7 @@ def _wall(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
         )
     # Rows that came late have the same key.
     windows = recording.scan("windows").group_by(slice_, "node_name", "window_start").agg(pl.max("ticks"))
-    by_node = windows.group_by("slice", "node_name").agg(wall_ns=pl.col("ticks").cast(pl.UInt64).sum() * ticks_ns.pop())
+    by_node = windows.group_by("slice", "node_name").agg(wall_ns=pl.sum("ticks") * ticks_ns.pop())
     return by_node.group_by("slice").agg(pl.max("wall_ns"))
 
 
@@ -100,7 +99,7 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     }
     return (
         recording.scan("windows")
-        .filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+        .filter(pl.col("cgroup_kind") != "idle")
         .select(*_IDENTITY, slice_, **{name: part.cast(pl.Float64) for name, part in parts.items()})
         .group_by(*_IDENTITY, "slice")
         .agg(pl.sum(*parts))
@@ -110,8 +109,9 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
 def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """`sums` by workload and slice, and how many cgroups each workload had."""
     identities = sums.group_by(_IDENTITY).agg(pl.min("slice")).sort("slice").with_row_index("identity")
-    known = identities.with_columns(selectors.categorical().cast(pl.String))
-    known = known.with_columns(pl.when(pl.col("cgroup_kind") != "unknown").then("cgroup_kind").alias("cgroup_kind"))
+    known = identities.with_columns(
+        pl.when(pl.col("cgroup_kind") != "unknown").then("cgroup_kind").alias("cgroup_kind")
+    )
     # The first rows of a cgroup can be from before its name was known. The id alone could be another cgroup's, after
     # the node was restarted.
     for columns, key in ((("cgroup_kind", "cgroup_path"), _KEY), (_NAMES, (*_KEY, "cgroup_path"))):

@@ -54,13 +54,13 @@ def _waits(recording: Recording, roster: Roster, waiters: Sequence[int], bin_len
     rows = recording.collect(
         recording.scan("resources")
         .filter(pl.col("cgroup_id").is_in(members["cgroup_id"].unique().implode()))
-        .select(pl.col("node_name").cast(pl.String), "cgroup_id", "time", _STALLED)
+        .select("node_name", "cgroup_id", "time", _STALLED)
     ).drop_nulls()
     rows = rows.join(members, on=["node_name", "cgroup_id"]).sort(order)
     before = pl.col("time").shift(1).over(order[:2])
     return (
         rows.with_columns(
-            stalled=pl.col(_STALLED).cast(pl.Int64).diff().over(order[:2]).clip(lower_bound=0),
+            stalled=pl.col(_STALLED).diff().over(order[:2]).clip(lower_bound=0),
             # What was counted since the row before was waited halfway between them, as far as can be told.
             bin=_bin(before + (pl.col("time") - before) / 2, recording, bin_length),
         )
@@ -78,7 +78,7 @@ def _used(recording: Recording, roster: Roster, bin_length: timedelta) -> pl.Dat
         recording.scan(roster.table)
         .group_by("node_name", "cgroup_id", bin=_bin(start, recording, bin_length))
         .agg(pl.sum("cpu_time_ns"))
-    ).with_columns(pl.col("node_name").cast(pl.String))
+    )
     return (
         used.with_columns(share=pl.col("cpu_time_ns") / pl.col("cpu_time_ns").sum().over("node_name", "bin"))
         .join(members, on=["node_name", "cgroup_id"])
@@ -88,5 +88,4 @@ def _used(recording: Recording, roster: Roster, bin_length: timedelta) -> pl.Dat
 
 
 def _bin(time: pl.Expr, recording: Recording, bin_length: timedelta) -> pl.Expr:
-    start = pl.lit(recording.span.start).cast(pl.Datetime("ns", "UTC"))
-    return (time.dt.cast_time_unit("ns") - start).dt.total_microseconds() // (bin_length // timedelta(microseconds=1))
+    return (time - pl.lit(recording.span.start)).dt.total_microseconds() // (bin_length // timedelta(microseconds=1))

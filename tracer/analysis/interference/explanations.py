@@ -62,11 +62,11 @@ class Waiting:
     """What the `resources` and `health` tables say about the waiting of some containers."""
 
     def __init__(self, recording: Recording, containers: Sequence[Container]) -> None:
-        ids = pl.Series([number for container in containers for number in container.cgroup_ids], dtype=pl.UInt64)
+        ids = pl.Series([number for container in containers for number in container.cgroup_ids], dtype=pl.Int64)
         self._sums: dict[tuple[str, int], dict[str, float | None]] = {}
         if recording.has("resources") and len(ids):
             # The root's files speak of the whole node, not of what is in no other cgroup.
-            not_the_root = pl.col("cgroup_path").cast(pl.String).ne_missing("/")
+            not_the_root = pl.col("cgroup_path").ne_missing("/")
             rows = recording.scan("resources").filter(not_the_root, pl.col("cgroup_id").is_in(ids.unique().implode()))
             for row in recording.collect(_increases(rows)).iter_rows(named=True):
                 self._sums[row["node_name"], row["cgroup_id"]] = row
@@ -115,22 +115,18 @@ def _increases(rows: pl.LazyFrame) -> pl.LazyFrame:
     """By cgroup, how much each counter grew, and in how many seconds; what began anew counts from there on."""
     growth = [
         pl.when(pl.col(name).count() > 1)
-        .then(pl.col(name).cast(pl.Int64).sort_by("time").drop_nulls().diff().clip(lower_bound=0).sum())
+        .then(pl.col(name).sort_by("time").drop_nulls().diff().clip(lower_bound=0).sum())
         .cast(pl.Float64)
         .alias(name)
         for name in _COUNTERS
     ]
     seconds = (pl.max("time") - pl.min("time")).dt.total_nanoseconds() / 1e9
-    return rows.group_by(pl.col("node_name").cast(pl.String), "cgroup_id").agg(*growth, seconds.alias("seconds"))
+    return rows.group_by("node_name", "cgroup_id").agg(*growth, seconds.alias("seconds"))
 
 
 def _steal_by_node(recording: Recording) -> dict[str, float]:
     if not recording.has("health"):
         return {}
     capacity_ns = pl.col("online_cpus").cast(pl.Float64).sum() * 1e9
-    stolen = (
-        recording.scan("health")
-        .group_by(pl.col("node_name").cast(pl.String))
-        .agg((pl.sum("steal_time_ns") / capacity_ns).alias("share"))
-    )
+    stolen = recording.scan("health").group_by("node_name").agg((pl.sum("steal_time_ns") / capacity_ns).alias("share"))
     return {name: share for name, share in recording.collect(stolen).iter_rows() if share is not None}

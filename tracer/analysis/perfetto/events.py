@@ -17,13 +17,13 @@ IDLE_CGROUP_ID: Final = 0
 MEASURED: Final = pl.Schema(
     {
         "node_name": pl.String,
-        "cgroup_id": pl.UInt64,
+        "cgroup_id": pl.Int64,
         "time_ns": pl.Int64,
         "length_ns": pl.Int64,
-        "cpu_time_ns": pl.UInt64,
-        "cycles": pl.UInt64,
-        "instructions": pl.UInt64,
-        "llc_misses": pl.UInt64,
+        "cpu_time_ns": pl.Int64,
+        "cycles": pl.Int64,
+        "instructions": pl.Int64,
+        "llc_misses": pl.Int64,
         "line_bytes": pl.Int64,
     }
 )
@@ -56,19 +56,19 @@ COUNTERS: Final[Sequence[Counter]] = (
 )
 
 COUNTER_EVENTS: Final = pl.Schema(
-    {"time_ns": pl.Int64, "node_name": pl.String, "cgroup_id": pl.UInt64, "counter": pl.Int32, "value": pl.Float64}
+    {"time_ns": pl.Int64, "node_name": pl.String, "cgroup_id": pl.Int64, "counter": pl.Int32, "value": pl.Float64}
 )
 SLICES: Final = pl.Schema(
     {
         "node_name": pl.String,
-        "cpu": pl.UInt16,
-        "cgroup_id": pl.UInt64,
+        "cpu": pl.Int32,
+        "cgroup_id": pl.Int64,
         "begin_ns": pl.Int64,
         "end_ns": pl.Int64,
-        "cpu_time_ns": pl.UInt64,
-        "cycles": pl.UInt64,
-        "instructions": pl.UInt64,
-        "llc_misses": pl.UInt64,
+        "cpu_time_ns": pl.Int64,
+        "cycles": pl.Int64,
+        "instructions": pl.Int64,
+        "llc_misses": pl.Int64,
     }
 )
 _CGROUP = ("node_name", "cgroup_id")
@@ -132,16 +132,12 @@ def slices(ticks: pl.DataFrame) -> pl.DataFrame:
         .then(1)
         .otherwise(2)
     )
-    begin = (
-        pl.col("time_ns")
-        + pl.col("cpu_time_ns").cum_sum().over(key).cast(pl.Int64)
-        - pl.col("cpu_time_ns").cast(pl.Int64)
-    )
+    begin = pl.col("time_ns") + pl.col("cpu_time_ns").cum_sum().over(key) - pl.col("cpu_time_ns")
     laid = (
         ran.with_columns(place=place)
         .sort(*key, "place", "cgroup_id")
         .with_columns(begin_ns=begin)
-        .with_columns(end_ns=pl.col("begin_ns") + pl.col("cpu_time_ns").cast(pl.Int64))
+        .with_columns(end_ns=pl.col("begin_ns") + pl.col("cpu_time_ns"))
         .filter(~is_idle)
     )
     goes_on = (pl.col("begin_ns") == pl.col("end_ns").shift().over(_CPU)) & (

@@ -106,16 +106,16 @@ def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
     return (
         part.collect(
             part.scan(table).select(
-                pl.col("node_name").cast(pl.String),
+                "node_name",
                 "cgroup_id",
                 *more,
-                pl.col(TABLES[table].time_column).cast(pl.Int64).alias("time_ns"),
+                pl.col(TABLES[table].time_column).dt.epoch("ns").alias("time_ns"),
                 "cpu_time_ns",
                 "cycles",
                 "instructions",
                 "llc_misses",
                 is_wanted=part.is_wanted() & (pl.col("cgroup_id") != IDLE_CGROUP_ID),
-                in_ticks=pl.lit(1, pl.Int64) if table == "ticks" else pl.col("ticks").cast(pl.Int64),
+                in_ticks=pl.lit(1, pl.Int64) if table == "ticks" else pl.col("ticks"),
             )
         )
         .sort("time_ns")
@@ -145,7 +145,7 @@ def _stretches(recording: Recording) -> Iterator[Span]:
     ]
     rows = recording.collect(pl.concat(times).group_by("bin").len()).sort("bin")
     pieces = rows.with_columns(piece=(pl.col("len").cum_sum() - pl.col("len")) // _ROWS_AT_ONCE)
-    begins = pieces.group_by("piece").agg(pl.min("bin").cast(pl.Datetime("us", "UTC")))["bin"].sort().to_list()
+    begins = pieces.group_by("piece").agg(pl.min("bin"))["bin"].sort().to_list()
     edges = [recording.span.start, *begins[1:], recording.span.end]
     yield from map(Span, edges, edges[1:])
 
@@ -154,9 +154,7 @@ def _labels(recording: Recording) -> dict[tuple[str, int], str]:
     """By node and cgroup id, its name; of several names the longest, since names come after the first rows."""
     identity = [field.name for field in IDENTITY]
     tables = [recording.scan(table).select(identity) for table in ("windows", "ticks")]
-    named = recording.collect(pl.concat(tables).unique()).select(
-        pl.col("node_name").cast(pl.String), "cgroup_id", label=container_label()
-    )
+    named = recording.collect(pl.concat(tables).unique()).select("node_name", "cgroup_id", label=container_label())
     by_length = named.sort(pl.col("label").str.len_chars(), "label")
     return {(node, cgroup_id): label for node, cgroup_id, label in by_length.iter_rows()}
 

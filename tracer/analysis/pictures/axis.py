@@ -38,8 +38,8 @@ class TimeAxis:
         return self.start_ns + self.buckets * self.bucket_ns
 
     def bucket_of(self, time: pl.Expr) -> pl.Expr:
-        """The number of the bucket in which `time` (a datetime in ns) lies."""
-        return (time.to_physical() - self.start_ns) // self.bucket_ns
+        """The number of the bucket in which `time` (a datetime) lies."""
+        return (time.dt.epoch("ns") - self.start_ns) // self.bucket_ns
 
     def is_within(self, time: pl.Expr, first: int, last: int) -> pl.Expr:
         """Whether `time` lies in one of the buckets from `first` to before `last`."""

@@ -82,7 +82,7 @@ def read_courses(
     start = pl.col(TABLES[table].time_column)
     rows = cast.rows(recording, table).select(
         start.alias("start"),
-        pl.col("ticks") if table == "windows" else pl.lit(1, pl.UInt16).alias("ticks"),
+        pl.col("ticks") if table == "windows" else pl.lit(1, pl.Int64).alias("ticks"),
         cast.number(shown).alias("number"),
         "cpu_time_ns",
         *_COUNTERS,

@@ -28,8 +28,7 @@ def write_rows(
         if field.name == "node_name":
             absent = node_name
         values = [row.get(field.name, absent) for row in rows]
-        plain = pa.string() if pa.types.is_dictionary(field.type) else field.type
-        columns.append(pa.array(values, plain))
+        columns.append(pa.array(values, field.type))
     store = Store(
         output,
         identifier=node_name,
