@@ -11,6 +11,7 @@ that of the container with NAME in its name, or the one that rises most. Without
 
 import signal
 import sys
+from pathlib import Path
 
 import polars as pl
 
@@ -23,7 +24,8 @@ NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"
 
 def load(output: str) -> tuple[bool, pl.DataFrame]:
     """Whether misses were counted, and a row for each container and tick around the burst; `traffic` in bytes or ns."""
-    rows = pl.scan_parquet(f"{output}/ticks/**/*.parquet").filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+    ticks = pl.concat(map(pl.scan_parquet, Path(output).glob("ticks/**/*.parquet")), how="diagonal_relaxed")
+    rows = ticks.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
     counted = rows.select(pl.col("llc_misses").is_not_null().any()).collect().item()
     traffic = (pl.col("llc_misses") * 64.0 if counted else pl.col("cpu_time_ns") * 1.0).sum().alias("traffic")
     ticks = rows.group_by(NODE, "tick").agg(traffic).sort("node_name", "tick").collect()
@@ -54,7 +56,7 @@ def main() -> None:
     output, *wanted = sys.argv[1:3] or sys.exit("usage: burst_timeline.py DIR [NAME]")
     try:
         counted, rows = load(output)
-    except (OSError, TypeError, pl.exceptions.PolarsError) as error:
+    except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         sys.exit(f"no ticks of `tracer run --ticks` in {output!r} that can be read ({type(error).__name__})")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

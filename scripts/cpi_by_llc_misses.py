@@ -12,6 +12,7 @@ thirds. What grows downwards is its own doing, what grows to the right is theirs
 
 import signal
 import sys
+from pathlib import Path
 
 import polars as pl
 
@@ -24,7 +25,7 @@ COUNTERS = ["cycles", "instructions", "llc_misses", "neighbour_llc_misses"]
 
 def load(output: str) -> pl.DataFrame:
     """A row for each container and window in which everything was counted."""
-    windows = pl.scan_parquet(f"{output}/windows/**/*.parquet")
+    windows = pl.concat(map(pl.scan_parquet, Path(output).glob("windows/**/*.parquet")), how="diagonal_relaxed")
     counted = pl.all_horizontal(pl.col(COUNTERS).is_not_null())
     return (
         windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", counted, pl.col("instructions") > 0)
@@ -54,7 +55,7 @@ def main() -> None:
         sys.exit("usage: cpi_by_llc_misses.py DIR [NAME]")
     try:
         rows = load(sys.argv[1])
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
     if rows.is_empty():
         sys.exit("cycles, instructions or LLC misses were not counted in these files (no PMU?): no CPI by misses")

@@ -25,7 +25,7 @@ NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"
 def load(output: Path) -> tuple[str, pl.LazyFrame]:
     """What is one row's time, and the rows that were counted."""
     table, time = ("ticks", "tick_start") if any(output.glob("ticks/**/*.parquet")) else ("windows", "window_start")
-    rows = pl.scan_parquet(output / table / "**/*.parquet")
+    rows = pl.concat(map(pl.scan_parquet, output.glob(f"{table}/**/*.parquet")), how="diagonal_relaxed")
     counted = rows.filter(
         pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0, pl.col("cycles").is_not_null()
     )
@@ -53,7 +53,7 @@ def main() -> None:
     try:
         table, rows = load(Path(sys.argv[1]))
         sums = rows.group_by("name").agg(pl.col("cycles", "instructions").cast(pl.Float64).sum()).collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
     if sums.is_empty():
         sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")

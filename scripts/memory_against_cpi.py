@@ -7,15 +7,16 @@
 
 By seconds: the CPI in the quarter of them with the smallest working set and in that with the largest, and how well it
 goes with the working set and with waiting for memory (r, the correlation of ranks, -1 to 1). What goes with neither was
-slowed by something else. Needs the `resources` table, and the memory controller for the containers' cgroups.
+slowed by something else. Needs `resources`, of which a row tells of the second before it, and the memory controller.
 """
 
 import signal
 import sys
+from pathlib import Path
 
 import polars as pl
 
-ROWS, LEAST_SECONDS = 20, 8
+ROWS, LEAST_SECONDS, ID = 20, 8, pl.col("cgroup_id").cast(pl.Int64)
 KEY = ["node_name", "cgroup_id", "second"]
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
@@ -24,13 +25,14 @@ NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"
 
 def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """By cgroup and second: cycles and instructions; the working set in MiB, and how long tasks waited for memory."""
-    windows = pl.scan_parquet(f"{output}/windows/**/*.parquet")
-    resources = pl.scan_parquet(f"{output}/resources/**/*.parquet")
+    windows, resources = (
+        pl.concat(map(pl.scan_parquet, Path(output).glob(f"{table}/**/*.parquet")), how="diagonal_relaxed")
+        for table in ("windows", "resources")
+    )
     ran = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)
     seconds = ran.group_by(*KEY[:2], NAME, pl.col("window_start").dt.truncate("1s").alias("second"))
     memory = resources.sort("time").select(
         *KEY[:2],
-        # A row tells of the second before it.
         second=pl.col("time").dt.offset_by("-500ms").dt.truncate("1s"),
         memory=pl.col("memory_working_set_bytes") / 2**20,
         waited=pl.col("memory_pressure_some_total_usec").cast(pl.Int64).diff().over(KEY[:2]).fill_null(0),
@@ -53,15 +55,14 @@ def by_container(seconds: pl.DataFrame) -> pl.DataFrame:
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: memory_against_cpi.py DIR")
+    output = sys.argv[1] if len(sys.argv) == 2 else sys.exit("usage: memory_against_cpi.py DIR")
     try:
-        cpi, memory = load(sys.argv[1])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no windows or resources of `tracer run` in {sys.argv[1]!r} can be read ({type(error).__name__})")
+        cpi, memory = load(output)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        sys.exit(f"no windows or resources of `tracer run` in {output!r} can be read ({type(error).__name__})")
     if cpi.is_empty():
         sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
-    rows = by_container(cpi.join(memory, on=KEY))
+    rows = by_container(cpi.with_columns(ID).join(memory.with_columns(ID), on=KEY))
     if rows.is_empty():
         sys.exit(f"no container ran in {LEAST_SECONDS} seconds of which its memory is known: record for longer")
     sys.stdout.reconfigure(errors="backslashreplace")

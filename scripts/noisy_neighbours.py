@@ -12,6 +12,7 @@ windows have beyond quiet ones. It may be harmless: `tracer report` looks closer
 
 import signal
 import sys
+from pathlib import Path
 
 import polars as pl
 
@@ -24,7 +25,7 @@ NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"
 
 def load(output: str) -> pl.DataFrame:
     """A row for each container and window in which it was counted, `noisy`, `quiet` or neither."""
-    windows = pl.scan_parquet(f"{output}/windows/**/*.parquet")
+    windows = pl.concat(map(pl.scan_parquet, Path(output).glob("windows/**/*.parquet")), how="diagonal_relaxed")
     counted = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)
     rows = counted.group_by(*WINDOW, NAME).agg(pl.col(COUNTERS).cast(pl.Float64).sum()).collect()
     noise = pl.col("neighbour_llc_misses")
@@ -58,12 +59,11 @@ def suspects(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: noisy_neighbours.py DIR")
+    output = sys.argv[1] if len(sys.argv) == 2 else sys.exit("usage: noisy_neighbours.py DIR")
     try:
-        rows = load(sys.argv[1])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
+        rows = load(output)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        sys.exit(f"no windows of `tracer run` in {output!r} that can be read ({type(error).__name__})")
     if rows.is_empty():
         sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
     sys.stdout.reconfigure(errors="backslashreplace")
