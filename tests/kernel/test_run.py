@@ -232,7 +232,10 @@ def test_keep_bounds_the_results(start_tracer: Callable[..., Tracer], new_contai
         (("--keep", "lots"), 2, "not a size: 'lots'"),
         (("--keep", "1KiB"), 2, "--keep must be at least"),
         (("--ring-size", "5000"), 2, "--ring-size must be a power of two"),
-        (("--identifier", ""), 2, "--identifier must not be empty"),
+        (("--tick", "1000001ns"), 2, "--tick must be a whole number of microseconds"),
+        (("--identifier", ""), 2, "the identifier must not be empty"),
+        (("--identifier", "__HIVE_DEFAULT_PARTITION__"), 2, "the identifier must not be __HIVE"),
+        (("--identifier", "x" * 300), 2, "the identifier 'xxx"),
         (("--config", "/nonexistent"), 2, "cannot read --config"),
         (("--on-full", "explode"), 2, "explode"),
         (("--nonsense",), 2, "No such option"),
@@ -245,7 +248,7 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(
     assert tracer.end() == code
     assert says in tracer.said
     assert "Traceback" not in tracer.said
-    if says.startswith(("no ", "not ", "--", "cannot")):
+    if says.startswith(("no ", "not ", "--", "the ", "cannot")):
         assert len(tracer.said.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

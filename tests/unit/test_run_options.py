@@ -27,6 +27,8 @@ GOOD = RunOptions(
         {"resctrl_mount": True},
         {"resources_interval_ns": SECOND // 10},
         {"processes_interval_ns": SECOND, "regions": True, "io": True},
+        {"tick_ns": 500_000},
+        {"tick_ns": 777_000},
     ],
 )
 def test_good_options(changes: dict[str, Any]) -> None:
@@ -36,6 +38,8 @@ def test_good_options(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"tick_ns": 1_000_001}, "--tick must be a whole number of microseconds"),
+        ({"identifier": ""}, "the identifier must not be empty"),
         ({"resources_interval_ns": SECOND // 10 - 1}, "--resources-interval must be at least 100ms"),
         ({"processes_interval_ns": SECOND - 1}, "--processes must be at least 1s"),
         ({"regions": True}, "--regions needs --processes"),
@@ -45,6 +49,6 @@ def test_good_options(changes: dict[str, Any]) -> None:
         ({"resctrl": "/r", "resctrl_mount": True}, "--resctrl-mount needs --resctrl auto"),
     ],
 )
-def test_options_of_the_readers_out_of_bounds(changes: dict[str, Any], says: str) -> None:
+def test_options_out_of_bounds(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         msgspec.structs.replace(GOOD, **changes).check()

@@ -34,7 +34,7 @@ def run(
     context: typer.Context,
     output: Annotated[Path, typer.Option(help="Directory for the results.")] = _DEFAULT_OUTPUT,
     duration: Annotated[str | None, typer.Option(help="Stop after this time (10s, 5m); else on Ctrl-C.")] = None,
-    tick: Annotated[str, typer.Option(help="Length of a tick, 0.5ms to 100ms.")] = "1ms",
+    tick: Annotated[str, typer.Option(help="Length of a tick, 0.5ms to 100ms, in whole microseconds.")] = "1ms",
     window: Annotated[int, typer.Option(help="Ticks in a window.")] = 60,
     rotate: Annotated[str, typer.Option(help="Close the files and begin new ones each so often.")] = "90s",
     keep: Annotated[str, typer.Option(help="Bound on the closed files' size; `none` for no bound.")] = "1GiB",

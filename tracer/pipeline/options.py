@@ -8,10 +8,12 @@ import msgspec
 
 from tracer.errors import UsageError
 from tracer.kernel.event_specs import EventSpec
+from tracer.store.layout import partition_value
 
+_US = 1_000
 _MS = 1_000_000
 TICK_BOUNDS_NS = (_MS // 2, 100 * _MS)
-# `ticks` and `active_ticks` of the tables are 16 bits wide.
+# `ticks` and `active_ticks` of a window are 16 bits wide.
 WINDOW_BOUNDS_TICKS = (1, 65_535)
 # The ticks of a window are held until it closes: about 60 bytes for each CPU, tick and cgroup.
 _LONGEST_WINDOW_NS = 10_000 * _MS
@@ -54,6 +56,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         low, high = TICK_BOUNDS_NS
         if not low <= self.tick_ns <= high:
             raise UsageError("--tick must be between 0.5ms and 100ms")
+        # Times of ticks are rounded to microseconds: so all of a run are by the same part of one.
+        if self.tick_ns % _US:
+            raise UsageError("--tick must be a whole number of microseconds")
         low, high = WINDOW_BOUNDS_TICKS
         if not low <= self.window_ticks <= high:
             raise UsageError(f"--window must be between {low} and {high} ticks")
@@ -81,5 +86,4 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.resctrl_mount and self.resctrl != "auto":
             raise UsageError("--resctrl-mount needs --resctrl auto")
-        if not self.identifier:
-            raise UsageError("--identifier must not be empty")
+        partition_value(self.identifier)

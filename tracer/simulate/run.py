@@ -30,6 +30,7 @@ from tracer.simulate.truth import Truth, TruthTeller, truth_path
 from tracer.simulate.vital_signs import VitalSigns
 from tracer.store import manifest as stored
 from tracer.store.files import write_atomically
+from tracer.store.layout import partition_value
 from tracer.store.output import prepare_output
 from tracer.store.schemas import HEALTH, LIFECYCLE, RESOURCES, Table
 from tracer.store.writer import Store
@@ -215,6 +216,7 @@ def _check(
         raise UsageError(f"--containers must be between {FEWEST_CONTAINERS} and {MOST_CONTAINERS}")
     if not node_name or not node_name.isprintable():
         raise UsageError("--node must be a name of printable characters")
+    partition_value(node_name)
     if start.tzinfo is None or not _EARLIEST <= start <= _LATEST:
         raise UsageError(f"--start must be a time with its zone between {_EARLIEST.year} and {_LATEST.year}")
 

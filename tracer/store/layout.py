@@ -8,7 +8,6 @@ The run's id is in every name, so runs that write into one output never meet. A 
 written has the suffix `IN_PROGRESS` after its name, which no `*.parquet` glob matches.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,10 +15,13 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from tracer.errors import UsageError
+
 IN_PROGRESS: Final = ".inprogress"
 
-# Leaves room for `identifier=` in the 255 bytes that Linux file systems allow for a name.
-_LONGEST_VALUE = 200
+# With `identifier=` before it, the 255 bytes that Linux file systems allow for a name.
+_LONGEST_VALUE = 244
+# Readers take it for null, also where it is escaped.
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]")
 _CLOSED_FILE = re.compile(
@@ -31,22 +33,22 @@ _CLOSED_FILE = re.compile(
 def partition_value(identifier: str) -> str:
     """`identifier` as one safe directory name: letters, digits and `_.-`; other bytes as `%XX`, like Hive.
 
-    Readers of Hive partitions give the original back, unless there was none (`unknown`) or it was so long that
-    it had to be cut (the end is then a digest of the whole, so that different identifiers stay different).
+    Readers of Hive partitions give the original back. Raises UsageError for what none could give back: nothing,
+    Hive's word for null, and what is too long for a directory's name.
     """
     # A command line that is not UTF-8 arrives as lone surrogates, which no encoder takes.
     raw = identifier.encode("utf-8", "backslashreplace")
     value = _UNSAFE.sub(lambda byte: b"%%%02X" % byte[0][0], raw).decode("ascii")
-    if value in ("", _HIVE_NULL):
-        # Hive's name for null would do, but PyArrow refuses a data set in which every partition is null.
-        return "unknown"
-    if value in (".", ".."):
-        return value.replace(".", "%2E")
+    if not value:
+        raise UsageError("the identifier must not be empty")
+    if value == _HIVE_NULL:
+        raise UsageError(f"the identifier must not be {_HIVE_NULL}: it means null to all that read the files")
     if len(value) > _LONGEST_VALUE:
-        digest = "-" + hashlib.sha256(raw).hexdigest()[:16]
-        cut = value[: _LONGEST_VALUE - len(digest)]
-        return re.sub(r"%[0-9A-F]?$", "", cut) + digest
-    return value
+        raise UsageError(
+            f"the identifier {identifier[:20]!r}... takes {len(value)} bytes as part of a directory's name, in which "
+            f"letters, digits and _.- take one and others three; {_LONGEST_VALUE} are allowed"
+        )
+    return value.replace(".", "%2E") if value in (".", "..") else value
 
 
 def file_path(output: Path, table: str, partition: str, start_ns: int, run_id: UUID, sequence: int) -> Path:
