@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-LOCK_FILES = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+LOCK_FILES = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-engines.lock")
 OLDER, NEWER = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 
 pytest_plugins = ["pytester"]
@@ -138,6 +138,14 @@ def test_lock_files_agree_and_never_hold_the_unrelated_bcc() -> None:
         for package, version in locked(file).items():
             assert versions.setdefault(package, version) == version, f"{package} in {file}"
     assert "bcc" not in versions
+
+
+def test_guests_do_without_what_is_large() -> None:
+    images = (REPOSITORY / "scripts" / "virtual_machine" / "images.py").read_text()
+    in_guests = [file for file in LOCK_FILES if f'"{file}"' in images]
+    assert in_guests == list(LOCK_FILES[:3])
+    assert not any("pyspark" in locked(file) for file in in_guests)
+    assert "pyspark" in locked("requirements-engines.lock")
 
 
 @pytest.mark.parametrize(
