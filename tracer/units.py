@@ -25,6 +25,9 @@ _BYTES = {
     "g": 2**30, "gib": 2**30, "gb": 10**9,
     "t": 2**40, "tib": 2**40, "tb": 10**12,
 }  # fmt: skip
+# What fits the kernel's and the libraries' 64 bits of nanoseconds, with room to add one to another.
+_LONGEST_NS = 100 * 365 * 86400 * 10**9
+_LARGEST_BYTES = 2**60
 _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-zµ]*)\s*")
 
 
@@ -34,7 +37,10 @@ def parse_duration_ns(text: str) -> int:
     factor = _NANOSECONDS.get((match[2] or "s") if match else "")
     if match is None or factor is None:
         raise UsageError(f"not a duration: {text!r} (examples: 10s, 1ms, 1.5h)")
-    return int(Decimal(match[1]) * factor)
+    duration_ns = int(Decimal(match[1]) * factor)
+    if duration_ns > _LONGEST_NS:
+        raise UsageError(f"too long: {text!r} (at most 36500d)")
+    return duration_ns
 
 
 def parse_bytes(text: str) -> int:
@@ -43,7 +49,10 @@ def parse_bytes(text: str) -> int:
     factor = _BYTES.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise UsageError(f"not a size: {text!r} (examples: 1GiB, 500MB, 4096)")
-    return int(Decimal(match[1]) * factor)
+    size = int(Decimal(match[1]) * factor)
+    if size > _LARGEST_BYTES:
+        raise UsageError(f"too large: {text!r} (at most {_LARGEST_BYTES >> 40:,}TiB)")
+    return size
 
 
 def format_bytes(size: int) -> str:

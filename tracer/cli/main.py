@@ -4,13 +4,21 @@
 Importing this must stay cheap (`tracer --help` under 0.3 s): heavy imports belong inside the commands.
 """
 
+if __name__ == "__main__":
+    # Before the imports below, as the installed command does.
+    from tracer.cli.entry import main as enter
+
+    enter()
+
 import os
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from tracer import __version__
+from tracer.cli.address_space import require_address_space
 from tracer.cli.compare import compare
 from tracer.cli.doctor import doctor
 from tracer.cli.export import export
@@ -20,6 +28,7 @@ from tracer.cli.ps import ps
 from tracer.cli.report import report
 from tracer.cli.run import run
 from tracer.cli.simulate import simulate
+from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.topology import topology
 from tracer.errors import OutputError, TracerError
 
@@ -49,37 +58,51 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+# These map Polars, PyArrow and numba.
+_HEAVY = {"run", "report", "plot", "export", "simulate", "compare"}
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand in _HEAVY:
+        require_address_space()
 
 
-def main() -> None:
-    """Entry point of the `tracer` command; exits with the codes of `tracer.errors`."""
+def main() -> NoReturn:
+    """Runs the command line and exits, with one of the codes of `tracer.errors` or, for a Ctrl-C, 130."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        # From here on a Ctrl-C leaves nothing half done; the command line's library turns it into an exit code.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = _run_command()
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or _say_unwritten(error)
+    sys.exit(code)
+
+
+def _run_command() -> int:
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except TracerError as error:
         print(f"tracer: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except OSError as error:
-        _abandon_stdout()
-        # The reader of a pipe has seen enough.
-        if not isinstance(error, BrokenPipeError):
-            print(f"tracer: {error.strerror or error}", file=sys.stderr)
-            sys.exit(OutputError.exit_code)
+        return _say_unwritten(error)
+    return 0
 
 
-def _abandon_stdout() -> None:
-    """What is still buffered must not fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    main()
+def _say_unwritten(error: OSError) -> int:
+    """Standard output, or a file that no command foresaw, cannot be written."""
+    print(f"tracer: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+    if error.filename == STANDARD_OUTPUT:
+        # What is still in its buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return OutputError.exit_code

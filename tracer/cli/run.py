@@ -3,7 +3,6 @@
 
 import os
 import resource
-import signal
 import sys
 import tomllib
 from contextlib import ExitStack, suppress
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tracer.cli.stop_signals import StopSignals
 from tracer.containers.nri import DEFAULT_SOCKET
-from tracer.errors import NodeUnsupportedError, UsageError
+from tracer.errors import NodeUnsupportedError, TracerError, UsageError
 
 if TYPE_CHECKING:
     from tracer.kernel.counter_plan import CounterPlan
@@ -113,7 +113,8 @@ def run(
         for name, value in _read_config(config, given).items():
             if name not in on_command_line:
                 given[name] = value
-    _run(given)
+    with StopSignals() as signals:
+        _run(given, signals)
 
 
 def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _run(given: dict[str, Any]) -> None:
+def _run(given: dict[str, Any], signals: StopSignals) -> None:
     """Checks, starts, waits, ends. The order keeps the start short: what takes long runs beside the compiler."""
     from tracer.kernel.compiler_cache import ensure_compiler_cache
     from tracer.kernel.counter_plan import plan_counters
@@ -153,7 +154,7 @@ def _run(given: dict[str, Any]) -> None:
     from tracer.pipeline.options import RunOptions
     from tracer.preflight.doctor import explain_load_failure, require_runnable
     from tracer.store.layout import partition_value
-    from tracer.store.output import prepare_output
+    from tracer.store.output import PreparedOutput
     from tracer.store.retention import Retention
     from tracer.units import parse_bytes, parse_duration_ns
 
@@ -189,9 +190,11 @@ def _run(given: dict[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     retention = Retention(options.output, partition_value(options.identifier), options.keep_bytes, options.on_full)
-    output = prepare_output(options.output, retention.free_space)
+    output = PreparedOutput(options.output)
     with ExitStack() as on_failure:
+        signals.give_back(on_failure.close)
         on_failure.callback(output.remove_if_empty)
+        output.prepare(retention.free_space)
         plan = plan_counters(options.events)
         load = TickLoad(tick_ns=options.tick_ns, counted=plan.counted)
         on_failure.callback(load.cancel)
@@ -202,6 +205,7 @@ def _run(given: dict[str, Any]) -> None:
         from tracer.kernel.cgroup_events import CgroupEvents
         from tracer.kernel.tick_source import KernelTickSource
         from tracer.pipeline.run import Run
+        from tracer.pipeline.stage import StuckError
 
         source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
         try:
@@ -209,9 +213,9 @@ def _run(given: dict[str, Any]) -> None:
         except NodeUnsupportedError:
             cgroup_events = None
         run = Run(options, plan, source, cgroup_events, output)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: run.stop())
         try:
+            source.await_programs()
+            signals.stop(run.stop)
             run.start()
         except ProgramLoadError as error:
             raise explain_load_failure(error) from error
@@ -222,8 +226,15 @@ def _run(given: dict[str, Any]) -> None:
             f"windows of {options.window_ticks}; results in {output.path}"
         )
         run.wait()
-        final = run.finish()
+        try:
+            final = run.finish()
+        except StuckError as error:
+            # What is stuck may still use all that would be given back here. The kernel takes it.
+            _say(str(error))
+            os._exit(error.exit_code)
         _say_totals(final)
+        if unaccounted := final.totals.records_unaccounted:
+            raise TracerError(f"{unaccounted:,} records are in no row and in no count, which is a defect of the tracer")
 
 
 def _nri_socket(text: str) -> Path | None:

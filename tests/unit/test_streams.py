@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One rule for all commands: whoever reads a pipe may leave early; what cannot be written is an error."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracer.cli.main import app
+
+COMMANDS = {
+    "identify": "identify /a /b /c",
+    "report": "report {recording}",
+    "report --json": "report {recording} --json",
+    "compare": "compare {recording} {recording} --all",
+    "simulate --list": "simulate --list",
+    "topology": "topology",
+    "topology --json": "topology --json",
+    "doctor": "doctor",
+    "doctor --json": "doctor --json",
+    "ps": "ps",
+    "ps --json": "ps --json",
+    "--help": "--help",
+    "--version": "--version",
+}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few seconds of a node that does not exist."""
+    output = tmp_path_factory.mktemp("recording")
+    subprocess.run([sys.executable, "-m", "tracer.cli.main", "simulate", output, "--duration", "2s"], check=True)
+    return output
+
+
+def run(command: str, recording: Path, redirection: str) -> subprocess.CompletedProcess[str]:
+    """The command in a shell; its own exit code, whatever stands behind it in a pipe."""
+    text = f"{sys.executable} -m tracer.cli.main {COMMANDS[command].format(recording=recording)} {redirection}"
+    return subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(params=COMMANDS)
+def command(request: pytest.FixtureRequest) -> str:
+    """Each command that prints something."""
+    return str(request.param)
+
+
+def test_a_reader_that_leaves_changes_nothing(command: str, recording: Path) -> None:
+    whole = run(command, recording, ">/dev/null")
+    # `true` reads nothing; most of what is printed comes after it has gone.
+    left = run(command, recording, "| true; exit ${PIPESTATUS[0]}")
+    assert left.returncode == whole.returncode
+    assert left.stderr == whole.stderr
+
+
+@pytest.mark.parametrize(("redirection", "says"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")])
+def test_output_that_cannot_be_written_is_an_error(command: str, recording: Path, redirection: str, says: str) -> None:
+    done = run(command, recording, redirection)
+    assert "Traceback" not in done.stderr
+    # What was found weighs more than that it could not be printed: doctor's 3 stays.
+    assert done.returncode in (3, 4)
+    if done.returncode == 4:
+        assert done.stderr.splitlines()[-1].startswith(f"tracer: standard output: {says}")
+
+
+def test_every_command_that_prints_is_among_them() -> None:
+    names = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert names - {"run", "plot", "export"} <= {command.split()[0] for command in COMMANDS}
