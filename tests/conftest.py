@@ -7,12 +7,12 @@ import path: tests of all directories share modules that lie here.
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from live_node import Cgroup, Tracer
+from live_node import TRACER, Cgroup, Tracer
 from own_cgroups import own_name, remove_tree, remove_what_dead_tests_left
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
@@ -55,8 +55,8 @@ def start_tracer(tmp_path: Path) -> Iterator[Callable[..., Tracer]]:
     """Starts tracers that are ended, if they still run, when the test is over."""
     started: list[Tracer] = []
 
-    def start(*options: str, output: Path = tmp_path / "results") -> Tracer:
-        started.append(Tracer(output, *options))
+    def start(*options: str, output: Path = tmp_path / "results", program: Sequence[str] = TRACER) -> Tracer:
+        started.append(Tracer(output, *options, program=program))
         return started[-1]
 
     yield start

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import polars as pl
 from tracer.store.manifest import Manifest, read_manifest
 
 SPIN = "while :; do :; done"
+TRACER = ("-m", "tracer.cli.main")
 
 
 def stolen_ns() -> int:
@@ -69,7 +71,7 @@ class Result(NamedTuple):
 class Tracer:
     """`tracer run` as a process; `program` is what Python runs in place of the command."""
 
-    def __init__(self, output: Path, *options: str, program: tuple[str, ...] = ("-m", "tracer.cli.main")) -> None:
+    def __init__(self, output: Path, *options: str, program: Sequence[str] = TRACER) -> None:
         self.output = output
         self.process = subprocess.Popen(
             [sys.executable, *program, "run", "--output", str(output), *options],

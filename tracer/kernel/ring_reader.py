@@ -23,8 +23,8 @@ _RECORD_BYTES = TICK_RECORD.itemsize
 CONSUMER, PRODUCER, DATA, SIZE = range(4)
 
 # Columns of the progress table, u64 each. All but the first two only rise.
-EXPECTED, EXPANDED, RECORDS, BYTES, MISSING, MALFORMED, FILL_PEAK = range(7)
-PROGRESS_COLUMNS = 7
+EXPECTED, EXPANDED, RECORDS, BYTES, MISSING, MALFORMED, FILL_PEAK, FURTHER_TICKS, OUTSIDE = range(9)
+PROGRESS_COLUMNS = 9
 
 # Places in the bounds: rows of ticks outside [first, last] are left out.
 FIRST_TICK, LAST_TICK = range(2)
@@ -142,6 +142,8 @@ def drain(  # type: ignore[no-untyped-def]
         records = np.uint64(0)
         missing = np.uint64(0)
         malformed = np.uint64(0)
+        further_ticks = np.uint64(0)
+        outside = np.uint64(0)
         fill = producer - start
         if fill > size:
             # Only a ring that is not the kernel's looks like this.
@@ -187,9 +189,8 @@ def drain(  # type: ignore[no-untyped-def]
                     end = np.uint64(0)
                 elif count > last_tick - record_tick:
                     end = last_tick - record_tick + np.uint64(1)
-                done = expanded
-                if done == 0 and record_tick < first_tick:
-                    done = min(first_tick - record_tick, count)
+                begin = min(first_tick - record_tick, count) if record_tick < first_tick else np.uint64(0)
+                done = max(begin, expanded)
                 rows = min(end - done, capacity - place) if done < end else np.uint64(0)
                 _expand(
                     address, done, rows,
@@ -199,6 +200,10 @@ def drain(  # type: ignore[no-untyped-def]
                 expanded = done + rows
                 if expanded < end:
                     break
+                if expanded > begin:
+                    further_ticks += expanded - begin - np.uint64(1)
+                else:
+                    outside += np.uint64(1)
             elif first_tick <= record_tick <= last_tick:
                 time_switches = load_u64(address + np.uint64(48))
                 tick[place] = record_tick
@@ -212,6 +217,8 @@ def drain(  # type: ignore[no-untyped-def]
                 context_switches[place] = np.uint32(time_switches >> np.uint64(32))
                 lateness_ns[place] = np.uint32(count_lateness >> np.uint64(32))
                 place += np.uint64(1)
+            else:
+                outside += np.uint64(1)
             expanded = np.uint64(0)
             records += np.uint64(1)
             position += step
@@ -221,6 +228,8 @@ def drain(  # type: ignore[no-untyped-def]
         progress[ring, BYTES] += position - start
         progress[ring, MISSING] += missing
         progress[ring, MALFORMED] += malformed
+        progress[ring, FURTHER_TICKS] += further_ticks
+        progress[ring, OUTSIDE] += outside
         store_release_u64(consumer_address, position)
     return np.int64(place)
 

@@ -17,11 +17,13 @@ from tracer.kernel.ring_reader import (
     EXPECTED,
     FILL_PEAK,
     FIRST_TICK,
+    FURTHER_TICKS,
     LAST_DRAIN,
     LAST_TICK,
     LONGEST_GAP,
     MALFORMED,
     MISSING,
+    OUTSIDE,
     PRODUCER,
     PROGRESS_COLUMNS,
     RECORDS,
@@ -43,13 +45,19 @@ def default_ring_bytes(cpus: int) -> int:
 
 
 class RingCounts(NamedTuple):
-    """What was read from one CPU's ring since the start; `expected` is the next sequence number."""
+    """What was read from one CPU's ring since the start; `expected` is the next sequence number.
+
+    further_ticks: rows beyond the first of records that speak of a run of ticks. outside: records without a row, as
+    their ticks lie outside the bounds.
+    """
 
     expected: int
     records: int
     bytes: int
     missing: int
     malformed: int
+    further_ticks: int
+    outside: int
 
 
 class Rings:
@@ -125,9 +133,8 @@ class Rings:
     def counts(self, cpu: int) -> RingCounts:
         """Counts of one CPU's ring since the start."""
         row = self._progress[cpu]
-        return RingCounts(
-            int(row[EXPECTED]), int(row[RECORDS]), int(row[BYTES]), int(row[MISSING]), int(row[MALFORMED])
-        )
+        columns = (EXPECTED, RECORDS, BYTES, MISSING, MALFORMED, FURTHER_TICKS, OUTSIDE)
+        return RingCounts(*(int(row[column]) for column in columns))
 
     def take_peaks(self) -> tuple[float, int]:
         """The fullest a ring was found (0 to 1) and the longest time between two drains in ns, since the last call."""

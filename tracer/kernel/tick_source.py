@@ -96,15 +96,20 @@ class KernelTickSource:
         """CPUs that are measured now."""
         return sorted(self._cpus)
 
+    def await_programs(self) -> None:
+        """Waits until the programs are loaded. Raises ProgramLoadError."""
+        if self._programs is None:
+            self._programs = self._load.result()
+
     def start(self) -> None:
         """Attaches everything and sets `first_tick`, from which on each online CPU's time is accounted in full.
 
         Raises NodeUnsupportedError.
         """
-        self._programs = self._load.result()
+        self.await_programs()
         size = self._load.cpus * CPU_STATE.itemsize
         try:
-            self._states_map = mmap.mmap(self._programs["states"], size, mmap.MAP_SHARED)
+            self._states_map = mmap.mmap(self.programs["states"], size, mmap.MAP_SHARED)
             self._states = np.frombuffer(self._states_map, CPU_STATE, self._load.cpus)
             # Offline ones too: what a CPU does before the next look at it has a ring to go to.
             for cpu in present_cpus():
@@ -113,7 +118,7 @@ class KernelTickSource:
                 self._open_cpu(cpu)
             if not self._cpus:
                 raise NodeUnsupportedError("no CPU could be opened for measuring")
-            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self._programs["sched_switch"])
+            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self.programs["sched_switch"])
         except OSError as error:
             raise NodeUnsupportedError(f"the kernel refused a BPF map or program: {error.strerror}") from error
         self._enable_ticks(self._cpus)

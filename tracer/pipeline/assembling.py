@@ -79,6 +79,8 @@ class Assembling(Stage):
         stop_run: threading.Event,
     ) -> None:
         super().__init__("assembling", stop_run)
+        self.rows_failed = 0
+        """Rows of batches that could not be added."""
         self._note = note
         self._source = source
         self._plan = plan
@@ -113,24 +115,27 @@ class Assembling(Stage):
     def work(self) -> None:
         """Until the reader's last batch; then the windows that are still open are closed."""
         while (batch := self._reading.take()) is not None:
-            self._add(batch)
-            self._tables.close_before(self._final_before(batch.drained_ns))
-            self._emit_lifecycle()
-            if batch.drained_ns >= self._next_health_ns:
-                self._look_after(batch.drained_ns)
+            self.rows_failed += batch.rows
+            with self.surviving():
+                self._add(batch)
+                self.rows_failed -= batch.rows
+                self._tables.close_before(self._final_before(batch.drained_ns))
+                self._emit_lifecycle()
+                if batch.drained_ns >= self._next_health_ns:
+                    self._look_after(batch.drained_ns)
         self._ending = True
         if self._last_tick is not None:
-            self._inventory.refresh()
-            self._tables.close_all(self._last_tick)
-        self._emit_lifecycle()
+            with self.surviving():
+                self._inventory.refresh()
+                self._tables.close_all(self._last_tick)
+        with self.surviving():
+            self._emit_lifecycle()
         self._emit_health(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-        self._storing.finish()
 
-    def give_up(self) -> None:
-        """Frees the reader of its blocks and tells the store that nothing more comes."""
+    def end(self) -> None:
+        """The reader need not wait for its blocks, and the store has all rows."""
+        self._reading.abandon()
         self._storing.finish()
-        while (batch := self._reading.take()) is not None:
-            self._reading.give_back(batch.block)
 
     def bound(self, last_tick: int) -> None:
         """The run goes no further than this tick, and may end before: no window that ends later is final yet."""
@@ -151,7 +156,10 @@ class Assembling(Stage):
             lost_ring_full=sum(loss.ring_full for loss in losses.values()),
             lost_no_ring=sum(loss.no_ring for loss in losses.values()),
             lost_malformed=sum(loss.malformed for loss in losses.values()),
-            late_rows=self._tables.late_rows,
+            records_expanded=sum(ring.further_ticks for ring in rings),
+            records_merged=self._tables.windows.merged,
+            records_outside_run=sum(ring.outside for ring in rings) + self._tables.windows.outside_run,
+            late_rows=self._tables.windows.late_rows,
             recursion_misses=self._source.recursion_misses(),
             unknown_rows=self._labelling.unknown_rows,
             cgroup_events_lost=self._watching.lost,
@@ -172,12 +180,14 @@ class Assembling(Stage):
             self._source.take_coverage() if any(self._plan.counted) else {}
         )
         block, rows = batch.block, batch.rows
-        records = records_frame(block, rows, counted=self._plan.counted, coverage=coverage)
-        # An idle CPU may not tick for long, and nothing depends on it: only ticks of busy ones say how late we are.
-        lateness = block.lateness_ns[:rows]
-        late = lateness[(lateness > 0) & (block.cgroup_id[:rows] != 0)]
+        try:
+            records = records_frame(block, rows, counted=self._plan.counted, coverage=coverage)
+            # An idle CPU may not tick for long, and nothing depends on it: only ticks of busy ones say how late we are.
+            lateness = block.lateness_ns[:rows]
+            late = lateness[(lateness > 0) & (block.cgroup_id[:rows] != 0)]
+        finally:
+            self._reading.give_back(block)
         self._meter.observe(late, self._reading.waiting())
-        self._reading.give_back(block)
         self._tables.add(records)
 
     def _emit_lifecycle(self) -> None:

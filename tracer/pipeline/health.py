@@ -25,6 +25,9 @@ class Counts(NamedTuple):
 
     records: int = 0
     record_bytes: int = 0
+    records_expanded: int = 0
+    records_merged: int = 0
+    records_outside_run: int = 0
     lost_ring_full: int = 0
     lost_no_ring: int = 0
     lost_malformed: int = 0

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first stage: rings to batches of columns."""
 
-import queue
 import threading
 import time
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 from tracer.kernel.compiler_memory import release_compiler_pages
 from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.rings import Rings
+from tracer.pipeline.channel import Channel
 from tracer.pipeline.stage import Stage
 
 BATCH_NS = 500_000_000
@@ -36,9 +36,11 @@ class Reading(Stage):
 
     def __init__(self, rings: Rings, stop_run: threading.Event) -> None:
         super().__init__("reading", stop_run)
+        self.rows_abandoned = 0
+        """Rows that were read, and that nobody took."""
         self._rings = rings
-        self._free: queue.SimpleQueue[RecordBlock] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._free: Channel[RecordBlock] = Channel(_BLOCKS)
+        self._full: Channel[Batch] = Channel(_BLOCKS)
         self._finish = threading.Event()
         for _ in range(_BLOCKS):
             self._free.put(RecordBlock(_BLOCK_ROWS))
@@ -47,8 +49,7 @@ class Reading(Stage):
         """Until `finish`, and then until the rings are empty."""
         release_compiler_pages()
         finishing = False
-        while not finishing:
-            block = self._free.get()
+        while not finishing and (block := self._free.take()) is not None:
             finishing = self._finish.is_set()
             rows = self._rings.follow(
                 block,
@@ -58,12 +59,12 @@ class Reading(Stage):
                 deadline_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + BATCH_NS,
             )
             finishing = finishing and rows < block.capacity
-            self._full.put(Batch(block, rows, self._rings.last_drain_ns))
-        self._full.put(None)
+            if not self._full.put(Batch(block, rows, self._rings.last_drain_ns)):
+                self.rows_abandoned += rows
 
-    def give_up(self) -> None:
-        """Ends the next stage's waiting."""
-        self._full.put(None)
+    def end(self) -> None:
+        """The batches that are there are the last."""
+        self._full.close()
 
     def finish(self) -> None:
         """Nothing more comes into the rings: drain what is there and end."""
@@ -72,12 +73,18 @@ class Reading(Stage):
 
     def take(self) -> Batch | None:
         """The next batch; None after the last one."""
-        return self._full.get()
+        return self._full.take()
 
     def waiting(self) -> int:
         """Batches that wait to be taken."""
-        return self._full.qsize()
+        return len(self._full)
 
     def give_back(self, block: RecordBlock) -> None:
         """Returns a batch's block once its rows are copied."""
         self._free.put(block)
+
+    def abandon(self) -> None:
+        """Nothing is taken any more: ends the stage, with what it has not read left in the rings."""
+        self.rows_abandoned += sum(batch.rows for batch in self._full.abandon())
+        self._free.abandon()
+        self._rings.interrupt()

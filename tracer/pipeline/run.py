@@ -3,17 +3,20 @@
 
 import threading
 import time
+import traceback
 import uuid
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import RuntimeState
-from tracer.errors import NodeUnsupportedError, OutputError
+from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel.cgroup_events import CgroupEvents
-from tracer.kernel.clock import measure_anchor
+from tracer.kernel.clock import ClockAnchor, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
 from tracer.pipeline.assembling import Assembling
@@ -25,7 +28,7 @@ from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import Reading
 from tracer.pipeline.session import begin_manifest, end_clock
-from tracer.pipeline.stage import Stage
+from tracer.pipeline.stage import Stage, StuckError, await_end
 from tracer.pipeline.storing import Storing
 from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest, Totals
@@ -33,6 +36,18 @@ from tracer.store.output import PreparedOutput
 from tracer.store.writer import Store
 
 _ROOT_CGROUP_ID = 1
+# A signal that arrives just before a wait begins does not end it: its handler runs when the wait does.
+_LOOK_SECONDS = 0.5
+# What is under way when a run ends takes well under a second; a disk can be slow for long.
+_END_SECONDS = 15.0
+_STORING_END_SECONDS = 120.0
+
+
+class _Ending(NamedTuple):
+    """Known from the moment in which a run was told to end."""
+
+    last_tick: int
+    anchor: ClockAnchor
 
 
 class Run:
@@ -58,6 +73,8 @@ class Run:
         self._stop = threading.Event()
         self._notes: list[str] = []
         self._observing: list[Observing] = []
+        self._ending: _Ending | None = None
+        self._stuck: list[str] = []
 
     def start(self) -> None:
         """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
@@ -151,17 +168,19 @@ class Run:
 
     def wait(self) -> None:
         """Until the run's duration is over, or until something stops it."""
-        if self._options.duration_ns is None:
-            self._stop.wait()
-            return
-        end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
-        while not self._stop.is_set() and (left_ns := end_ns - _monotonic_ns()) > 0:
-            self._stop.wait(left_ns / 1e9)
+        end_ns = None
+        if self._options.duration_ns is not None:
+            end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
+        left = _LOOK_SECONDS
+        while left > 0 and not self._stop.wait(min(left, _LOOK_SECONDS)):
+            if end_ns is not None:
+                left = (end_ns - _monotonic_ns()) / 1e9
 
     def finish(self) -> Manifest:
         """Accounts each CPU up to the last full tick, detaches, and writes what is left; returns the final manifest.
 
-        Raises what ended a stage: OutputError where the output is full.
+        Raises what ended a stage: OutputError where the output is full, or TracerError, also for a thread that does
+        not end within its time.
         """
         last_tick = _monotonic_ns() // self._options.tick_ns - 1
         if self._options.duration_ns is not None:
@@ -170,68 +189,87 @@ class Run:
         self._source.rings.bound(last_tick=last_tick)
         self._source.poke()
         self._source.detach()
+        self._ending = _Ending(last_tick, measure_anchor())
         # Before the store hears that nothing more comes.
         for observing in self._observing:
             observing.finish()
-        for observing in self._observing:
-            observing.join()
-        self._reading.finish()
-        for stage in self._stages:
-            stage.join()
+        self._stuck += await_end(self._observing, _END_SECONDS)
         self._watching.finish()
-        self._watching.join()
+        self._stuck += await_end((self._watching,), _END_SECONDS)
+        self._reading.finish()
+        self._stuck += await_end((self._reading,), _END_SECONDS)
+        # Where a stage is stuck, what came so far goes on all the same.
+        self._reading.end()
+        self._stuck += await_end((self._assembling,), _END_SECONDS)
+        self._storing.finish()
+        self._stuck += await_end((self._storing,), _STORING_END_SECONDS)
+        if self._stuck:
+            raise StuckError(self._stuck) from self._failure()
         if self._cgroup_events is not None:
             self._cgroup_events.close()
-        failure = next((stage.failure for stage in self._stages if stage.failure is not None), None)
-        final = msgspec.structs.replace(
-            self.manifest(),
-            status="finished" if failure is None else "failed",
-            exit_reason=str(failure)
-            if failure is not None
-            else "stopped"
-            if self._stop.is_set()
-            else "duration is over",
-            last_tick=last_tick,
-            end=Instant.of(self._anchor.utc_ns((last_tick + 1) * self._options.tick_ns)),
-            clock=end_clock(self._manifest.clock, self._anchor, measure_anchor()),
-        )
-        try:
-            self._store.write_manifest(final)
-        except OutputError as error:
-            failure = failure or error
-        if failure is not None:
+        if (failure := self._failure()) is not None:
             raise failure
-        return final
+        assert self._storing.last_manifest is not None
+        return self._storing.last_manifest
 
     def manifest(self) -> Manifest:
-        """The manifest as of now."""
-        stored = self._store.totals
-        counts = self._assembling.counts()
-        losses = {cpu: _causes(loss) for cpu, loss in self._source.losses().items()}
+        """The manifest as of now; once the run has been ended, with its end."""
         unkept = self._topology.changes_left_out
         left_out = [f"topology_changes lacks its first {unkept} changes"] if unkept else []
-        return msgspec.structs.replace(
+        manifest = msgspec.structs.replace(
             self._manifest,
             notes=[*self._manifest.notes, *self._notes, *left_out],
             topology_changes=list(self._topology.changes),
-            totals=Totals(
-                rows=stored.rows,
-                files=stored.files,
-                bytes=stored.bytes,
-                rows_lost=stored.rows_lost,
-                files_removed=stored.files_removed,
-                records=counts.records,
-                records_lost=sum(sum(causes.values()) for causes in losses.values()),
-                lost_by_cpu={cpu: causes for cpu, causes in losses.items() if causes},
-                recursion_misses=counts.recursion_misses,
-                late_rows=counts.late_rows,
-                unknown_rows=counts.unknown_rows,
-            ),
+            totals=self._totals(),
+        )
+        if self._ending is None:
+            return manifest
+        last_tick, anchor = self._ending
+        failure = self._failure()
+        return msgspec.structs.replace(
+            manifest,
+            status="finished" if failure is None else "failed",
+            exit_reason=("stopped" if self._stop.is_set() else "duration is over") if failure is None else str(failure),
+            last_tick=last_tick,
+            end=Instant.of(self._anchor.utc_ns((last_tick + 1) * self._options.tick_ns)),
+            clock=end_clock(self._manifest.clock, self._anchor, anchor),
+            notes=[*manifest.notes, *_traceback_of(failure)],
         )
 
     def losses(self) -> dict[int, CpuLosses]:
         """Lost records by CPU."""
         return self._source.losses()
+
+    def _totals(self) -> Totals:
+        stored = self._store.totals
+        counts = self._assembling.counts()
+        rest = "unexplained" if self._reading.failure is None else "not_read"
+        losses = {cpu: _causes(loss, rest) for cpu, loss in self._source.losses().items()}
+        rows_lost = Counter(stored.rows_lost)
+        rows_lost.update(self._storing.rows_refused)
+        return Totals(
+            rows=stored.rows,
+            files=stored.files,
+            bytes=stored.bytes,
+            rows_lost=rows_lost.total(),
+            rows_lost_by_table=dict(rows_lost),
+            files_removed=stored.files_removed,
+            records=counts.records,
+            records_expanded=counts.records_expanded,
+            records_outside_run=counts.records_outside_run,
+            records_merged=counts.records_merged,
+            records_unassembled=self._reading.rows_abandoned + self._assembling.rows_failed,
+            records_lost=sum(sum(causes.values()) for causes in losses.values()),
+            lost_by_cpu={cpu: causes for cpu, causes in losses.items() if causes},
+            recursion_misses=counts.recursion_misses,
+            late_rows=counts.late_rows,
+            unknown_rows=counts.unknown_rows,
+        )
+
+    def _failure(self) -> TracerError | None:
+        """What ended a stage, if something did; of several the one nearest to the source."""
+        failure = next((stage.failure for stage in self._stages if stage.failure is not None), None)
+        return failure or (StuckError(self._stuck) if self._stuck else None)
 
     def _start_cgroup_events(self, cgroup_root: Path) -> None:
         """Begins to hear of cgroups from the kernel; a kernel that cannot tell is no failure."""
@@ -269,11 +307,21 @@ class Run:
         return self._source.first_tick + self._options.duration_ns // self._options.tick_ns - 1
 
 
-def _causes(loss: CpuLosses) -> dict[str, int]:
-    """Lost records by cause; `unexplained` are those that only the sequence numbers miss, which would be a defect."""
+def _causes(loss: CpuLosses, rest: str) -> dict[str, int]:
+    """Lost records by cause; `rest` are those that only the sequence numbers miss.
+
+    They are `unexplained`, which would be a defect, or `not_read`, as the reader had failed.
+    """
     causes = {"ring_full": loss.ring_full, "no_ring": loss.no_ring, "malformed": loss.malformed}
-    causes["unexplained"] = max(0, loss.missing - sum(causes.values()))
+    causes[rest] = max(0, loss.missing - sum(causes.values()))
     return {cause: count for cause, count in causes.items() if count}
+
+
+def _traceback_of(failure: TracerError | None) -> list[str]:
+    """Of a defect, for whoever mends it; what the tracer says on purpose needs none."""
+    if failure is None or failure.__cause__ is None or failure.exit_code != TracerError.exit_code:
+        return []
+    return ["".join(traceback.format_exception(failure.__cause__))]
 
 
 def _monotonic_ns() -> int:

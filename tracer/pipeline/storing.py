@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The last stage: labelled rows to files. A disk that is slow for a while holds up nothing before it."""
 
-import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pyarrow as pa
 
 from tracer.errors import OutputError
+from tracer.pipeline.channel import Channel
 from tracer.pipeline.stage import Stage
 from tracer.store.manifest import Manifest
 from tracer.store.schemas import Table
@@ -19,46 +20,63 @@ _LOOK_SECONDS = 0.25
 
 
 class Storing(Stage):
-    """Takes rows into the store and rotates its files; at each rotation the manifest is written anew."""
+    """Takes rows into the store and rotates its files; at each rotation, and at the end, the manifest is written anew.
+
+    A failure ends the run, not this stage: what comes until then is written if it can be.
+    """
 
     def __init__(self, store: Store, manifest: Callable[[], Manifest], stop_run: threading.Event) -> None:
         super().__init__("storing", stop_run)
+        self.rows_refused: Counter[str] = Counter()
+        """By table, rows that came after the stage had ended, or that the store would not take."""
+        self.last_manifest: Manifest | None = None
+        """What the manifest's last version says."""
         self._store = store
         self._manifest = manifest
-        self._queue: queue.Queue[tuple[Table, pa.Table] | None] = queue.Queue(_LONGEST_QUEUE)
+        self._rows: Channel[tuple[Table, pa.Table]] = Channel(_LONGEST_QUEUE)
 
     def work(self) -> None:
-        """Until `finish`; then everything is written."""
+        """Until `finish`; then everything is written, the manifest last."""
         while True:
             try:
-                item = self._queue.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
+                item = self._rows.take(_LOOK_SECONDS)
+            except TimeoutError:
                 pass
             else:
                 if item is None:
                     break
-                self._store.append(*item)
-            if self._store.rotate_if_due(time.clock_gettime_ns(time.CLOCK_MONOTONIC)):
-                self._store.write_manifest(self._manifest())
-        self._store.close()
-
-    def give_up(self) -> None:
-        """Lets the stage before this one go on to its end; what still comes is written if it can be."""
-        while (item := self._queue.get()) is not None:
-            try:
-                self._store.append(*item)
-            except OutputError:
-                continue
-        try:
+                with self.surviving():
+                    self._append(*item)
+            with self.surviving():
+                if self._store.rotate_if_due(time.clock_gettime_ns(time.CLOCK_MONOTONIC)):
+                    self._write_manifest()
+        with self.surviving():
             self._store.close()
-        except OutputError:
-            return
+        self._write_manifest()
+
+    def end(self) -> None:
+        """Nothing is taken any more."""
+        self._rows.abandon()
 
     def put(self, table: Table, rows: pa.Table) -> None:
         """Hands rows over; waits while too much is waiting already."""
-        if rows.num_rows:
-            self._queue.put((table, rows))
+        if rows.num_rows and not self._rows.put((table, rows)):
+            self.rows_refused[table.name] += rows.num_rows
 
     def finish(self) -> None:
         """No more rows come."""
-        self._queue.put(None)
+        self._rows.close()
+
+    def _append(self, table: Table, rows: pa.Table) -> None:
+        try:
+            self._store.append(table, rows)
+        except OutputError:
+            raise  # the store has counted what it lost
+        except Exception:
+            self.rows_refused[table.name] += rows.num_rows
+            raise
+
+    def _write_manifest(self) -> None:
+        manifest = self._manifest()
+        self._store.write_manifest(manifest)
+        self.last_manifest = manifest

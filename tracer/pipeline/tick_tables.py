@@ -26,28 +26,24 @@ class TickTables:
         self._labelling = labelling
         self._tick_ns = tick_ns
         self._write_ticks = write_ticks
-        self._windows = WindowAssembler(window_ticks=window_ticks, first_tick=first_tick, llc_of_cpu=llc_of_cpu)
-
-    @property
-    def late_rows(self) -> int:
-        """Rows so far for windows that had already been handed on."""
-        return self._windows.late_rows
+        self.windows = WindowAssembler(window_ticks=window_ticks, first_tick=first_tick, llc_of_cpu=llc_of_cpu)
+        """Holds what is not final yet, and counts what became of the records."""
 
     def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
         """From the next close on, CPUs belong to these last-level caches."""
-        self._windows.use_llcs(llc_of_cpu)
+        self.windows.use_llcs(llc_of_cpu)
 
     def add(self, records: pl.DataFrame) -> None:
         """Takes records (`tracer.pipeline.windows.RECORDS_SCHEMA`) in any order."""
-        self._windows.add(records)
+        self.windows.add(records)
 
     def close_before(self, tick: int) -> None:
         """Hands on the windows whose last tick is less than `tick`."""
-        self._put(self._windows.close_before(tick), is_last=False)
+        self._put(self.windows.close_before(tick), is_last=False)
 
     def close_all(self, last_tick: int) -> None:
         """Hands on all that is left, up to the last tick of the run."""
-        self._put(self._windows.close_all(last_tick), is_last=True)
+        self._put(self.windows.close_all(last_tick), is_last=True)
 
     def _put(self, closed: ClosedWindows, *, is_last: bool) -> None:
         self._labelling.put(WINDOWS, closed.windows, self._monotonic_ns("window_tick"), is_last=is_last)

@@ -40,6 +40,8 @@ RECORDS_SCHEMA = pl.Schema(
 TICKS_SCHEMA = pl.Schema({name: dtype for name, dtype in RECORDS_SCHEMA.items() if name != "coverage"})
 WINDOWS_SCHEMA = pl.Schema(
     {
+        # Not of the table: how many records the row is the sum of.
+        "records": pl.UInt32,
         "cgroup_id": pl.UInt64,
         "window_tick": pl.UInt64,
         "ticks": pl.UInt16,
@@ -132,11 +134,16 @@ class WindowAssembler:
 
     A window is final by time: the caller says before which tick nothing more is expected. A record that comes for
     a window already closed is handed out with the next close, as a further row with the same key, so that sums
-    stay right; `late_rows` counts such rows of `windows`.
+    stay right.
     """
 
     def __init__(self, *, window_ticks: int, first_tick: int, llc_of_cpu: Mapping[int, int]) -> None:
         self.late_rows = 0
+        """Rows of `windows` for windows that had already been handed out."""
+        self.merged = 0
+        """Records that were added to a row of `windows` that another had made."""
+        self.outside_run = 0
+        """Records of ticks after the run's last."""
         self._window_ticks = window_ticks
         self._first_tick = first_tick
         self.use_llcs(llc_of_cpu)
@@ -163,10 +170,12 @@ class WindowAssembler:
 
     def close_all(self, last_tick: int) -> ClosedWindows:
         """Hand out all that is held up to `last_tick`, the last of the run: what began after it is no full tick."""
-        held = pl.concat(self._held).filter(pl.col("tick") <= last_tick)
+        held = pl.concat(self._held)
+        in_run = held.filter(pl.col("tick") <= last_tick)
+        self.outside_run += held.height - in_run.height
         self._held = [RECORDS_SCHEMA.to_frame()]
         end = last_tick - last_tick % self._window_ticks + self._window_ticks
-        return self._close(held, end, last_tick=last_tick)
+        return self._close(in_run, end, last_tick=last_tick)
 
     def _close(self, records: pl.DataFrame, end: int, *, last_tick: int | None) -> ClosedWindows:
         scaled = scale_counters(records)
@@ -178,6 +187,7 @@ class WindowAssembler:
             llc_by_cpu=self._llc_by_cpu,
         )
         self.late_rows += windows.filter(pl.col("window_tick") < self._closed_before).height
+        self.merged += int(windows["records"].sum()) - windows.height
         self._closed_before = max(self._closed_before, end)
         return ClosedWindows(scaled, windows)
 
@@ -234,6 +244,7 @@ def _of_others(busy_total: str, own: pl.Expr) -> pl.Expr:
 _SCALED_COUNTERS = [_scaled(name) for name in _COUNTERS]
 _TIME_AND_COUNTERS = [pl.sum("cpu_time_ns"), *map(_sum_or_null, _COUNTERS)]
 _TOTALS = [
+    pl.len().alias("records"),
     *_TIME_AND_COUNTERS,
     pl.sum("context_switches"),
     pl.col("cpu").filter(_RAN).n_unique().clip(lower_bound=1).alias("cpus"),
@@ -252,6 +263,7 @@ _BURSTS = [
 
 _BUSY = pl.col("cgroup_id") != IDLE_CGROUP_ID
 _BUSY_TOTALS = [
+    pl.len().alias("records"),
     pl.len().alias("busy_cgroups"),
     pl.col("llc_misses").count().alias("busy_cgroups_counted"),
     pl.sum("cpu_time_ns").alias("busy_cpu_time_ns"),

@@ -99,19 +99,41 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
 
     `files_removed` counts closed files, of any run, that this run removed to make room. Null: not measured.
+
+    Each of the `records` that came, and each further tick of those that speak of a run of ticks (`records_expanded`),
+    was either added to a row of `windows` that was there (`records_merged`), made one that was written or lost
+    (`rows_lost_by_table`), was of a tick before or after the run (`records_outside_run`), or came to a part of the
+    tracer that had failed (`records_unassembled`). `records_lost` never came.
     """
 
     rows: dict[str, Count] = {}
     files: dict[str, Count] = {}
     bytes: dict[str, Count] = {}
     rows_lost: Count = 0
+    rows_lost_by_table: dict[str, Count] = {}
     files_removed: Count = 0
     records: Count = 0
+    records_expanded: Count = 0
+    records_merged: Count = 0
+    records_outside_run: Count = 0
+    records_unassembled: Count = 0
     records_lost: Count = 0
     lost_by_cpu: dict[Count, dict[str, Count]] = {}
     recursion_misses: Count | None = None
     late_rows: Count = 0
     unknown_rows: Count = 0
+
+    @property
+    def records_unaccounted(self) -> int:
+        """What the sums above miss, at the end of a run: anything but 0 is a defect."""
+        accounted = (
+            self.records_merged
+            + self.rows.get("windows", 0)
+            + self.rows_lost_by_table.get("windows", 0)
+            + self.records_outside_run
+            + self.records_unassembled
+        )
+        return self.records + self.records_expanded - accounted
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

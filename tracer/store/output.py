@@ -4,7 +4,6 @@
 import contextlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.errors import OutputError
@@ -14,49 +13,58 @@ from tracer.store.retention import NO_SPACE
 _PROBE_BYTES = 4096
 
 
-@dataclass(frozen=True)
 class PreparedOutput:
-    """An output directory that was writable a moment ago. `path` is absolute."""
+    """An output directory that is found writable by `prepare`. `path` is absolute."""
 
-    path: Path
-    _created: tuple[Path, ...]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._created: tuple[Path, ...] = ()
+
+    def prepare(self, free_space: Callable[[int], bool] = lambda _bytes: False) -> None:
+        """Make the directory if it is missing, and write, sync and remove a file in it.
+
+        On a full disk, `free_space` is asked for the bytes needed, as long as it frees some (`Retention.free_space`).
+        Raises OutputError, naming the path and the reason; then, or where it is interrupted, nothing is left behind
+        but what `remove_if_empty` removes.
+        """
+        try:
+            self.path = self.path.absolute()
+            self._created = tuple(path for path in (self.path, *self.path.parents) if not path.exists())
+            probe = self.path / f".tracer-{secrets.token_hex(8)}.probe"
+            try:
+                # Not empty: a full file system may still have room for an empty file.
+                while not _is_written(probe, free_space):
+                    pass
+            finally:
+                with contextlib.suppress(OSError, ValueError):
+                    probe.unlink()
+        except (OSError, ValueError) as error:
+            self.remove_if_empty()
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise OutputError(
+                f"cannot write to the output {str(self.path)!r}: {reason}; choose another --output"
+            ) from error
 
     def remove_if_empty(self) -> None:
-        """Remove the directories that `prepare_output` made, as far as they are empty.
-
-        For a run that does not start after all.
-        """
-        _remove_empty(self._created)
+        """Remove the directories that `prepare` made, as far as they are empty: for a run that does not start."""
+        for directory in self._created:
+            with contextlib.suppress(OSError, ValueError):
+                directory.rmdir()
 
 
 def prepare_output(path: Path, free_space: Callable[[int], bool] = lambda _bytes: False) -> PreparedOutput:
-    """Make the directory if it is missing, and write, sync and remove a file in it.
+    """An output that was prepared; see `PreparedOutput.prepare`. Raises OutputError."""
+    output = PreparedOutput(path)
+    output.prepare(free_space)
+    return output
 
-    On a full disk, `free_space` is asked for the bytes needed, as long as it frees some (`Retention.free_space`).
-    Raises OutputError, naming the path and the reason; then nothing is left behind.
-    """
-    created: tuple[Path, ...] = ()
+
+def _is_written(probe: Path, free_space: Callable[[int], bool]) -> bool:
+    """False where it should be tried again, as some space was freed."""
     try:
-        path = path.absolute()
-        created = tuple(directory for directory in (path, *path.parents) if not directory.exists())
-        probe = path / f".tracer-{secrets.token_hex(8)}.probe"
-        # Not empty: a full file system may still have room for an empty file.
-        while True:
-            try:
-                write_atomically(probe, bytes(_PROBE_BYTES))
-                break
-            except OSError as error:
-                if error.errno not in NO_SPACE or not free_space(_PROBE_BYTES):
-                    raise
-        probe.unlink()
-    except (OSError, ValueError) as error:
-        _remove_empty(created)
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise OutputError(f"cannot write to the output {str(path)!r}: {reason}; choose another --output") from error
-    return PreparedOutput(path, created)
-
-
-def _remove_empty(directories: tuple[Path, ...]) -> None:
-    for directory in directories:
-        with contextlib.suppress(OSError, ValueError):
-            directory.rmdir()
+        write_atomically(probe, bytes(_PROBE_BYTES))
+    except OSError as error:
+        if error.errno not in NO_SPACE or not free_space(_PROBE_BYTES):
+            raise
+        return False
+    return True

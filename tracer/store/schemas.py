@@ -145,6 +145,15 @@ HEALTH: Final = Table(
             measured("time", TIME, "end of the second that the row speaks of, UTC"),
             measured("records", pa.int64(), "records read from the rings in this second"),
             measured("record_bytes", pa.int64(), "bytes of these records"),
+            measured(
+                "records_expanded",
+                pa.int64(),
+                "further ticks of those of these records that speak of a run of ticks without an event",
+            ),
+            measured(
+                "records_merged", pa.int64(), "records and further ticks added to a row of `windows` that was there"
+            ),
+            measured("records_outside_run", pa.int64(), "records of ticks before the run's first or after its last"),
             measured("lost_ring_full", pa.int64(), "records lost in this second because a ring was full"),
             measured("lost_no_ring", pa.int64(), "records lost in this second because their CPU had no ring yet"),
             measured(

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracer import __version__
-from tracer.errors import OutputError
 from tracer.store.layout import file_path, manifest_path, partition_value
 from tracer.store.manifest import Manifest, encode_manifest
 from tracer.store.parquet import combine, conform, encode
@@ -30,7 +29,7 @@ _RECENT_CHUNKS = 32
 
 @dataclass
 class StoreTotals:
-    """What a store has done so far: rows, files and bytes written, by table.
+    """What a store has done so far: rows, files and bytes written and rows lost, by table.
 
     `files_removed` are files, of any run, that retention removed; they stay in the other counts.
     """
@@ -38,7 +37,7 @@ class StoreTotals:
     rows: dict[str, int] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
-    rows_lost: int = 0
+    rows_lost: dict[str, int] = field(default_factory=dict)
     files_removed: int = 0
 
 
@@ -110,7 +109,7 @@ class Store:
             dict(totals.rows),
             dict(totals.files),
             dict(totals.bytes),
-            totals.rows_lost,
+            dict(totals.rows_lost),
             self._retention.files_removed,
         )
 
@@ -153,11 +152,11 @@ class Store:
     def _write_files(self, buffers: Collection[_Buffer]) -> None:
         if not buffers:
             return
-        failure: OutputError | None = None
+        failure: Exception | None = None
         for buffer in buffers:
             try:
                 self._write_file(buffer)
-            except OutputError as error:
+            except Exception as error:
                 failure = failure or error
         # Encoding takes several times a file's size, which the allocator would keep until the next one.
         pa.default_memory_pool().release_unused()
@@ -168,14 +167,14 @@ class Store:
         table, totals = buffer.table, self._totals
         del self._buffers[table.name, buffer.day]
         rows = buffer.take_rows()
-        start_ns = pc.min(rows[table.time_column]).value * 1_000
-        sequence = totals.files.get(table.name, 0)
-        path = file_path(self._output, table.name, self._partition, start_ns, self._run_id, sequence)
-        payload = memoryview(encode(table, rows, self._metadata(table)))
         try:
+            start_ns = pc.min(rows[table.time_column]).value * 1_000
+            sequence = totals.files.get(table.name, 0)
+            path = file_path(self._output, table.name, self._partition, start_ns, self._run_id, sequence)
+            payload = memoryview(encode(table, rows, self._metadata(table)))
             self._retention.write_closed_file(path, payload)
-        except OutputError:
-            totals.rows_lost += rows.num_rows
+        except Exception:
+            totals.rows_lost[table.name] = totals.rows_lost.get(table.name, 0) + rows.num_rows
             raise
         for counts, increase in (
             (totals.rows, rows.num_rows),
