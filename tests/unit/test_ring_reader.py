@@ -125,6 +125,12 @@ def rows_of_all(records: Sequence[Record], first: int = 0, last: int = U64 - 1) 
     return [row for record in records for row in rows_of(record) if first <= row.tick <= last]
 
 
+def further_and_outside(records: Sequence[Record], first: int, last: int) -> tuple[int, int]:
+    """Rows beyond the first of each record, and records without a row."""
+    rows = [len(rows_of_all([record], first, last)) for record in records]
+    return sum(count - 1 for count in rows if count), rows.count(0)
+
+
 def test_records_become_rows_and_the_space_is_given_back() -> None:
     ring = CraftedRing()
     rings = rings_of(ring)
@@ -331,7 +337,7 @@ def test_a_run_that_does_not_fit_goes_on_at_the_next_drain() -> None:
     while taken := take_rows(rings, 4):
         rows += taken
     assert rows == rows_of_all(records)
-    assert rings.counts(0) == RingCounts(expected=3, records=3, bytes=3 * STEP, missing=0, malformed=0)
+    assert rings.counts(0) == RingCounts(expected=3, records=3, bytes=3 * STEP, missing=0, malformed=0, further_ticks=9)
 
 
 def test_a_run_waits_on_each_cpu_for_itself() -> None:
@@ -367,7 +373,7 @@ def test_only_the_part_of_a_run_within_the_bounds_gives_rows(first: int, last: i
         ring.put(packed(record))
     assert take_rows(rings, ENOUGH) == rows_of_all(records, first, last)
     # What is out of bounds has arrived all the same.
-    assert rings.counts(0) == RingCounts(expected=2, records=2, bytes=2 * STEP, missing=0, malformed=0)
+    assert rings.counts(0) == RingCounts(2, 2, 2 * STEP, 0, 0, *further_and_outside(records, first, last))
 
 
 def test_the_end_may_be_set_in_the_middle_of_a_run() -> None:
@@ -378,6 +384,7 @@ def test_the_end_may_be_set_in_the_middle_of_a_run() -> None:
     rows = take_rows(rings, 4)
     rings.bound(last_tick=102)
     assert rows + take_rows(rings, 4) == rows_of_all([run])[:4]
+    assert (rings.counts(0).further_ticks, rings.counts(0).outside) == (3, 0)
     assert rings.counts(0).records == 1
     assert ring.consumed == ring.produced
 
@@ -472,7 +479,8 @@ def test_records_cut_into_any_drains_give_the_same_rows(
     assert rows == rows_of_all(records, *bounds)
     expected = [0, *((record.sequence + 1) % U32 for record in records)]
     missing = sum((record.sequence - before) % U32 for before, record in zip(expected, records, strict=False))
-    assert rings.counts(0) == RingCounts(expected[-1], len(records), STEP * len(records), missing, 0)
+    ticks = further_and_outside(records, *bounds)
+    assert rings.counts(0) == RingCounts(expected[-1], len(records), STEP * len(records), missing, 0, *ticks)
 
 
 def hostile_headers() -> st.SearchStrategy[int]:

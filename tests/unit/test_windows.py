@@ -129,6 +129,7 @@ def reference_windows(
         if last_tick is not None:
             last = min(last, last_tick)
         rows[window_tick, cgroup_id] = {
+            "records": len(own),
             "ticks": max(0, last - max(window_tick, first_tick) + 1),
             **summed(own),
             "active_ticks": sum(tick["cpu_time_ns"] > 0 for tick in ticks),
@@ -282,11 +283,12 @@ def test_assembler_agrees_with_reference(
     assembler = WindowAssembler(window_ticks=window_ticks, first_tick=1001, llc_of_cpu=llc_of_cpu)
     held: list[Row] = []
     closed_before = 0
-    late_rows = 0
+    late_rows = added = handed_out = 0
     for action, argument in [*script, ("close_all", 1010)]:
         if action == "add":
             assembler.add(frame(argument))
             held += argument
+            added += len(argument)
             continue
         end = argument // window_ticks * window_ticks
         if action == "close_all":
@@ -311,6 +313,8 @@ def test_assembler_agrees_with_reference(
         late_rows += sum(window_tick < closed_before for window_tick, _ in expected)
         closed_before = max(closed_before, end)
         assert assembler.late_rows == late_rows
+        handed_out += len(expected)
+    assert handed_out + assembler.merged + assembler.outside_run == added
 
 
 def test_a_window_closes_when_its_last_tick_is_over() -> None:
@@ -375,6 +379,7 @@ def test_one_window_by_hand() -> None:
         llc_of_cpu,
     )
     assert rows[20, 7] == {
+        "records": 4,
         "ticks": 10,
         "cpu_time_ns": 1_350_000,
         "cycles": 3400,

@@ -56,8 +56,8 @@ class RingCounts(NamedTuple):
     bytes: int
     missing: int
     malformed: int
-    further_ticks: int
-    outside: int
+    further_ticks: int = 0
+    outside: int = 0
 
 
 class Rings:
