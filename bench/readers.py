@@ -24,7 +24,7 @@ from _common import need_root, print_machine, print_mark
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inventory import Inventory
-from tracer.kernel.clock import measure_anchor
+from tracer.kernel.clock import RunClock, measure_anchor
 from tracer.pipeline.labelling import Labelling
 from tracer.readers.cgroup_keys import FILES
 from tracer.readers.processes import ProcessesReader
@@ -90,7 +90,7 @@ def read_cgroups(root: Path, count: int, passes: int) -> float:
     """CPU time of a pass in seconds."""
     with made_cgroups(root, count) as paths:
         inventory = Inventory(root)
-        labelling = Labelling(inventory, Taken(), anchor=measure_anchor(), node_name="bench")  # type: ignore[arg-type]
+        labelling = Labelling(inventory, Taken(), clock=RunClock(measure_anchor()), node_name="bench")  # type: ignore[arg-type]
         reader = ResourcesReader(root)
         made = set(paths)
         cgroups = [

@@ -30,6 +30,12 @@ struct observation {
 	u64 counters[COUNTERS];
 };
 
+/* Where the tracer is in a time namespace, its clock is another than the one bpf_ktime_get_ns reads. */
+static inline u64 monotonic_ns(struct cpu_state *state)
+{
+	return bpf_ktime_get_ns() + state->clock_offset_ns;
+}
+
 /* A failed bpf_perf_event_read returns a negative errno. */
 static inline int is_error(u64 reading)
 {
@@ -268,10 +274,11 @@ static inline void account_running(void)
 {
 	int key = bpf_get_smp_processor_id();
 	struct cpu_state *state = states.lookup(&key);
-	struct observation seen = {.now_ns = bpf_ktime_get_ns()};
+	struct observation seen = {};
 
 	if (!state)
 		return;
+	seen.now_ns = monotonic_ns(state);
 	/* Each CPU's idle task has pid 0. */
 	if (bpf_get_current_pid_tgid())
 		seen.cgroup_id = bpf_get_current_cgroup_id();
@@ -298,11 +305,12 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 {
 	int key = bpf_get_smp_processor_id();
 	struct cpu_state *state = states.lookup(&key);
-	struct observation seen = {.now_ns = bpf_ktime_get_ns()};
+	struct observation seen = {};
 	struct accumulator *sum;
 
 	if (!state)
 		return 0;
+	seen.now_ns = monotonic_ns(state);
 	if (!state->idle_task && !bpf_get_current_pid_tgid())
 		state->idle_task = ctx->args[1];
 	if (ctx->args[1] != state->idle_task)

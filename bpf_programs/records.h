@@ -33,14 +33,15 @@ struct accumulator {
 	u32 reserved;
 };
 
-/* Everything one CPU needs; only that CPU writes it, but for `restart`. User space maps it read-write. */
+/* Everything one CPU needs; only that CPU writes it, but for `restart` and the clock. User space maps it read-write. */
 struct cpu_state {
-	u64 last_ns;                 /* CLOCK_MONOTONIC of the last event */
+	u64 last_ns;                 /* CLOCK_MONOTONIC of the last event, in the tracer's time namespace */
 	u64 last_counters[COUNTERS]; /* readings at that moment */
 	u64 tick;                    /* current tick */
 	u64 tick_end_ns;
 	u64 idle_task;               /* address of this CPU's idle task_struct, learnt when it is switched out */
 	u64 used;                    /* bit i: slots[i] holds something */
+	u64 clock_offset_ns;         /* set by user space: what its CLOCK_MONOTONIC is ahead of the kernel's own */
 	u64 lost_ring_full;          /* records that found no room in the ring */
 	u64 lost_no_ring;            /* records of a CPU that has no ring */
 	u32 sequence;                /* of the next record */

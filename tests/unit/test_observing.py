@@ -14,7 +14,7 @@ import pytest
 from tracer.cgroup_event import CgroupEvent
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import ContainerNames
-from tracer.kernel.clock import ClockAnchor
+from tracer.kernel.clock import ClockAnchor, RunClock
 from tracer.pipeline.health import ReaderHealth
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.observing import Observing
@@ -87,7 +87,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def labelling(inventory: Inventory, kept: Kept) -> Labelling:
-    return Labelling(inventory, kept, anchor=ANCHOR, node_name="node-1")  # type: ignore[arg-type]
+    return Labelling(inventory, kept, clock=RunClock(ANCHOR), node_name="node-1")  # type: ignore[arg-type]
 
 
 @pytest.fixture

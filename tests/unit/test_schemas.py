@@ -117,6 +117,7 @@ HEALTH_COLUMNS = {
     "files_closed": "int64",
     "bytes_written": "int64",
     "steal_time_ns": "int64",
+    "suspended_time_ns": "int64",
     "online_cpus": "int64",
 }
 

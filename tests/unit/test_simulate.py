@@ -43,6 +43,7 @@ def test_it_is_an_ordinary_recording_that_says_it_is_simulated(recorded: tuple[P
     manifest = read_manifest(manifest_path(output, run.manifest.run_id))
     assert manifest.source == "simulation"
     assert manifest.status == "finished"
+    assert manifest.totals.records_unaccounted == 0
     assert manifest.last_tick == manifest.first_tick + 7530 - 1
     assert manifest.end.utc_ns - manifest.start.utc_ns == 7_530_000_000
     for table in ("windows", "ticks", "resources", "lifecycle", "health"):

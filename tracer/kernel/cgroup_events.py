@@ -53,6 +53,8 @@ class CgroupEvents:
         self._state: mmap.mmap | None = None
         self._lost = 0
         self._links: list[int] = []
+        self.clock_offset_ns = 0
+        """Added to the kernel's times: what CLOCK_MONOTONIC of this process is ahead, in a time namespace."""
 
     def start(self) -> None:
         """Waits for the compiler and attaches; what happens from then on is told. Raises NodeUnsupportedError."""
@@ -68,7 +70,10 @@ class CgroupEvents:
     def read(self, timeout_seconds: float) -> list[CgroupEvent]:
         """What happened since the last call; waits up to `timeout_seconds` where that is nothing yet."""
         assert self._ring is not None
-        return [decode(record) for record in self._ring.read(timeout_seconds)]
+        events = [decode(record) for record in self._ring.read(timeout_seconds)]
+        if not self.clock_offset_ns:
+            return events
+        return [event._replace(time_ns=event.time_ns + self.clock_offset_ns) for event in events]
 
     @property
     def lost(self) -> int:

@@ -40,6 +40,7 @@ CPU_STATE = np.dtype(
         ("tick_end_ns", np.uint64),
         ("idle_task", np.uint64),
         ("used", np.uint64),
+        ("clock_offset_ns", np.uint64),
         ("lost_ring_full", np.uint64),
         ("lost_no_ring", np.uint64),
         ("sequence", np.uint32),

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, types
 
 from tracer.kernel.atomics import load_acquire_u32, load_acquire_u64, load_u64, store_release_u64
+from tracer.kernel.clock import SHORTEST_SLEEP_NS
 from tracer.kernel.records import TICK_RECORD
 
 _HEADER_BYTES = 8
@@ -29,10 +30,13 @@ PROGRESS_COLUMNS = 9
 # Places in the bounds: rows of ticks outside [first, last] are left out.
 FIRST_TICK, LAST_TICK = range(2)
 
-# Places in the pace: all but STOP and LAST_DRAIN in ns. LONGEST_GAP is the longest time between two drains.
-STOP, LAST_DRAIN, LONGEST_GAP = range(3)
+# Places in the pace: all but STOP in ns. LONGEST_GAP is the longest time between two drains, SLEPT what CLOCK_BOOTTIME
+# is ahead of CLOCK_MONOTONIC, and AWAKE the last drain before the machine's latest sleep.
+STOP, LAST_DRAIN, LONGEST_GAP, SLEPT, AWAKE = range(5)
+PACE_PLACES = 5
 
 _CLOCK_MONOTONIC = 1
+_CLOCK_BOOTTIME = 7
 _TIMER_ABSTIME = 1
 # Resolved by name when the function is linked, so that the compiled code can be cached (a ctypes address cannot).
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
@@ -234,9 +238,9 @@ def drain(  # type: ignore[no-untyped-def]
     return np.int64(place)
 
 
-@njit(types.int64(types.int64[::1]), nogil=True, cache=True)
-def _monotonic_ns(time):  # type: ignore[no-untyped-def]
-    _clock_gettime(_CLOCK_MONOTONIC, time.ctypes.data)
+@njit(types.int64(types.int32, types.int64[::1]), nogil=True, cache=True)
+def _clock_ns(clock, time):  # type: ignore[no-untyped-def]
+    _clock_gettime(clock, time.ctypes.data)
     return time[0] * 1_000_000_000 + time[1]
 
 
@@ -252,7 +256,12 @@ def follow(  # type: ignore[no-untyped-def]
     time = np.zeros(2, np.int64)
     nearly_full = len(tick) - len(tick) // 4
     while True:
-        now = _monotonic_ns(time)
+        boottime = _clock_ns(_CLOCK_BOOTTIME, time)
+        now = _clock_ns(_CLOCK_MONOTONIC, time)
+        # Read in this order, it is too little where something came between, never too much.
+        if pace[LAST_DRAIN] == 0 or boottime - now >= pace[SLEPT] + SHORTEST_SLEEP_NS:
+            pace[SLEPT] = boottime - now
+            pace[AWAKE] = pace[LAST_DRAIN]
         if pace[LAST_DRAIN] != 0 and now - pace[LAST_DRAIN] > pace[LONGEST_GAP]:
             pace[LONGEST_GAP] = now - pace[LAST_DRAIN]
         pace[LAST_DRAIN] = now

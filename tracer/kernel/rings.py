@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.kernel import bpf
+from tracer.kernel.clock import SHORTEST_SLEEP_NS
 from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.ring_reader import (
+    AWAKE,
     BYTES,
     CONSUMER,
     DATA,
@@ -24,10 +26,12 @@ from tracer.kernel.ring_reader import (
     MALFORMED,
     MISSING,
     OUTSIDE,
+    PACE_PLACES,
     PRODUCER,
     PROGRESS_COLUMNS,
     RECORDS,
     SIZE,
+    SLEPT,
     STOP,
     follow,
 )
@@ -71,7 +75,7 @@ class Rings:
         self._table = np.zeros((possible_cpus, 4), np.uint64)
         self._progress = np.zeros((possible_cpus, PROGRESS_COLUMNS), np.uint64)
         self._bounds = np.array([0, _NEVER], np.uint64)
-        self._pace = np.zeros(3, np.int64)
+        self._pace = np.zeros(PACE_PLACES, np.int64)
         self._mapped: dict[int, list[mmap.mmap]] = {}
 
     def __contains__(self, cpu: int) -> bool:
@@ -129,6 +133,11 @@ class Rings:
     def last_drain_ns(self) -> int:
         """When the last drain began (CLOCK_MONOTONIC); 0 before the first."""
         return int(self._pace[LAST_DRAIN])
+
+    def last_awake_ns(self, slept_ns: int) -> int:
+        """When the last drain began before the machine had slept for `slept_ns` in all (CLOCK_MONOTONIC)."""
+        has_noticed = int(self._pace[SLEPT]) >= slept_ns - SHORTEST_SLEEP_NS
+        return int(self._pace[AWAKE if has_noticed else LAST_DRAIN])
 
     def counts(self, cpu: int) -> RingCounts:
         """Counts of one CPU's ring since the start."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel import bpf
+from tracer.kernel.clock import kernel_clock_offset_ns
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus, present_cpus
 from tracer.kernel.loader import Programs
@@ -33,6 +34,7 @@ from tracer.kernel.tick_load import TickLoad
 
 _log = logging.getLogger(__name__)
 
+_CLOCK_READINGS = 20
 _COUNTER_MAPS = ("counter0", "counter1", "counter2")
 
 
@@ -84,6 +86,8 @@ class KernelTickSource:
         # CPUs come and go while others read their events.
         self._lock = threading.Lock()
         self.first_tick = 0
+        self.clock_offset_ns = 0
+        """What CLOCK_MONOTONIC here is ahead of the one that other programs' stamps are of."""
 
     @property
     def programs(self) -> Programs:
@@ -111,6 +115,8 @@ class KernelTickSource:
         try:
             self._states_map = mmap.mmap(self.programs["states"], size, mmap.MAP_SHARED)
             self._states = np.frombuffer(self._states_map, CPU_STATE, self._load.cpus)
+            self.clock_offset_ns = self._measure_clock()
+            self._states["clock_offset_ns"] = np.uint64(self.clock_offset_ns & 0xFFFFFFFFFFFFFFFF)
             # Offline ones too: what a CPU does before the next look at it has a ring to go to.
             for cpu in present_cpus():
                 self.rings.add(cpu, self.programs["rings"])
@@ -222,6 +228,23 @@ class KernelTickSource:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _measure_clock(self) -> int:
+        """See `kernel_clock_offset_ns`. Nothing is attached yet, so the state is only ours."""
+        cpu = min(os.sched_getaffinity(0))
+        readings = []
+        try:
+            for _ in range(_CLOCK_READINGS):
+                before = _monotonic_ns()
+                bpf.run_on_cpu(self.programs["poke"], cpu)
+                readings.append((before, int(self._states["last_ns"][cpu]), _monotonic_ns()))
+        except OSError as error:
+            # Before v5.10 no program runs on demand. Then there is no telling.
+            _log.debug("cannot read the kernel's clock: %s", error)
+            return 0
+        finally:
+            self._states[cpu] = np.zeros(1, CPU_STATE)[0]
+        return kernel_clock_offset_ns(readings)
 
     def _open_cpu(self, cpu: int) -> bool:
         """Gives a CPU its ring and events; False if it went offline meanwhile."""

@@ -10,7 +10,7 @@ import polars as pl
 
 from tracer.containers.inventory import Change, Inventory
 from tracer.containers.limits import NO_LIMITS, Limits, read_limits
-from tracer.kernel.clock import ClockAnchor
+from tracer.kernel.clock import RunClock
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.tick_source import KernelTickSource
@@ -70,7 +70,7 @@ class Assembling(Stage):
         inventory: Inventory,
         watching: Watching,
         cgroup_root: Path,
-        anchor: ClockAnchor,
+        clock: RunClock,
         topology: TopologyRecord,
         node_name: str,
         window_ticks: int,
@@ -92,7 +92,7 @@ class Assembling(Stage):
         self._inventory = inventory
         self._watching = watching
         self._cgroup_root = cgroup_root
-        self._anchor = anchor
+        self._clock = clock
         self._topology = topology
         self._node_name = node_name
         self._tables = TickTables(
@@ -210,10 +210,11 @@ class Assembling(Stage):
     def _look_after(self, now_ns: int) -> None:
         """Once a second: CPUs that came or went, and the row of `health`."""
         self._next_health_ns = now_ns + _SECOND_NS
+        self._clock.look()
         if changes := self._source.maintain():
             for change in changes:
                 self._note(change)
-            self._tables.use_llcs(llc_domain_of_cpu(self._topology.retake(self._anchor.utc_ns(now_ns))))
+            self._tables.use_llcs(llc_domain_of_cpu(self._topology.retake(self._clock.utc_ns(now_ns))))
         if now_ns >= self._next_walk_ns:
             self._inventory.refresh()
             self._next_walk_ns = now_ns + _WALK_NS
@@ -235,9 +236,10 @@ class Assembling(Stage):
 
     def _emit_health(self, now_ns: int) -> None:
         fill, gap_ns = self._source.rings.take_peaks()
-        row = self._meter.take(self.counts()) | {
+        slept_ns = sum(sleep.slept_ns for sleep in self._clock.sleeps if sleep.after_ns < now_ns)
+        row = self._meter.take(self.counts()._replace(suspended_time_ns=slept_ns)) | {
             "node_name": self._node_name,
-            "time": self._anchor.utc_ns(now_ns),
+            "time": self._clock.utc_ns(now_ns),
             "reader_lag_max_ns": gap_ns,
             "ring_fill_peak": fill,
             "unresolved_cgroups": self._inventory.unresolved,

@@ -38,6 +38,7 @@ class Counts(NamedTuple):
     nri_events_lost: int = 0
     own_cpu_time_ns: int = 0
     steal_time_ns: int = 0
+    suspended_time_ns: int = 0
     files_closed: int = 0
     bytes_written: int = 0
 

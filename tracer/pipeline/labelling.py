@@ -7,7 +7,7 @@ from typing import Protocol
 import polars as pl
 import pyarrow as pa
 
-from tracer.kernel.clock import ClockAnchor
+from tracer.kernel.clock import RunClock
 from tracer.pipeline.frames import labelled_rows
 from tracer.store.schemas import IDENTITY, TABLES, Table
 
@@ -37,11 +37,11 @@ class Labelling:
     They wait for a second or so, and for the next rows of their table. One thread uses it.
     """
 
-    def __init__(self, cgroups: Cgroups, sink: RowSink, *, anchor: ClockAnchor, node_name: str) -> None:
+    def __init__(self, cgroups: Cgroups, sink: RowSink, *, clock: RunClock, node_name: str) -> None:
         self.unknown_rows = 0
         self._cgroups = cgroups
         self._sink = sink
-        self._anchor = anchor
+        self._clock = clock
         self._node_name = node_name
         self._held: dict[str, pl.DataFrame] = {}
 
@@ -50,8 +50,9 @@ class Labelling:
     ) -> None:
         """Takes rows of `table`, whose CLOCK_MONOTONIC is `monotonic_ns`. With `is_last`, none waits any longer.
 
-        Columns that are left out are null. Further times are Int64, of the same clock.
+        Columns that are left out are null. Further times are Int64, of CLOCK_BOOTTIME.
         """
+        self._clock.look()
         held = self._held.pop(table.name, None)
         rows = rows if held is None else pl.concat([held, rows], how="diagonal")
         if rows.is_empty():
@@ -62,7 +63,7 @@ class Labelling:
             self._held[table.name] = rows.filter(is_pending)
             rows = rows.filter(~is_pending)
         further_times = [
-            (pl.col(field.name) + self._anchor.utc_ns(0)).cast(pl.Datetime("ns", "UTC"))
+            (pl.col(field.name) + self._clock.boot_utc_ns).cast(pl.Datetime("ns", "UTC"))
             for field in table.schema
             if pa.types.is_timestamp(field.type) and rows.schema.get(field.name) == pl.Int64
         ]
@@ -73,7 +74,7 @@ class Labelling:
             columns=[name for name in table.schema.names if name in given],
             node_name=self._node_name,
             time_column=table.time_column,
-            time_ns=monotonic_ns + self._anchor.utc_ns(0),
+            time_ns=utc_ns(monotonic_ns, self._clock),
         )
         self.unknown_rows += labelled.filter(pl.col("cgroup_kind") == "unknown").height
         self._sink.put(table, _completed(labelled.to_arrow(), table.schema))
@@ -82,6 +83,14 @@ class Labelling:
         """Hands on what waits, of tables whose rows came with `monotonic_ns`, as far as it is known by now."""
         for name in list(self._held):
             self.put(TABLES[name], self._held.pop(name), is_last=True)
+
+
+def utc_ns(monotonic_ns: pl.Expr, clock: RunClock) -> pl.Expr:
+    """Nanoseconds since the epoch of CLOCK_MONOTONIC times, as `RunClock.utc_ns`."""
+    times = monotonic_ns + clock.first.utc_ns(0)
+    for sleep in clock.sleeps:
+        times = pl.when(monotonic_ns > sleep.after_ns).then(monotonic_ns + sleep.anchor.utc_ns(0)).otherwise(times)
+    return times
 
 
 def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:

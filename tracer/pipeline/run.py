@@ -16,7 +16,7 @@ from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import RuntimeState
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel.cgroup_events import CgroupEvents
-from tracer.kernel.clock import ClockAnchor, measure_anchor
+from tracer.kernel.clock import ClockAnchor, RunClock, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
 from tracer.pipeline.assembling import Assembling
@@ -27,7 +27,7 @@ from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import Reading
-from tracer.pipeline.session import begin_manifest, end_clock
+from tracer.pipeline.session import begin_manifest, end_clock, with_sleeps
 from tracer.pipeline.stage import Stage, StuckError, await_end
 from tracer.pipeline.storing import Storing
 from tracer.pipeline.watching import Watching
@@ -38,8 +38,8 @@ from tracer.store.writer import Store
 _ROOT_CGROUP_ID = 1
 # A signal that arrives just before a wait begins does not end it: its handler runs when the wait does.
 _LOOK_SECONDS = 0.5
-# What is under way when a run ends takes well under a second; a disk can be slow for long.
-_END_SECONDS = 15.0
+# For a thread that does not move when a run ends: what is under way takes well under a second, but a disk can be slow.
+_END_SECONDS = 30.0
 _STORING_END_SECONDS = 120.0
 
 
@@ -80,7 +80,7 @@ class Run:
         """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
         options = self._options
         cgroup_root = find_cgroup2_mount()
-        self._anchor = measure_anchor()
+        self._clock = RunClock(measure_anchor(), self._source.rings.last_awake_ns)
         self._start_cgroup_events(cgroup_root)
         # After the events began, so that no cgroup falls between them and the first walk.
         inventory = Inventory(cgroup_root, expect_names=True, keep_dead_seconds=2 * options.rotate_ns / 1e9)
@@ -95,13 +95,15 @@ class Run:
             note=self._note,
         )
         self._source.start()
+        if self._cgroup_events is not None:
+            self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
         # After the source took the CPUs that are online, so that it tells of each change from here on.
         self._topology = TopologyRecord()
         self._manifest = begin_manifest(
             self.run_id,
             options,
             self._plan,
-            self._anchor,
+            self._clock.first,
             self._topology.first,
             first_tick=self._source.first_tick,
             bcc_version=self._source.programs.bcc_version,
@@ -122,7 +124,7 @@ class Run:
         reader_health = ReaderHealth()
 
         def new_labelling() -> Labelling:
-            return Labelling(inventory, self._storing, anchor=self._anchor, node_name=node_name)
+            return Labelling(inventory, self._storing, clock=self._clock, node_name=node_name)
 
         self._observing = [
             Observing(
@@ -146,7 +148,7 @@ class Run:
             inventory=inventory,
             watching=self._watching,
             cgroup_root=cgroup_root,
-            anchor=self._anchor,
+            clock=self._clock,
             topology=self._topology,
             node_name=node_name,
             window_ticks=options.window_ticks,
@@ -197,10 +199,11 @@ class Run:
         self._watching.finish()
         self._stuck += await_end((self._watching,), _END_SECONDS)
         self._reading.finish()
-        self._stuck += await_end((self._reading,), _END_SECONDS)
-        # Where a stage is stuck, what came so far goes on all the same.
-        self._reading.end()
-        self._stuck += await_end((self._assembling,), _END_SECONDS)
+        if late := await_end((self._reading, self._assembling), _END_SECONDS):
+            self._stuck += late
+            # What came so far is to go on all the same.
+            self._reading.end()
+            await_end((self._assembling,), _END_SECONDS)
         self._storing.finish()
         self._stuck += await_end((self._storing,), _STORING_END_SECONDS)
         if self._stuck:
@@ -220,6 +223,7 @@ class Run:
             self._manifest,
             notes=[*self._manifest.notes, *self._notes, *left_out],
             topology_changes=list(self._topology.changes),
+            clock=with_sleeps(self._manifest.clock, self._clock),
             totals=self._totals(),
         )
         if self._ending is None:
@@ -231,8 +235,8 @@ class Run:
             status="finished" if failure is None else "failed",
             exit_reason=("stopped" if self._stop.is_set() else "duration is over") if failure is None else str(failure),
             last_tick=last_tick,
-            end=Instant.of(self._anchor.utc_ns((last_tick + 1) * self._options.tick_ns)),
-            clock=end_clock(self._manifest.clock, self._anchor, anchor),
+            end=Instant.of(self._clock.utc_ns((last_tick + 1) * self._options.tick_ns)),
+            clock=end_clock(manifest.clock, self._clock, anchor),
             notes=[*manifest.notes, *_traceback_of(failure)],
         )
 
@@ -296,7 +300,7 @@ class Run:
             observing.see_end(cgroup_id)
 
     def _note(self, text: str) -> None:
-        self._notes.append(f"{Instant.of(self._anchor.utc_ns(_monotonic_ns())).utc}: {text}")
+        self._notes.append(f"{Instant.of(self._clock.utc_ns(_monotonic_ns())).utc}: {text}")
 
     @property
     def _stages(self) -> tuple[Stage, ...]:

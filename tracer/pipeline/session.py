@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tracer import __version__
-from tracer.kernel.clock import ClockAnchor, clock_source
+from tracer.kernel.clock import ClockAnchor, RunClock, clock_source
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.topology.pmu import encodings
@@ -87,10 +87,23 @@ def begin_manifest(
     )
 
 
-def end_clock(clock: stored.Clock, start: ClockAnchor, end: ClockAnchor) -> stored.Clock:
-    """The clock section with a second reading: how far the wall clock moved against the run's own."""
-    drift_ns = end.realtime_ns - start.utc_ns(end.monotonic_ns)
-    return msgspec.structs.replace(clock, end=_stored_anchor(end), drift_ns=drift_ns)
+def with_sleeps(stored_clock: stored.Clock, clock: RunClock) -> stored.Clock:
+    """The clock section with each time the machine slept."""
+    return msgspec.structs.replace(
+        stored_clock,
+        sleeps=[
+            stored.Sleep(
+                after_monotonic_ns=sleep.after_ns, slept_ns=sleep.slept_ns, anchor=_stored_anchor(sleep.anchor)
+            )
+            for sleep in clock.sleeps
+        ],
+    )
+
+
+def end_clock(stored_clock: stored.Clock, clock: RunClock, end: ClockAnchor) -> stored.Clock:
+    """The clock section with a last reading: how far the wall clock moved against the run's own."""
+    drift_ns = end.realtime_ns - clock.utc_ns(end.monotonic_ns)
+    return msgspec.structs.replace(stored_clock, end=_stored_anchor(end), drift_ns=drift_ns)
 
 
 def _stored_anchor(anchor: ClockAnchor) -> stored.ClockAnchor:

@@ -4,7 +4,7 @@
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tracer.errors import TracerError
@@ -23,6 +23,8 @@ class Stage(threading.Thread):
     def __init__(self, name: str, stop_run: threading.Event) -> None:
         super().__init__(name=f"tracer-{name}", daemon=True)
         self.failure: TracerError | None = None
+        self.moved_at = time.monotonic()
+        """When it last got on with its work: one that is slow is not one that is stuck."""
         self._stage = name
         self._stop_run = stop_run
 
@@ -49,6 +51,7 @@ class Stage(threading.Thread):
             if self.failure is None:
                 self.failure = self._explained(error)
             self._stop_run.set()
+        self.moved_at = time.monotonic()
 
     def _explained(self, error: Exception) -> TracerError:
         if isinstance(error, TracerError):
@@ -58,12 +61,14 @@ class Stage(threading.Thread):
         return failure
 
 
-def await_end(threads: Iterable[threading.Thread], seconds: float) -> list[str]:
-    """Waits for all of them together, at most so long; the names of those that have not ended."""
-    deadline = time.monotonic() + seconds
-    names = []
+def await_end(threads: Sequence[threading.Thread], seconds: float) -> list[str]:
+    """Waits until all have ended, but for no longer without one of them moving; the names of those that have not."""
+    begun = time.monotonic()
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
-            names.append(thread.name.removeprefix("tracer-"))
-    return names
+        while thread.is_alive():
+            moved_at = max([begun, *(other.moved_at for other in threads if isinstance(other, Stage))])
+            left = moved_at + seconds - time.monotonic()
+            if left <= 0:
+                return [late.name.removeprefix("tracer-") for late in threads if late.is_alive()]
+            thread.join(left)
+    return []

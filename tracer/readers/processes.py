@@ -93,10 +93,6 @@ class ProcessesReader(Reader):
         self._budget_ns = budget_ns
         self._with_regions = with_regions
         self._proc = os.fsencode(proc)
-        # Fixed, so that a process has the same start in every pass.
-        self._boot_monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - time.clock_gettime_ns(
-            time.CLOCK_BOOTTIME
-        )
         self._last_pid = 0
 
     def read(self, cgroups: Sequence[Cgroup]) -> Observation:
@@ -170,7 +166,7 @@ class ProcessesReader(Reader):
             "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
             "pid": pid,
             "comm": stat.comm,
-            "start_time": self._boot_monotonic_ns + stat.start_boottime_ns,
+            "start_time": stat.start_boottime_ns,
             "threads": stat.threads,
             "cpu_user_ns": stat.cpu_user_ns,
             "cpu_system_ns": stat.cpu_system_ns,

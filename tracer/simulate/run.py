@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tracer import __version__
 from tracer.errors import OutputError, UsageError
-from tracer.kernel.clock import ClockAnchor
+from tracer.kernel.clock import ClockAnchor, RunClock
 from tracer.kernel.event_specs import parse_events
 from tracer.kernel.topology import llc_domain_of_cpu
 from tracer.pipeline.frames import records_frame
@@ -79,7 +79,7 @@ class _Writing:
             node.scenario, node.shape, cgroups.ids, first_tick=_FIRST_TICK, ticks=node.ticks, seed=seed
         )
         self._vital_signs = VitalSigns(node, cgroups, first_tick=_FIRST_TICK, seed=seed)
-        self._labelling = Labelling(cgroups, self, anchor=anchor, node_name=node_name)
+        self._labelling = Labelling(cgroups, self, clock=RunClock(anchor), node_name=node_name)
         self._tables = TickTables(
             self._labelling,
             tick_ns=TICK_NS,
@@ -89,6 +89,11 @@ class _Writing:
             write_ticks=write_ticks,
         )
         self._health = HealthMeter(Counts())
+
+    @property
+    def records_merged(self) -> int:
+        """Records that were added to a row of `windows` that another had made."""
+        return self._tables.windows.merged
 
     def put(self, table: Table, rows: pa.Table) -> None:
         """Takes labelled rows."""
@@ -113,7 +118,7 @@ class _Writing:
         self._store.close()
 
     def _put_health(self, now_ns: int) -> None:
-        row = self._health.take(Counts(records=self.records)) | {
+        row = self._health.take(Counts(records=self.records, records_merged=self.records_merged)) | {
             "node_name": self._node_name,
             "time": self._anchor.utc_ns(now_ns),
             "reader_lag_max_ns": 0,
@@ -187,7 +192,13 @@ def simulate(
         exit_reason="duration is over",
         last_tick=last_tick,
         end=stored.Instant.of(anchor.utc_ns((last_tick + 1) * TICK_NS)),
-        totals=stored.Totals(rows=totals.rows, files=totals.files, bytes=totals.bytes, records=writing.records),
+        totals=stored.Totals(
+            rows=totals.rows,
+            files=totals.files,
+            bytes=totals.bytes,
+            records=writing.records,
+            records_merged=writing.records_merged,
+        ),
     )
     told = writing.truth.tell(scenario=scenario.name, seed=seed, tick_ns=TICK_NS)
     # Before the manifest says that the run has finished.

@@ -87,10 +87,25 @@ class ClockAnchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     source: str
 
 
+class Sleep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A time for which the machine was suspended. CLOCK_MONOTONIC stood still, so no tick lies in it.
+
+    Times after `after_monotonic_ns` go through `anchor`, until the next one.
+    """
+
+    after_monotonic_ns: int
+    slept_ns: Count
+    anchor: ClockAnchor
+
+
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The anchor that all times of the run go through, another at its end, and the drift between them."""
+    """The anchor that all times of the run go through, and one for those after each sleep; another at the end.
+
+    drift_ns: how far the wall clock moved against the run's own.
+    """
 
     start: ClockAnchor
+    sleeps: list[Sleep] = []
     end: ClockAnchor | None = None
     drift_ns: int | None = None
 

@@ -225,6 +225,11 @@ HEALTH: Final = Table(
                 "time in this second in which the hypervisor kept this node's CPUs from running, ns; "
                 "it is part of the CPU time of whoever was on them",
             ),
+            measured(
+                "suspended_time_ns",
+                pa.int64(),
+                "time for which the machine was suspended before this row and after the last one, ns; no tick has it",
+            ),
             measured("online_cpus", pa.int64(), "CPUs online at the end of the second"),
         ]
     ),
