@@ -256,6 +256,21 @@ static inline struct accumulator *account(struct cpu_state *state, u32 cpu, stru
 	return sum;
 }
 
+/*
+ * Who ran in the interval that ends now. A kernel may keep switches to itself (this was seen of the threads of a virtual
+ * machine's own agent): then another task runs than the last event left, and the interval is not wholly its own. At a
+ * tick it is found as well, so that no such interval is longer than a tick.
+ */
+static inline void see_task(struct cpu_state *state, u64 task, u64 now_ns)
+{
+	if (state->task && state->task != task && !state->restart) {
+		state->unseen++;
+		if (now_ns > state->last_ns)
+			state->unseen_ns += now_ns - state->last_ns;
+	}
+	state->task = task;
+}
+
 static inline void read_counters(struct observation *seen)
 {
 #if COUNTED & 1
@@ -282,6 +297,7 @@ static inline void account_running(void)
 	/* Each CPU's idle task has pid 0. */
 	if (bpf_get_current_pid_tgid())
 		seen.cgroup_id = bpf_get_current_cgroup_id();
+	see_task(state, bpf_get_current_task(), seen.now_ns);
 	read_counters(&seen);
 	account(state, key, &seen);
 }
@@ -315,6 +331,9 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 		state->idle_task = ctx->args[1];
 	if (ctx->args[1] != state->idle_task)
 		seen.cgroup_id = bpf_get_current_cgroup_id();
+	see_task(state, ctx->args[1], seen.now_ns);
+	state->task = ctx->args[2];
+	state->switches++;
 	read_counters(&seen);
 	sum = account(state, key, &seen);
 	if (!sum)
@@ -328,7 +347,7 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 
 /*
  * The same rules on events given as arguments instead of the node's own, for tests through BPF_PROG_TEST_RUN:
- * now_ns, cgroup_id, counters[0..2], cpu, kind (0 tick, 1 switch, 2 switch to idle).
+ * now_ns, cgroup_id, counters[0..2], cpu, kind (0 tick, 1 switch, 2 switch to idle), task, next task.
  */
 int replay(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -343,6 +362,11 @@ int replay(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!state)
 		return 0;
+	see_task(state, ctx->args[7], seen.now_ns);
+	if (ctx->args[6]) {
+		state->task = ctx->args[8];
+		state->switches++;
+	}
 	sum = account(state, key, &seen);
 	if (!sum || !ctx->args[6])
 		return 0;

@@ -42,6 +42,10 @@ struct cpu_state {
 	u64 idle_task;               /* address of this CPU's idle task_struct, learnt when it is switched out */
 	u64 used;                    /* bit i: slots[i] holds something */
 	u64 clock_offset_ns;         /* set by user space: what its CLOCK_MONOTONIC is ahead of the kernel's own */
+	u64 task;                    /* address of the task that runs, as far as the events tell; 0: not known */
+	u64 switches;                /* context switches that the program saw */
+	u64 unseen;                  /* times another task was found running than the last event had left */
+	u64 unseen_ns;               /* time of the intervals at whose ends it was found */
 	u64 lost_ring_full;          /* records that found no room in the ring */
 	u64 lost_no_ring;            /* records of a CPU that has no ring */
 	u32 sequence;                /* of the next record */

@@ -229,6 +229,8 @@ _CGROUPS = st.one_of(
     st.integers(0, 127),
     st.integers(0, U64 - 1),
 )
+# Few, so that often the task that is found is the one that was left.
+_TASKS = st.integers(1, 3)
 _ADVANCES = st.one_of(
     st.integers(0, TICK_NS // 3),
     st.integers(0, 5 * TICK_NS),
@@ -269,6 +271,7 @@ def event_sequences(
             else:
                 seen.append(readings[index])
         restart = restarts and draw(st.integers(0, 15)) == 15
-        events.append(Event(now_ns + advance, draw(_CGROUPS), tuple(seen), draw(st.sampled_from(list(Kind))), restart))
+        kind, task, next_task = draw(st.sampled_from(list(Kind))), draw(_TASKS), draw(_TASKS)
+        events.append(Event(now_ns + advance, draw(_CGROUPS), tuple(seen), kind, restart, task, next_task))
         now_ns = max(now_ns, now_ns + advance)
     return events

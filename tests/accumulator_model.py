@@ -39,6 +39,10 @@ class Event(NamedTuple):
     kind: Kind = Kind.TICK
     restart: bool = False
     """The CPU was offline before this event: user space set the flag."""
+    task: int = 0
+    """Who ran until now; of two tasks of one cgroup they differ."""
+    next_task: int = 0
+    """Who runs from now on, at a switch."""
 
 
 class Record(NamedTuple):
@@ -176,6 +180,9 @@ class CpuModel:
         self.last_readings: list[int | None] = [None] * COUNTERS
         # Nothing is sent before the first tick boundary, so that no tick is sent that was seen in part.
         self.settled = False
+        # Who runs, as far as the events told; 0: not known.
+        self.task = 0
+        self.switches = self.unseen = self.unseen_ns = 0
 
     @property
     def tick(self) -> int:
@@ -185,6 +192,7 @@ class CpuModel:
 
     def happen(self, event: Event) -> None:
         """Accounts the interval that an event ends."""
+        self._see_task(event)
         if self.last_ns is None or event.restart:
             self._begin(event)
             return
@@ -208,6 +216,16 @@ class CpuModel:
         if event.kind == Kind.SWITCH_TO_IDLE:
             # An idle CPU may not tick for long.
             self._send_cgroups(self.tick, 0)
+
+    def _see_task(self, event: Event) -> None:
+        """Another task than the last event left: a switch was not seen, and the interval is not all its own."""
+        if self.task not in (0, event.task) and not event.restart:
+            self.unseen += 1
+            self.unseen_ns += max(0, event.now_ns - (self.last_ns or 0))
+        self.task = event.task
+        if event.kind != Kind.TICK:
+            self.task = event.next_task
+            self.switches += 1
 
     def _begin(self, event: Event) -> None:
         """The first event, or the first after the CPU was offline: nothing is known of the time before."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from accumulator_events import EXAMPLES, TICK_NS, Example, event_sequences, settled
-from accumulator_model import IDLE, U32, CpuModel, Event, Record, rows_of
+from accumulator_model import IDLE, U32, CpuModel, Event, Kind, Record, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 from reader_rows import take_rows
@@ -112,8 +112,9 @@ class Replayer:
         if event.restart:
             self.states["restart"][cpu] = 1
         bpf.run_with_arguments(
-            self._programs["replay"], event.now_ns, event.cgroup_id, *event.readings, cpu, int(event.kind)
-        )
+            self._programs["replay"], event.now_ns, event.cgroup_id, *event.readings, cpu, int(event.kind),
+            event.task, event.next_task,
+        )  # fmt: skip
 
     def losses(self, cpu: int) -> Losses:
         """Records that the CPU could not send."""
@@ -170,6 +171,12 @@ def test_generated_events_on_each_cpu(loaded: Replayer, data: st.DataObject) -> 
     for cpu, model in enumerate(models):
         assert loaded.rings[cpu].unread() == model.sent
         assert loaded.losses(cpu) == (0, 0)
+        state = loaded.states[cpu]
+        assert (state["switches"], state["unseen"], state["unseen_ns"]) == (
+            model.switches,
+            model.unseen,
+            model.unseen_ns,
+        )
 
 
 @given(st.data())
@@ -189,6 +196,25 @@ def test_the_reader_gives_the_rows_of_the_model(loaded: Replayer, data: st.DataO
     for cpu, ring in enumerate(loaded.rings):
         assert ring.unread() == []
         assert rings.counts(cpu).missing == rings.counts(cpu).malformed == 0
+
+
+def test_a_switch_that_was_not_seen_is_found_at_the_next_event(replayer: Replayer) -> None:
+    model = CpuModel(0, TICK_NS)
+    for event in (
+        Event(1_000, 2, (0, 0, 0), Kind.SWITCH, task=7, next_task=8),
+        Event(2_000, 2, (0, 0, 0), Kind.SWITCH, task=8, next_task=9),
+        # 9 has left unseen, and 7 is here; the interval since then is not all its own.
+        Event(5_000, 2, (0, 0, 0), Kind.TICK, task=7),
+        Event(5_500, 2, (0, 0, 0), Kind.SWITCH, task=7, next_task=8),
+        Event(6_200, 2, (0, 0, 0), Kind.SWITCH, task=9, next_task=7),
+        # What ran while the CPU was offline is nobody's.
+        Event(9_000, 2, (0, 0, 0), Kind.TICK, restart=True, task=8),
+    ):
+        replayer.happen(0, event)
+        model.happen(event)
+    state = replayer.states[0]
+    assert (state["switches"], state["unseen"], state["unseen_ns"]) == (4, 2, 3_700)
+    assert (model.switches, model.unseen, model.unseen_ns) == (4, 2, 3_700)
 
 
 def test_sequence_numbers_wrap(replayer: Replayer) -> None:

@@ -51,6 +51,19 @@ class CpuLosses(NamedTuple):
     malformed: int
 
 
+class Switches(NamedTuple):
+    """Context switches of the node since boot by the kernel's count, what the programs saw, and what they did not see.
+
+    unseen: times another task was found running than the last switch had left there; the kernel does not tell of every
+    switch. unseen_ns: time of the intervals, at most a tick each, at whose ends it was found.
+    """
+
+    of_node: int
+    seen: int
+    unseen: int
+    unseen_ns: int
+
+
 class _OnlineCpu:
     """The events of one CPU while it is online."""
 
@@ -86,6 +99,7 @@ class KernelTickSource:
         # CPUs come and go while others read their events.
         self._lock = threading.Lock()
         self.first_tick = 0
+        self._switches_at_end = 0
         self.clock_offset_ns = 0
         """What CLOCK_MONOTONIC here is ahead of the one that other programs' stamps are of."""
 
@@ -196,6 +210,11 @@ class KernelTickSource:
             losses[cpu] = CpuLosses(missing, int(state["lost_ring_full"]), int(state["lost_no_ring"]), counts.malformed)
         return losses
 
+    def switches(self) -> Switches:
+        """What the programs saw of context switches, over all CPUs while they were attached."""
+        sums = (int(self._states[name].sum()) for name in ("switches", "unseen", "unseen_ns"))
+        return Switches(_context_switches() if self._switch_fd is not None else self._switches_at_end, *sums)
+
     def recursion_misses(self) -> int:
         """Times a program was not run because it was already running on its CPU, or a map call held it off."""
         return sum(
@@ -206,11 +225,13 @@ class KernelTickSource:
         """Stops the programs; what they sent stays in the rings."""
         self.take_coverage()
         with self._lock:
-            if self._switch_fd is not None:
-                os.close(self._switch_fd)
-                self._switch_fd = None
+            # The ticks first: without switches they would find tasks that they know nothing of.
             for cpu in list(self._cpus):
                 self._cpus.pop(cpu).close()
+            if self._switch_fd is not None:
+                self._switches_at_end = _context_switches()
+                os.close(self._switch_fd)
+                self._switch_fd = None
 
     def close(self) -> None:
         """Gives everything back to the kernel. Can be called at any time and twice."""
@@ -288,6 +309,12 @@ class KernelTickSource:
         for name in self._counter_maps:
             bpf.clear_descriptor(self.programs[name], cpu)
         self._cpus.pop(cpu).close()
+
+
+def _context_switches() -> int:
+    """Of the whole node since boot (proc_stat(5), `ctxt`)."""
+    with open("/proc/stat", "rb") as stat:  # noqa: PTH123 - read each second
+        return next(int(line.split()[1]) for line in stat if line.startswith(b"ctxt "))
 
 
 def _monotonic_ns() -> int:

@@ -39,6 +39,8 @@ _GRACE_NS = 20_000_000
 _SECOND_NS = 1_000_000_000
 # The net below all that tells of cgroups.
 _WALK_NS = 30 * _SECOND_NS
+# Not by the run itself, whose counts begin at 0.
+_COUNTED_FROM_BOOT = ("own_cpu_time_ns", "steal_time_ns", "context_switches", "uncounted_switches")
 _LIFECYCLE_ROWS = {
     "monotonic_ns": pl.Int64,
     "event": pl.String,
@@ -109,7 +111,7 @@ class Assembling(Stage):
         self._changed_limits: list[Change] = []
         self._next_walk_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _WALK_NS
         self._ending = False
-        self._meter = HealthMeter(Counts(own_cpu_time_ns=time.process_time_ns(), steal_time_ns=steal_time_ns()))
+        self._meter = HealthMeter(self._at_start())
         self._next_health_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _SECOND_NS
 
     def work(self) -> None:
@@ -150,6 +152,7 @@ class Assembling(Stage):
         losses = self._source.losses()
         rings = [self._source.rings.counts(cpu) for cpu in losses]
         totals = self._store.totals
+        switches = self._source.switches()
         return Counts(
             records=sum(ring.records for ring in rings),
             record_bytes=sum(ring.bytes for ring in rings),
@@ -161,6 +164,10 @@ class Assembling(Stage):
             records_outside_run=sum(ring.outside for ring in rings) + self._tables.windows.outside_run,
             late_rows=self._tables.windows.late_rows,
             recursion_misses=self._source.recursion_misses(),
+            context_switches=switches.of_node,
+            uncounted_switches=switches.of_node - switches.seen,
+            unseen_switches=switches.unseen,
+            unseen_time_ns=switches.unseen_ns,
             unknown_rows=self._labelling.unknown_rows,
             cgroup_events_lost=self._watching.lost,
             nri_events_lost=self._watching.nri_dropped,
@@ -169,6 +176,11 @@ class Assembling(Stage):
             files_closed=sum(totals.files.values()),
             bytes_written=sum(totals.bytes.values()),
         )
+
+    def _at_start(self) -> Counts:
+        """What the counts had reached when the run began."""
+        counts = self.counts()
+        return Counts(**{name: getattr(counts, name) for name in _COUNTED_FROM_BOOT})
 
     def _final_before(self, drained_ns: int) -> int:
         """The tick before which nothing more is expected once the rings were drained at this time."""

@@ -33,6 +33,10 @@ class Counts(NamedTuple):
     lost_malformed: int = 0
     late_rows: int = 0
     recursion_misses: int = 0
+    context_switches: int = 0
+    uncounted_switches: int = 0
+    unseen_switches: int = 0
+    unseen_time_ns: int = 0
     unknown_rows: int = 0
     cgroup_events_lost: int = 0
     nri_events_lost: int = 0

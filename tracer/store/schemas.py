@@ -185,6 +185,24 @@ HEALTH: Final = Table(
                 pa.int64(),
                 "runs of the BPF programs that the kernel skipped in this second to prevent recursion",
             ),
+            measured("context_switches", pa.int64(), "context switches in this second, by the kernel's own count"),
+            measured(
+                "uncounted_switches",
+                pa.int64(),
+                "of these, those that no BPF program saw; it may be off by a few that happen while it is read",
+            ),
+            measured(
+                "unseen_switches",
+                pa.int64(),
+                "times in this second that a program found another task running than the last switch had left there: "
+                "a kernel may keep switches to itself",
+            ),
+            measured(
+                "unseen_time_ns",
+                pa.int64(),
+                "time of the intervals at whose ends that was found, at most a tick each: not all of it is of the "
+                "cgroup that has it, ns",
+            ),
             measured("unresolved_cgroups", pa.int64(), "cgroup ids without a known path at the end of the second"),
             measured(
                 "cgroup_events_lost",
