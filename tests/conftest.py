@@ -6,6 +6,7 @@ import path: tests of all directories share modules that lie here.
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -67,6 +68,10 @@ def start_tracer(tmp_path: Path) -> Iterator[Callable[..., Tracer]]:
 
 
 def pytest_sessionstart() -> None:
+    # Polars, once imported, has a handler of its own, after which the kernel goes on with a wait (SA_RESTART): Ctrl-C
+    # would not end one for a guest.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() == 0:
         remove_what_dead_tests_left()
 

@@ -2,6 +2,7 @@
 """Guests of the test VM, and the tests that run in them."""
 
 import subprocess
+import threading
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -18,10 +19,46 @@ class Outcome(NamedTuple):
     skipped: int
 
 
+class Guests:
+    """Guests that run at the same time, to be ended together. Any thread may run one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] | None = set()
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Runs `scripts/vm run` to its end. An exception meanwhile, such as Ctrl-C, ends the guest."""
+        with self._lock:
+            if self._running is None:
+                raise RuntimeError("the guests were ended")
+            process = subprocess.Popen(
+                [VM, "run", *arguments],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
+            self._running.add(process)
+        with process:
+            try:
+                said, _errors = process.communicate()
+            except BaseException:
+                # Not killed, so that it removes its files.
+                process.terminate()
+                raise
+            finally:
+                with self._lock:
+                    if self._running is not None:
+                        self._running.discard(process)
+        return subprocess.CompletedProcess(process.args, process.returncode, said)
+
+    def end(self) -> None:
+        """Ends those that run, for whose end `run` waits, and lets none begin."""
+        with self._lock:
+            running, self._running = self._running or set(), None
+            for process in running:
+                process.terminate()
+
+
 def vm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [VM, "run", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return Guests().run(*arguments)
 
 
 def outcome(results: Path) -> Outcome:

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from virtual_machine.host import HostError, need_root
+from virtual_machine.host import HostError, end_with_parent, need_root
 from virtual_machine.images import SYSTEMS
 from virtual_machine.kernels import SUITES
 from virtual_machine.machine import Guest, run_guest
@@ -14,10 +14,15 @@ from virtual_machine.machine import Guest, run_guest
 _NO_GUEST = 125
 
 
-def main() -> int:
-    """The command's own exit code; 125 where there was no guest or it did not end; 2 for wrong arguments."""
+def main(parent: int) -> int:
+    """The command's own exit code; 125 where there was no guest or it did not end; 2 for wrong arguments.
+
+    `parent`: the process that asks for the guest, without which there is to be none.
+    """
     # So that a stopped VM still ends its emulator and removes its files.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_NO_GUEST))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: sys.exit(_NO_GUEST))
+    end_with_parent(signal.SIGTERM, parent)
     parser = _parser()
     arguments = parser.parse_args()
     guest = _guest(parser, arguments)

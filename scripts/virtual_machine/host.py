@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machine must have, and the cache of what takes long to make."""
 
+import ctypes
 import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/tracer-tests")
 # A root image, the tree it is made of, and a kernel.
 _NEEDED_DISK_BYTES = 8 << 30
+# On a disk: what a guest brings back can be larger than memory.
+_TEMPORARY = Path("/var/tmp")
+_PREFIX = "tracer-vm-"
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 _PACKAGE_OF = {
     "cpio": "cpio",
@@ -42,10 +53,53 @@ def run(*arguments: str | Path, **options: object) -> None:
     program, *rest = arguments
     program = command(str(program)) if program in _PACKAGE_OF else program
     done = subprocess.run([program, *rest], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", **options)  # type: ignore[call-overload]  # fmt: skip
+                          stderr=subprocess.STDOUT, text=True, errors="replace",
+                          preexec_fn=partial(end_with_parent, signal.SIGTERM, os.getpid()), **options)  # type: ignore[call-overload]  # fmt: skip
     if done.returncode:
         said = " | ".join(done.stdout.strip().splitlines()[-3:])
         raise HostError(f"{Path(program).name} failed with {done.returncode}: {said}")
+
+
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """This process gets the signal once its parent `parent` is gone, however that ended (prctl(2), PR_SET_PDEATHSIG).
+
+    A child may call it between fork and exec. What counts as the parent is the thread that made the process.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, number.value, 0, 0, 0)
+    if os.getppid() != parent:
+        signal.raise_signal(number)
+
+
+@contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """A new directory, which goes at the end; those of VMs that were killed before their end go as well."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        # Held by all who look for what is left or make a directory, so that none is taken for left before it is locked.
+        with (CACHE / ".temporary.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in _TEMPORARY.glob(f"{_PREFIX}*"):
+                _remove_if_left(left)
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_TEMPORARY)))
+            descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield directory
+
+
+def _remove_if_left(directory: Path) -> None:
+    """Its lock goes with the process that made it."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def native_architecture() -> str:

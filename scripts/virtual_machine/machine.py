@@ -7,12 +7,13 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from virtual_machine.emulator import emulator
-from virtual_machine.host import HostError, need_memory, run
+from virtual_machine.host import HostError, end_with_parent, need_memory, run, temporary_directory
 from virtual_machine.images import root_image
 from virtual_machine.kernels import Kernel, kernel
 from virtual_machine.payload import keep_compiled, write_input
@@ -53,8 +54,7 @@ def run_guest(guest: Guest, arguments: Sequence[str], results: Path | None) -> i
     need_memory(guest.memory_mib + 512)
     files = kernel(guest.kernel, debian, guest.headers)
     root = root_image(guest.system, debian)
-    with tempfile.TemporaryDirectory(prefix="tracer-vm-", dir="/var/tmp") as name:
-        directory = Path(name)
+    with temporary_directory() as directory:
         processor = _processor(guest, files)
         compiled = write_input(directory / "input", arguments, " ".join(processor))
         with (directory / "output").open("wb") as output:
@@ -107,7 +107,7 @@ def _kvm_works(x86_64: Sequence[str], files: Kernel) -> bool:
         ]
         try:
             subprocess.run(probe, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                           timeout=_PROBE_SECONDS)  # fmt: skip
+                           timeout=_PROBE_SECONDS, preexec_fn=_emulator_ends_with_us())  # fmt: skip
         except subprocess.TimeoutExpired:
             return False
         return b"Kernel panic" in Path(console.name).read_bytes()
@@ -147,7 +147,8 @@ def _run(qemu: Sequence[str], timeout_seconds: int, directory: Path) -> None:
     """Runs the emulator to its end; a guest that does not come up is started anew, which an emulated one may need."""
     for _attempt in range(_BOOTS):
         with (directory / "errors").open("wb") as errors:
-            process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+            process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+                                       preexec_fn=_emulator_ends_with_us())  # fmt: skip
         try:
             if _is_up(process, directory / "console"):
                 process.wait(timeout_seconds)
@@ -162,6 +163,11 @@ def _run(qemu: Sequence[str], timeout_seconds: int, directory: Path) -> None:
             said = " | ".join((directory / "errors").read_text(errors="replace").strip().splitlines()[-3:])
             raise HostError(f"QEMU ended with {process.returncode}: {said}")
     raise HostError(f"the guest did not come up, {_BOOTS} times; {_last_words(directory)}")
+
+
+def _emulator_ends_with_us() -> Callable[[], None]:
+    """What its process does first: it ends with this one even if this one is killed."""
+    return partial(end_with_parent, signal.SIGKILL, os.getpid())
 
 
 def _is_up(process: "subprocess.Popen[bytes]", console: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from guests import Outcome, outcome, vm
+from guests import Guests, Outcome, outcome
 
 GUESTS_AT_ONCE = 2
 
@@ -32,10 +32,11 @@ class Ended(NamedTuple):
 def guests_ahead(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Ended]]]:
-    """By test, its guest."""
+    """By test, its guest. Whatever ends the session ends the guests."""
+    guests = Guests()
 
     def run(arguments: tuple[str, ...], results: Path) -> Ended:
-        ended = vm("--results", results, *arguments)
+        ended = guests.run("--results", results, *arguments)
         return Ended(ended.returncode, ended.stdout, results)
 
     asked = {item.nodeid: item.get_closest_marker("guest") for item in request.session.items}
@@ -45,7 +46,8 @@ def guests_ahead(
             for test, marker in asked.items()
             if marker is not None
         }
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        guests.end()
 
 
 @pytest.fixture
