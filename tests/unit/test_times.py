@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracer.containers.inventory import LABEL_SCHEMA
-from tracer.kernel.clock import ClockAnchor
+from tracer.kernel.clock import ClockAnchor, RunClock
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.options import TICK_BOUNDS_NS
 from tracer.pipeline.windows import TICKS_SCHEMA, WINDOWS_SCHEMA
@@ -57,7 +57,7 @@ def test_the_same_instant_is_the_same_in_all_tables_and_ticks_keep_their_distanc
 ) -> None:
     anchor = ClockAnchor(realtime_ns=realtime_ns, monotonic_ns=monotonic_ns, uncertainty_ns=0)
     kept = Kept()
-    labelling = Labelling(Nobody(), kept, anchor=anchor, node_name="node-1")
+    labelling = Labelling(Nobody(), kept, clock=RunClock(anchor), node_name="node-1")
     numbers = [(first + number) * window_ticks for number in range(20)]
     tick_ns = tick_us * 1000
     labelling.put(WINDOWS, blank(WINDOWS_SCHEMA, window_tick=numbers), pl.col("window_tick").cast(pl.Int64) * tick_ns)
