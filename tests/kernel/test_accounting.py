@@ -136,7 +136,7 @@ def test_cpu_time_switches_and_names(
                 container.path.name,
                 container.path.parent.name.removeprefix("pod"),
                 "burstable",
-                "unknown-cri",
+                None,
             )
         ]
     assert windows.filter(pl.col("cgroup_kind") == "unknown").is_empty()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a cgroup path is: the collected rows, the rules beyond them, and compositions of both."""
+"""Who a cgroup path is: the collected rows, each runtime in each form, the rules beyond them, and compositions."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.containers.identity import Identity, identify, printable_path
+from tracer.containers.identity import ContainerKey, Identity, identify, printable_path, recognize
 
 ROWS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "cgroup_paths.json").read_text(encoding="utf-8")
 )
 ID = "0123456789abcdef" * 4
 OTHER_ID = "fedcba9876543210" * 4
+STEP = "n0xk3v5b8z1q7w9e2r4t6y8u0"
 UID = "dde1244b-5bb5-4297-b544-85f3bc0d80bf"
 UID_IN_SLICE = UID.replace("-", "_")
 POD_SLICE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID_IN_SLICE}.slice"
@@ -38,26 +39,131 @@ def test_collected_paths(row: dict[str, Any]) -> None:
     assert identify(row["path"]) == expected_of(row)
 
 
+# Each with the three ways in which systemd's and the runtimes' own driver write it.
+PREFIXES = [
+    ("cri-containerd", "containerd"),
+    ("nerdctl", "containerd"),
+    ("crio", "cri-o"),
+    ("docker", "docker"),
+    ("libpod", "podman"),
+]
+FORMS = [
+    *((form.format(prefix, ID), runtime)
+      for prefix, runtime in PREFIXES
+      for form in ("{}-{}.scope", "{}-{}", "system.slice:{}:{}", ":{}:{}")),
+    (f"libpod-payload-{ID}", "podman"),
+    (f"docker/{ID}", "docker"),
+    (f"docker/kata_{ID}", "docker"),
+    (f"k8s.io/{ID}", "containerd"),
+    # Without any of these only the runtime's own state tells whose it is.
+    (ID, None),
+    (f"default/{ID}", None),
+    (f"moby/{ID}", None),
+    (f"ecs/{STEP}/{ID}", None),
+]  # fmt: skip
+PARENTS = [
+    "", "/system.slice", "/system.slice/web.service", "/machine.slice", "/a/b",
+    "/user.slice/user-1000.slice/user@1000.service/user.slice",
+    "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service",
+    f"/machine.slice/machine-libpod_pod_{OTHER_ID}.slice",
+    f"/libpod_parent/{OTHER_ID}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("parent", PARENTS)
+@pytest.mark.parametrize(("component", "runtime"), FORMS)
+def test_each_runtime_in_each_form_wherever_it_is(component: str, runtime: str | None, parent: str) -> None:
+    # By systemd a sandbox of CRI-O's is a directory in a slice.
+    kind = "sandbox" if component == f"crio-{ID}" and parent.endswith(".slice") else "container"
+    expected = msgspec.structs.replace(Identity(kind="other"), kind=kind, runtime=runtime, container_id=ID)
+    assert identify(f"{parent}/{component}") == expected
+    # crun's child, and what a container makes itself.
+    assert identify(f"{parent}/{component}/container") == msgspec.structs.replace(expected, subpath="container")
+    assert identify(f"{parent}/{component}/b/c.service") == msgspec.structs.replace(expected, subpath="b/c.service")
+
+
+@pytest.mark.parametrize("pod", [POD_SLICE, f"/kubelet/kubepods/burstable/pod{UID}"], ids=["systemd", "cgroupfs"])
+@pytest.mark.parametrize(("component", "runtime"), FORMS)
+def test_each_form_within_a_pod_of_either_driver(component: str, runtime: str | None, pod: str) -> None:
+    identity = identify(f"{pod}/{component}")
+    assert (identity.runtime, identity.container_id) == (runtime, ID)
+    assert (identity.pod_uid, identity.qos_class) == (UID, "burstable")
+
+
+def test_a_path_for_systemd_given_to_cgroupfs_names_the_pod() -> None:
+    for prefix, runtime in PREFIXES:
+        identity = identify(f"/system.slice/x.service/kubepods-pod{UID_IN_SLICE}.slice:{prefix}:{ID}")
+        assert identity == Identity(
+            kind="container", runtime=runtime, container_id=ID, pod_uid=UID, qos_class="guaranteed"
+        )
+
+
 @pytest.mark.parametrize(
     ("component", "runtime"),
     [
-        (f"cri-containerd-{ID}.scope", "containerd"),
-        (f"nerdctl-{ID}.scope", "containerd"),
-        (f"crio-{ID}.scope", "cri-o"),
-        (f"crio-{ID}", "cri-o"),
-        (f"docker-{ID}.scope", "docker"),
-        (f"libpod-{ID}.scope", "podman"),
-        (f"libpod-{ID}", "podman"),
-        (f"system.slice:docker:{ID}", "docker"),
-        (f"machine.slice:crio:{ID}", "cri-o"),
-        (ID, "docker"),
+        *((form, runtime)
+          for prefix, runtime in (("libpod-conmon", "podman"), ("crio-conmon", "cri-o"))
+          for form in (f"{prefix}-{ID}.scope", f"{prefix}-{ID}", f"x.slice:{prefix}:{ID}")),
+        (f"kata_overhead/{ID}", None),
+        (f"kata.slice/kata-overhead.slice/runtime-rs-{ID}.scope", None),
     ],
-)
-def test_each_way_to_name_a_container(component: str, runtime: str) -> None:
-    expected = Identity(kind="container", runtime=runtime, container_id=ID)
-    assert identify(f"/{component}") == expected
-    assert identify(f"/a/{component}") == expected
-    assert identify(f"/a/{component}/b/c.service") == msgspec.structs.replace(expected, subpath="b/c.service")
+)  # fmt: skip
+def test_what_watches_over_a_container_knows_which(component: str, runtime: str | None) -> None:
+    for parent in PARENTS:
+        identity, key = recognize(f"{parent}/{component}")
+        assert identity == Identity(kind="monitor", runtime=runtime)
+        assert key is not None
+        assert key.container_id == ID
+    assert identify(f"{POD_SLICE}/{component}") == Identity(
+        kind="monitor", runtime=runtime, pod_uid=UID, qos_class="burstable"
+    )
+
+
+def test_what_a_step_of_a_build_runs_in() -> None:
+    for path, runtime in [
+        (f"/system.slice/docker-{STEP}.scope", "docker"),
+        (f"/docker/buildkit/{STEP}", "buildkit"),
+        (f"/buildkit/{STEP}", "buildkit"),
+    ]:
+        assert identify(path) == Identity(kind="container", runtime=runtime, container_id=STEP)
+    assert identify(f"/{STEP}").kind == identify(f"/cri-containerd-{STEP}").kind == "other"
+
+
+def test_a_pod_of_podman_is_no_container() -> None:
+    for path in (
+        f"/machine.slice/machine-libpod_pod_{ID}.slice",
+        f"/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{ID}.slice",
+        f"/libpod_parent/{ID}",
+    ):
+        assert recognize(path) == (Identity(kind="pod", runtime="podman"), None)
+    assert identify(f"/machine.slice/machine-libpod_pod_{ID[1:]}.slice").kind == "unit"
+
+
+def test_a_pods_virtual_machine_is_its_sandbox() -> None:
+    for component in (f"kata_{ID}", f"kata_sandboxed_pod/{ID}"):
+        assert identify(f"/kubepods/besteffort/pod{UID}/{component}") == Identity(
+            kind="sandbox", container_id=ID, pod_uid=UID, qos_class="besteffort"
+        )
+    # runtime-rs with cgroup v2.
+    below = identify(f"{POD_SLICE}/cri-containerd-{ID}.scope/overhead")
+    assert (below.container_id, below.subpath) == (ID, "overhead")
+
+
+def test_what_systemd_runs_for_a_user_is_known_by_the_user() -> None:
+    manager = "/user.slice/user-1000.slice/user@1000.service"
+    for path, user_id in [
+        (f"{manager}/user.slice/libpod-{ID}.scope", 1000),
+        (f"{manager}/app.slice/web.service/libpod-payload-{ID}", 1000),
+        (f"{manager}/user.slice/docker-{OTHER_ID}.scope/docker/{ID}", 1000),
+        (f"{manager}/user.slice/libpod-conmon-{ID}.scope", 1000),
+        (f"/sys/fs/cgroup/unified{manager}/user.slice/libpod-{ID}.scope", 1000),
+        (f"/user.slice/user-1000.slice/user@1001.service/user.slice/libpod-{ID}.scope", None),
+        (f"/user.slice/user-1000.slice/session-3.scope/libpod-{ID}", None),
+        # A user of a container is none of the node's.
+        (f"/docker/{OTHER_ID}{manager}/user.slice/libpod-{ID}.scope", None),
+        (f"/a{manager}/user.slice/libpod-{ID}.scope", None),
+    ]:
+        assert recognize(path)[1] == ContainerKey(ID, user_id)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +179,19 @@ def test_each_way_to_name_a_container(component: str, runtime: str) -> None:
         (f"/system.slice/run-docker-{ID}.mount", "mount"),
         (f"/system.slice/{ID}.mount", "mount"),
         (f"/docker-{ID[1:]}.scope", "unit"),
+        (f"/docker-{STEP[1:]}.scope", "unit"),
+        (f"/libpod-payload-{ID[1:]}", "other"),
+        (f"/libpod-payload-{ID}.service", "unit"),
+        (f"/libpod-conmon-{ID}0", "other"),
+        (f"/xcrio-{ID}", "other"),
+        (f"/runtime-rs-{ID}.scope", "unit"),
+        (f"/kata_{ID}_", "other"),
+        (f"/a:b:docker:{ID}", "other"),
+        (f"/docker:{ID}", "other"),
+        ("/system.slice/web.service/supervisor", "other"),
+        ("/system.slice/web.service/runtime", "other"),
+        ("/libpod_parent/conmon", "other"),
+        ("/libpod_parent", "other"),
         (f"/docker-{ID}0.scope", "unit"),
         (f"/docker-{ID.upper()}.scope", "unit"),
         (f"/docker-{ID}.scope\n", "other"),
@@ -107,30 +226,41 @@ def test_pod_levels_and_their_quality_of_service() -> None:
         assert identify(path) == Identity(kind="pod", pod_uid=uid, qos_class=qos_class)
 
 
-def test_sandbox_of_cri_o() -> None:
-    expected = Identity(kind="sandbox", runtime="cri-o", container_id=ID, pod_uid=UID, qos_class="burstable")
-    assert identify(f"{POD_SLICE}/crio-{ID}") == expected
-    assert identify(f"{POD_SLICE}/crio-{ID}/a") == msgspec.structs.replace(expected, subpath="a")
-
-
-def test_monitor_belongs_to_its_pod_but_to_no_container() -> None:
-    assert identify(f"{POD_SLICE}/crio-conmon-{ID}.scope") == Identity(
-        kind="monitor", runtime="cri-o", pod_uid=UID, qos_class="burstable"
-    )
-
-
 def test_other_cgroup_of_a_pod_keeps_the_pod() -> None:
-    assert identify(f"{POD_SLICE}/kata_overhead") == Identity(kind="other", pod_uid=UID, qos_class="burstable")
+    assert identify(f"{POD_SLICE}/anything") == Identity(kind="other", pod_uid=UID, qos_class="burstable")
 
 
-def test_container_within_a_container_of_a_pod() -> None:
-    assert identify(f"/kubepods/burstable/pod{UID}/{ID}/{OTHER_ID}/x") == Identity(
-        kind="container",
-        runtime="unknown-cri",
-        container_id=OTHER_ID,
-        pod_uid=UID,
-        qos_class="burstable",
-        subpath="x",
+DOCKER_IN_CONTAINER = f"/docker/{OTHER_ID}"
+INNER = [
+    (f"{DOCKER_IN_CONTAINER}", "docker"),
+    (f"/system.slice/docker-{OTHER_ID}.scope", "docker"),
+    (f"/machine.slice/libpod-{OTHER_ID}.scope/container", "podman"),
+    (f"/k8s.io/{OTHER_ID}", "containerd"),
+    (f"/{OTHER_ID}", None),
+]
+
+
+@pytest.mark.parametrize("outer", [f"cri-containerd-{ID}.scope", f"crio-{ID}.scope", f"docker-{ID}.scope", ID])
+@pytest.mark.parametrize(("inner", "runtime"), INNER)
+def test_the_innermost_container_of_the_outermost_pod(outer: str, inner: str, runtime: str | None) -> None:
+    identity, key = recognize(f"{POD_SLICE}/{outer}{inner}")
+    assert (identity.kind, identity.runtime, identity.container_id) == ("container", runtime, OTHER_ID)
+    assert (identity.pod_uid, identity.qos_class) == (UID, "burstable")
+    assert key == ContainerKey(OTHER_ID)
+    # Without a pod, and once more within.
+    assert identify(f"/{outer}{inner}").pod_uid is None
+    assert identify(f"{POD_SLICE}/{outer}{inner}/docker/{ID}").container_id == ID
+
+
+def test_kubernetes_within_a_container_of_a_pod() -> None:
+    other_uid = "7260904b-bd08-4e72-b4df-f95d9fccd2ee"
+    node = f"{POD_SLICE}/cri-containerd-{ID}.scope"
+    inner_pod = f"{node}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{other_uid.replace('-', '_')}.slice"
+    expected = Identity(kind="pod", pod_uid=UID, qos_class="burstable")
+    assert identify(inner_pod) == expected
+    assert identify(f"{node}/kubelet/kubepods") == msgspec.structs.replace(expected, kind="qos")
+    assert identify(f"{inner_pod}/cri-containerd-{OTHER_ID}.scope") == Identity(
+        kind="container", runtime="containerd", container_id=OTHER_ID, pod_uid=UID, qos_class="burstable"
     )
 
 
@@ -165,7 +295,13 @@ plain_parents = st.one_of(
     st.sampled_from(["system.slice", "user.slice", "init.scope", "docker", "lxc", "a.service", "b.mount"]),
 )
 container_parents = st.sampled_from(
-    [f"docker-{OTHER_ID}.scope", OTHER_ID, f"crio-{OTHER_ID}", f"x.slice:docker:{OTHER_ID}"]
+    [
+        f"docker-{OTHER_ID}.scope",
+        OTHER_ID,
+        f"crio-{OTHER_ID}",
+        f"x.slice:docker:{OTHER_ID}",
+        f"libpod-payload-{OTHER_ID}",
+    ]
 )
 pod_parents = st.sampled_from(["kubepods/podffffffffffffffffffffffffffffffff", POD_SLICE.strip("/")])
 
@@ -176,10 +312,18 @@ def test_any_parents_and_a_known_leaf_give_the_leafs_answer(data: st.DataObject)
     parents = plain_parents
     if row["kind"] not in ("unit", "other"):  # those belong to a container above them
         parents |= container_parents
-    if row["pod_uid"] is not None:  # all else in a pod belongs to that pod
-        parents |= pod_parents
     above = data.draw(st.lists(parents, max_size=6))
-    assert identify("/".join(["", *above]) + row["path"]) == expected_of(row)
+    # A version 1 hierarchy's own place is at the beginning or nowhere.
+    assert identify("/".join(["", *above, row["path"].removeprefix("/sys/fs/cgroup/cpu,cpuacct")])) == expected_of(row)
+
+
+@given(data=st.data())
+def test_pods_above_are_those_of_all_below(data: st.DataObject) -> None:
+    row = data.draw(st.sampled_from([row for row in ROWS if row["kind"] not in ("other", "unit")]))
+    pod = data.draw(pod_parents)
+    found = identify(f"/{pod}{row['path']}")
+    above = identify(f"/{pod}")
+    assert found == msgspec.structs.replace(expected_of(row), pod_uid=above.pod_uid, qos_class=above.qos_class)
 
 
 @given(below=st.lists(plain_parents, min_size=1, max_size=6))
@@ -203,7 +347,9 @@ hostile_text = st.text(st.characters(), max_size=2000) | st.lists(
 
 @given(hostile_text)
 def test_hostile_text_is_told_apart_from_nothing_but_never_fails(text: str) -> None:
-    identity = identify(text)
+    identity, key = recognize(text)
+    assert (key is not None) == (identity.kind in ("container", "sandbox", "monitor"))
+    assert identity.kind == "monitor" or key is None or key.container_id == identity.container_id
     if identity.container_id is not None:
         assert identity.container_id in text
     assert (identity.kind in ("container", "sandbox")) == (identity.container_id is not None)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer.containers.forms import CgroupDriver
 from tracer.containers.runtimes import CgroupTree, Runtime, find_runtimes, read_cgroup_tree
 
 ID = "0123456789abcdef" * 4
@@ -24,7 +25,7 @@ POD_DIRECTORY = f"/kubepods/burstable/pod{UID}"
         (f"{POD_SLICE}/crio-{ID}.scope", "cri-o", "systemd"),
         (f"{POD_SLICE}/crio-{ID}", "cri-o", "systemd"),
         (f"{POD_DIRECTORY}/crio-{ID}", "cri-o", "cgroupfs"),
-        (f"{POD_DIRECTORY}/{ID}", "unknown-cri", "cgroupfs"),
+        (f"{POD_DIRECTORY}/{ID}", None, None),
         (f"/system.slice/docker-{ID}.scope", "docker", "systemd"),
         (f"/docker/{ID}", "docker", "cgroupfs"),
         (f"/machine.slice/libpod-{ID}.scope", "podman", "systemd"),
@@ -32,10 +33,16 @@ POD_DIRECTORY = f"/kubepods/burstable/pod{UID}"
         # A runtime that was not told that the kubelet uses systemd.
         (f"/system.slice/kubepods-pod{UID.replace('-', '_')}.slice:cri-containerd:{ID}", "containerd", "cgroupfs"),
         (f"/machine.slice/libpod-conmon-{ID}.scope", "podman", None),
+        # Is called so with either driver.
+        (f"/system.slice/web.service/libpod-payload-{ID}", "podman", None),
+        (f"/machine.slice/machine-libpod_pod_{ID}.slice", "podman", None),
+        (f"/machine.slice/machine-libpod_pod_{ID}.slice/libpod-{ID}.scope", "podman", "systemd"),
     ],
 )
-def test_a_containers_path_shows_the_driver(tmp_path: Path, path: str, runtime: str, driver: str | None) -> None:
-    expected = [] if driver is None else [Runtime(runtime, [], [driver])]
+def test_a_containers_path_shows_the_driver(
+    tmp_path: Path, path: str, runtime: str | None, driver: CgroupDriver | None
+) -> None:
+    expected = [] if runtime is None or driver is None else [Runtime(runtime, [], [driver])]
     assert find_runtimes(["/", path], tmp_path) == expected
 
 
@@ -43,7 +50,9 @@ def test_the_state_knows_whose_a_container_without_a_prefix_is(tmp_path: Path) -
     bundle = tmp_path / "run/containerd/io.containerd.runtime.v2.task/k8s.io" / ID
     bundle.mkdir(parents=True)
     (bundle / "config.json").write_text(json.dumps({"annotations": {}}))
-    assert find_runtimes([f"{POD_DIRECTORY}/{ID}"], tmp_path) == [
+    # Among others that it does not have, such as those within containers.
+    paths = [f"{POD_DIRECTORY}/{number:064x}" for number in range(5)]
+    assert find_runtimes([*paths, f"{POD_DIRECTORY}/{ID}"], tmp_path) == [
         Runtime("containerd", ["/run/containerd"], ["cgroupfs"])
     ]
 
@@ -70,7 +79,12 @@ def test_no_path_is_an_error(tmp_path_factory: pytest.TempPathFactory, paths: li
 
 @pytest.mark.parametrize(
     ("paths", "driver"),
-    [(["/", "/kubepods.slice", POD_SLICE], "systemd"), (["/", POD_DIRECTORY], "cgroupfs"), (["/", "/kubepods"], None)],
+    [
+        (["/", "/kubepods.slice", POD_SLICE], "systemd"),
+        (["/", POD_DIRECTORY], "cgroupfs"),
+        (["/", "/kubepods"], None),
+        ([f"/machine.slice/machine-libpod_pod_{ID}.slice"], None),
+    ],
 )
 def test_a_pods_path_shows_the_kubelets_driver(tmp_path: Path, paths: list[str], driver: str | None) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu memory\n")

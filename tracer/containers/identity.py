@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who a cgroup is, told from its path alone.
 
-Container runtimes, the kubelet and systemd each name cgroups in their own way, and these trees nest: a
-Kubernetes node may itself be a container. The rules are read component by component, and the innermost
-container wins. What a path cannot tell (names of pods and containers, their namespace) stays None.
+Container runtimes, the kubelet and systemd each name cgroups in their own way, and these trees nest: a Kubernetes node
+may itself be a container, and a container of a pod may run containers. The rules are read component by component. The
+innermost container is the one that a cgroup belongs to; the outermost pod is the one that this node has been given, of
+which others may learn the names. What a path cannot tell (names of pods and containers, their namespace) stays None.
 """
 
 import os
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 
+from tracer.containers.forms import CgroupKind, match_form
 from tracer.printable import printable
 
-CgroupKind = Literal["container", "sandbox", "monitor", "pod", "qos", "unit", "mount", "other", "idle", "unknown"]
 
-
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who a cgroup is; None is what is not known.
 
     kind: `sandbox` holds a pod's namespaces, `monitor` watches over a container (conmon), `pod` and `qos` are
-    levels of the kubelet's tree, `unit` and `mount` are systemd's; `idle` is no cgroup but a CPU's idle time.
+    levels of the kubelet's tree, or `pod` is one of podman's; `unit` and `mount` are systemd's; `idle` is no cgroup
+    but a CPU's idle time.
     subpath: path below the container's own cgroup, without a leading slash; empty for all other kinds.
     """
 
@@ -37,23 +38,18 @@ class Identity(msgspec.Struct, frozen=True):
     subpath: str = ""
 
 
+class ContainerKey(NamedTuple):
+    """Which container. `user_id`: that of the user for whom systemd runs it, whose runtime has given it its id.
+
+    Anybody can call a cgroup of their own as somebody else's container is called.
+    """
+
+    container_id: str
+    user_id: int | None = None
+
+
 IDLE = Identity(kind="idle")
 UNKNOWN = Identity(kind="unknown")
-
-_RUNTIMES = {
-    "cri-containerd": "containerd",
-    "nerdctl": "containerd",
-    "crio": "cri-o",
-    "docker": "docker",
-    "libpod": "podman",
-}
-_CONTAINER_ID = r"([0-9a-f]{64})"
-_SCOPE = re.compile(rf"(cri-containerd|crio|docker|libpod|nerdctl)-{_CONTAINER_ID}\.scope")
-_DIRECTORY = re.compile(rf"(crio|libpod)-{_CONTAINER_ID}")
-# A systemd path given to a runtime that uses cgroupfs, which takes it for a directory's name.
-_SLICE_TRIPLE = re.compile(rf"[^:]*:(cri-containerd|crio|docker):{_CONTAINER_ID}")
-_BARE_ID = re.compile(_CONTAINER_ID)
-_MONITOR = re.compile(rf"(crio|libpod)-conmon-{_CONTAINER_ID}(?:\.scope)?")
 
 # A static pod's UID is a hash of 32 digits. systemd takes `-` for a level of slices, hence the `_`.
 _POD_UID = r"([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
@@ -63,6 +59,8 @@ _QOS_SLICE = re.compile(r"(?:.+-)?kubepods(?:-burstable|-besteffort)?\.slice")
 _QOS_DIRECTORIES = {"kubepods": "guaranteed", "burstable": "burstable", "besteffort": "besteffort"}
 
 _UNIT_SUFFIXES = (".service", ".scope", ".slice", ".socket", ".swap")
+# Where systemd puts a user's manager and what that runs (systemd.slice(5), user@.service(5)).
+_USER = re.compile(r"user\.slice/user-([0-9]{1,10})\.slice/user@\1\.service")
 
 _V1_CONTROLLER = (
     "(?:blkio|cpu|cpuacct|cpuset|debug|devices|freezer|hugetlb|memory|misc|net_cls|net_prio|perf_event|pids|rdma)"
@@ -76,17 +74,36 @@ def identify(path: str) -> Identity:
     The path is relative to the cgroup mount, or absolute below `/sys/fs/cgroup` in any of the usual layouts
     (unified, hybrid, a version 1 hierarchy). It is not looked up: the answer depends on the text alone.
     """
-    components = [component for component in _MOUNT_PREFIX.sub("", path, count=1).split("/") if component]
+    return recognize(path)[0]
+
+
+def recognize(path: str) -> tuple[Identity, ContainerKey | None]:
+    """Who the cgroup at `path` is, and the container that it belongs to or, as a monitor, watches over."""
+    components = path_components(path)
     for position in reversed(range(len(components))):
-        container = _container(components, position)
-        if container is not None:
-            return container
-        if position == len(components) - 1:
-            level = _kubernetes_level_or_monitor(components)
-            if level is not None:
-                return level
-    pod_uid, qos_class = _nearest_pod(components)
-    return Identity(kind=_own_kind(components), pod_uid=pod_uid, qos_class=qos_class)
+        match = match_form(components[position - 1] if position else "", components[position])
+        is_last = position == len(components) - 1
+        if match is not None and (is_last or match[0].kind in ("container", "sandbox")):
+            form, found_id = match
+            pod_uid, qos_class = _outermost_pod(components[: position + 1])
+            identity = Identity(
+                kind=form.kind,
+                runtime=form.runtime,
+                container_id=found_id if form.kind in ("container", "sandbox") else None,
+                pod_uid=pod_uid,
+                qos_class=qos_class,
+                subpath="/".join(components[position + 1 :]),
+            )
+            return identity, None if form.kind == "pod" else ContainerKey(found_id, _user_id(components))
+        if is_last and (level := _kubernetes_level(components)) is not None:
+            return level, None
+    pod_uid, qos_class = _outermost_pod(components)
+    return Identity(kind=_own_kind(components), pod_uid=pod_uid, qos_class=qos_class), None
+
+
+def path_components(path: str) -> list[str]:
+    """The names in a path, without those of the place at which a cgroup tree is usually mounted."""
+    return [component for component in _MOUNT_PREFIX.sub("", path, count=1).split("/") if component]
 
 
 def printable_path(path: str) -> str:
@@ -94,51 +111,24 @@ def printable_path(path: str) -> str:
     return printable(os.fsencode(path))
 
 
-def _container(components: Sequence[str], position: int) -> Identity | None:
-    """The container or sandbox that the component at `position` names, or None."""
-    component = components[position]
-    above = components[:position]
-    kind: CgroupKind = "container"
-    runtime = None
-    if match := _SCOPE.fullmatch(component) or _SLICE_TRIPLE.fullmatch(component):
-        runtime, container_id = _RUNTIMES[match[1]], match[2]
-    elif match := _DIRECTORY.fullmatch(component):
-        runtime, container_id = _RUNTIMES[match[1]], match[2]
-        # CRI-O with the systemd driver gives containers a scope, but a pod's sandbox a plain directory.
-        if match[1] == "crio" and above and above[-1].endswith(".slice"):
-            kind = "sandbox"
-    elif match := _BARE_ID.fullmatch(component):
-        container_id = match[1]
-    else:
-        return None
-    pod_uid, qos_class = _nearest_pod(components[: position + 1])
-    if runtime is None:
-        runtime = "docker" if pod_uid is None else "unknown-cri"
-    return Identity(
-        kind=kind,
-        runtime=runtime,
-        container_id=container_id,
-        pod_uid=pod_uid,
-        qos_class=qos_class,
-        subpath="/".join(components[position + 1 :]),
-    )
+def _user_id(components: Sequence[str]) -> int | None:
+    user = _USER.fullmatch("/".join(components[:3]))
+    return None if user is None else int(user[1])
 
 
-def _kubernetes_level_or_monitor(components: Sequence[str]) -> Identity | None:
-    """The monitor, pod or QoS level that the last component names, or None."""
-    pod_uid, qos_class = _nearest_pod(components)
-    if match := _MONITOR.fullmatch(components[-1]):
-        return Identity(kind="monitor", runtime=_RUNTIMES[match[1]], pod_uid=pod_uid, qos_class=qos_class)
+def _kubernetes_level(components: Sequence[str]) -> Identity | None:
+    """The pod or QoS level that the last component names, or None."""
+    pod_uid, qos_class = _outermost_pod(components)
     if _pod(components, len(components) - 1) is not None:
         return Identity(kind="pod", pod_uid=pod_uid, qos_class=qos_class)
     if _is_qos_level(components):
-        return Identity(kind="qos")
+        return Identity(kind="qos", pod_uid=pod_uid, qos_class=qos_class)
     return None
 
 
-def _nearest_pod(components: Sequence[str]) -> tuple[str, str] | tuple[None, None]:
-    """(UID, QoS class) of the innermost pod that these components name."""
-    for position in reversed(range(len(components))):
+def _outermost_pod(components: Sequence[str]) -> tuple[str, str] | tuple[None, None]:
+    """(UID, QoS class) of the outermost pod that these components name."""
+    for position in range(len(components)):
         pod = _pod(components, position)
         if pod is not None:
             return pod

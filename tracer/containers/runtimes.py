@@ -8,15 +8,13 @@ the runtime itself (cgroupfs, `…/<id>`). A node on which runtime and kubelet d
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from tracer.containers.identity import identify
+from tracer.containers.forms import CgroupDriver, match_form
+from tracer.containers.identity import ContainerKey, identify, path_components, recognize
 from tracer.containers.runtime_state import RuntimeState
 from tracer.containers.runtime_state.containerd import STATE_DIRECTORIES
-
-CgroupDriver = Literal["systemd", "cgroupfs"]
 
 # What each makes below /run, which is empty after boot: CRI-O its sockets' directory, Docker its `exec-root`, podman
 # the `tmp_dir` of its containers.conf.
@@ -26,6 +24,8 @@ _DIRECTORIES = (
     ("docker", Path("/run/docker")),
     ("podman", Path("/run/libpod")),
 )
+
+_MOST_EXAMPLES = 16
 
 
 class Runtime(msgspec.Struct, frozen=True):
@@ -53,17 +53,21 @@ def find_runtimes(paths: Iterable[str], root: Path = Path("/")) -> list[Runtime]
     for name, directory in _DIRECTORIES:
         if (root / str(directory).lstrip("/")).is_dir():
             directories[name].append(str(directory))
-    # A path without a prefix tells of no runtime. Its state knows, and one container of each kind is enough to ask.
-    examples: dict[tuple[str, CgroupDriver], str] = {}
+    # Of each way to call containers a few are enough. Without a prefix it tells of no runtime, which state may know.
+    examples: dict[tuple[str | None, CgroupDriver], list[ContainerKey]] = defaultdict(list)
     for path in paths:
-        identity = identify(path)
-        if identity.runtime is not None and identity.container_id is not None and not identity.subpath:
-            examples.setdefault((identity.runtime, _container_driver(path)), identity.container_id)
+        identity, key = recognize(path)
+        driver = _container_driver(path)
+        if key is not None and driver is not None:
+            examples[identity.runtime, driver].append(key)
     state = RuntimeState(root)
     drivers: dict[str, set[CgroupDriver]] = defaultdict(set)
-    for (guess, driver), container_id in examples.items():
-        names = state.names(container_id, guess)
-        drivers[names.runtime if names else guess].add(driver)
+    for (told, driver), keys in examples.items():
+        answers = (state.names(key, told) for key in keys[:_MOST_EXAMPLES])
+        names = next(filter(None, answers), None)
+        runtime = told if names is None else names.runtime
+        if runtime is not None:
+            drivers[runtime].add(driver)
     return [
         Runtime(name, directories[name], sorted(drivers[name])) for name in sorted(directories.keys() | drivers.keys())
     ]
@@ -75,7 +79,8 @@ def read_cgroup_tree(mount_point: Path, paths: Iterable[str]) -> CgroupTree:
         controllers = (mount_point / "cgroup.controllers").read_text(errors="replace").split()
     except OSError:
         controllers = None
-    pods = (path for path in paths if identify(path).kind == "pod")
+    # Those of podman tell their runtime.
+    pods = (path for path in paths if (identity := identify(path)).kind == "pod" and identity.runtime is None)
     pod = next(pods, None)
     return CgroupTree(
         mount_point=str(mount_point),
@@ -84,8 +89,8 @@ def read_cgroup_tree(mount_point: Path, paths: Iterable[str]) -> CgroupTree:
     )
 
 
-def _container_driver(path: str) -> CgroupDriver:
-    """systemd's are scopes; only the sandboxes that CRI-O makes itself are directories in a slice."""
-    parent, _, name = path.rpartition("/")
-    in_slice = parent.endswith(".slice") and name.startswith("crio-")
-    return "systemd" if name.endswith(".scope") or in_slice else "cgroupfs"
+def _container_driver(path: str) -> CgroupDriver | None:
+    """The driver that made a container's or sandbox's own cgroup, as far as its name tells."""
+    components = ["", *path_components(path)]
+    match = match_form(*components[-2:]) if len(components) > 1 else None
+    return match[0].driver if match is not None and match[0].kind in ("container", "sandbox") else None
