@@ -146,6 +146,7 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
 
 def _run(given: dict[str, Any], signals: StopSignals) -> None:
     """Checks, starts, waits, ends. The order keeps the start short: what takes long runs beside the compiler."""
+    from tracer.containers.runtime_state import state_directory
     from tracer.kernel.compiler_cache import ensure_compiler_cache
     from tracer.kernel.counter_plan import plan_counters
     from tracer.kernel.event_specs import parse_events
@@ -173,7 +174,7 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
         identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
         ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
         nri_socket=_nri_socket(given["nri"]),
-        containerd_states=tuple(map(Path, given["containerd-state"])),
+        containerd_states=tuple(map(state_directory, given["containerd-state"])),
         resctrl=given["resctrl"],
         resctrl_mount=given["resctrl-mount"],
         resources_interval_ns=parse_duration_ns(given["resources-interval"]),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Docker: `<data root>/containers/<id>/config.v2.json`, written when the container is made (seen live with 20.10.24).
 
+It is replaced by another file at each change of the container, `docker rename` among them.
+
 `Name` is the container's name after a slash. For a pod's containers cri-dockerd, and the kubelet's dockershim before
 it, make it of the pod's names, and read them back from it: `k8s_<container>_<pod>_<namespace>_<uid>_<attempt>`, with a
 random part after that where the name was taken (as in cri-dockerd's core/naming.go; not seen live).
@@ -10,12 +12,14 @@ that was committed from some pod would bear that pod's name.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from tracer.containers.runtime_state.files import read_json
+from tracer.containers.runtime_state.files import Files
 from tracer.containers.runtime_state.names import ContainerNames, harmless
+from tracer.containers.runtime_state.reader import Found, Reader, Record
 
 DATA_ROOTS = (Path("/var/lib/docker"), Path("/var/snap/docker/common/var-lib-docker"))
 """Docker's `data-root`: its own and the snap's. A daemon told to use another keeps its names to itself."""
@@ -35,21 +39,31 @@ class _Container(msgspec.Struct, rename="pascal"):
 _DECODER = msgspec.json.Decoder(_Container)
 
 
-class DockerState:
-    """The containers below some of Docker's data roots."""
+class DockerState(Reader):
+    """The containers below some of Docker's data roots, running or not."""
 
     runtimes = frozenset({"docker"})
 
-    def __init__(self, data_roots: Iterable[Path]) -> None:
+    def __init__(self, data_roots: Iterable[Path], files: Files) -> None:
+        super().__init__(files)
         self._containers = [str(data_root / "containers") for data_root in data_roots]
 
-    def find(self, container_id: str, _runtime: str | None) -> ContainerNames | None:
-        """Names of the container `container_id`, running or not."""
+    def find(self, container_id: str, _runtime: str | None) -> Found | None:
+        """See `Reader`."""
         for containers in self._containers:
-            container = read_json(f"{containers}/{container_id}/config.v2.json", _DECODER)
-            if container is not None:
-                return _names(container)
+            path = f"{containers}/{container_id}/config.v2.json"
+            names = self._read(path)
+            if names is not None:
+                return Found(names, Record(self.files, path, partial(self._read, path)))
         return None
+
+    def places(self) -> Iterable[str]:
+        """See `Reader`."""
+        return self._containers
+
+    def _read(self, path: str) -> ContainerNames | None:
+        container = self.files.read_json(path, _DECODER)
+        return None if container is None else _names(container)
 
 
 def _names(container: _Container) -> ContainerNames:

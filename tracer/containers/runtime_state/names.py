@@ -3,13 +3,11 @@
 
 import msgspec
 
-from tracer.containers.identity import Identity
-
 _LONGEST_NAME = 512
 """Characters. A pod's name has at most 253, an image's with tag and digest rarely more than 400."""
 
 
-class ContainerNames(msgspec.Struct, frozen=True, kw_only=True):
+class ContainerNames(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who a container is by its runtime's own state; None is what that does not say.
 
     runtime: `containerd`, `cri-o`, `podman` or `docker`: whose state it is.
@@ -29,20 +27,6 @@ class ContainerNames(msgspec.Struct, frozen=True, kw_only=True):
     image: str | None = None
     rdt_class: str | None = None
     blockio_class: str | None = None
-
-
-def with_names(identity: Identity, names: ContainerNames) -> Identity:
-    """`identity`, as the path says it, completed; of runtimes the names' own is right, a path can only guess one."""
-    is_sandbox = names.is_sandbox and identity.kind == "container"
-    return msgspec.structs.replace(
-        identity,
-        kind="sandbox" if is_sandbox else identity.kind,
-        runtime=names.runtime,
-        container_name=names.container_name,
-        pod_name=names.pod_name,
-        pod_uid=identity.pod_uid or names.pod_uid,
-        namespace=names.namespace,
-    )
 
 
 def harmless(text: str | None) -> str | None:

@@ -8,24 +8,25 @@ cgroup, except for a pod without a pause container: for that CRI-O makes an empt
 podman writes it below /var/lib before the cgroup (seen live with 4.3.1), or with `transient_store` below /run (as in
 its libpod/container_internal). Its annotations hold no names: these are in `containers.json` beside the containers'
 directories (seen live) or, of volatile containers, in `volatile-containers.json` (as in containers/storage's
-containers.go). A pod's name is only in podman's database. Rootless podman's storage, in its user's home, is not
-looked for.
+containers.go). `podman rename` replaces the list too, whatever database it has (as in its libpod/runtime_ctr.go). A
+pod's name is only in podman's database.
 """
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from tracer.containers.runtime_state.files import read_json
+from tracer.containers.runtime_state.files import Files, Version
 from tracer.containers.runtime_state.names import ContainerNames, harmless
 from tracer.containers.runtime_state.oci import ClassAnnotations, Linux, blockio_class, rdt_class
+from tracer.containers.runtime_state.reader import Found, Reader, Record
 
 STORAGE_ROOTS = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
 """containers/storage's `runroot` and `graphroot` for root."""
 
-_DRIVERS = ("overlay", "btrfs", "vfs", "zfs")
+DRIVERS = ("overlay", "btrfs", "vfs", "zfs")
 _STORE_FILES = ("containers.json", "volatile-containers.json")
 _MANAGERS = {"cri-o": "cri-o", "libpod": "podman"}
 
@@ -69,7 +70,7 @@ class _StoredContainer(msgspec.Struct):
 
 
 class _StoreFile(msgspec.Struct, frozen=True):
-    version: tuple[int, int, int]
+    version: Version
     containers: dict[str, _StoredContainer]
 
 
@@ -78,55 +79,66 @@ _METADATA_DECODER = msgspec.json.Decoder(_Metadata)
 _STORE_DECODER = msgspec.json.Decoder(list[_StoredContainer])
 
 
-class OciStorage:
+class OciStorage(Reader):
     """The containers below some roots of containers/storage."""
 
     runtimes = frozenset({"cri-o", "podman"})
 
-    def __init__(self, storage_roots: Iterable[Path]) -> None:
-        self._stores = [str(root / f"{driver}-containers") for root in storage_roots for driver in _DRIVERS]
+    def __init__(self, storage_roots: Iterable[Path], files: Files) -> None:
+        super().__init__(files)
+        self._stores = [str(root / f"{driver}-containers") for root in storage_roots for driver in DRIVERS]
         # podman's list of all containers, which grows with their number, would otherwise be read for each of them.
         self._store_files: dict[str, _StoreFile] = {}
 
-    def find(self, container_id: str, runtime: str | None) -> ContainerNames | None:
-        """Names of the container `container_id`.
+    def find(self, container_id: str, runtime: str | None) -> Found | None:
+        """See `Reader`.
 
         A `runtime` of this storage is believed; only without one does the configuration tell, since an image can bring
         podman's containers any annotation.
         """
         for store in self._stores:
-            configuration = read_json(f"{store}/{container_id}/userdata/config.json", _CONFIGURATION_DECODER)
+            configuration = self.files.read_json(f"{store}/{container_id}/userdata/config.json", _CONFIGURATION_DECODER)
             if configuration is None:
                 continue
             annotations = configuration.annotations or _Annotations()
             manager = runtime if runtime in self.runtimes else _MANAGERS.get(annotations.manager or "")
             if manager == "cri-o":
-                return _crio_names(annotations, configuration.linux)
+                return Found(_crio_names(annotations, configuration.linux))
             if manager == "podman":
-                return self._podman_names(store, container_id)
+                return self._of_podman(store, container_id)
         return None
 
-    def _podman_names(self, store: str, container_id: str) -> ContainerNames:
-        for file in _STORE_FILES:
-            container = self._store_file(f"{store}/{file}").get(container_id)
-            if container is not None:
-                return ContainerNames(
-                    runtime="podman",
-                    container_name=harmless(next(iter(container.names), None)),
-                    image=harmless(_image(container.metadata)),
-                )
-        return ContainerNames(runtime="podman")
+    def places(self) -> Iterable[str]:
+        """See `Reader`."""
+        return self._stores
 
-    def _store_file(self, path: str) -> dict[str, _StoredContainer]:
+    def _of_podman(self, store: str, container_id: str) -> Found:
+        """By the list that has the container, or else will have it."""
+        files = [f"{store}/{name}" for name in _STORE_FILES]
+        path = next((path for path in files if container_id in self._containers_in(path)), files[0])
+        return Found(
+            self._podman_names(path, container_id),
+            Record(self.files, path, partial(self._podman_names, path, container_id)),
+        )
+
+    def _podman_names(self, path: str, container_id: str) -> ContainerNames:
+        container = self._containers_in(path).get(container_id)
+        if container is None:
+            return ContainerNames(runtime="podman")
+        return ContainerNames(
+            runtime="podman",
+            container_name=harmless(next(iter(container.names), None)),
+            image=harmless(_image(container.metadata)),
+        )
+
+    def _containers_in(self, path: str) -> Mapping[str, _StoredContainer]:
         """The containers in the list at `path`, by id; read again only once it has been replaced."""
-        try:
-            status = os.lstat(path)
-        except OSError:
+        version = self.files.version(path)
+        if version is None:
             return {}
-        version = (status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._store_files.get(path)
         if known is None or known.version != version:
-            containers = read_json(path, _STORE_DECODER) or []
+            containers = self.files.read_json(path, _STORE_DECODER) or []
             known = _StoreFile(version, {container.id: container for container in containers})
             self._store_files[path] = known
         return known.containers
