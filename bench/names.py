@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon a new container has its name, and what names cost: walking, watching, reading bundles, joining labels.
+"""How soon a new container has its name, and what names cost: walking, watching, reading, joining, looking again.
 
     python bench/names.py [CONTAINERS]
 
@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -33,11 +34,13 @@ from _common import need_root, print_machine, print_mark
 
 from tracer.cgroup_event import CgroupEvent
 from tracer.containers.cgroupfs import find_cgroup2_mount
+from tracer.containers.identity import ContainerKey
 from tracer.containers.inotify_watch import InotifyWatch
-from tracer.containers.inventory import Inventory
-from tracer.containers.runtime_state import RuntimeState
+from tracer.containers.inventory import Arrival, Inventory
+from tracer.containers.runtime_state import ContainerNames, RuntimeState
 from tracer.containers.walk import walk
 from tracer.kernel.cgroup_events import CgroupEvents
+from tracer.pipeline.asking import Asking
 from tracer.pipeline.frames import labelled_rows
 from tracer.pipeline.watching import Watching
 from tracer.pipeline.windows import RECORDS_SCHEMA, aggregate_windows, llc_lookup, scale_counters
@@ -55,6 +58,8 @@ WINDOW_TICKS = 60
 # One second in two batches of half a second: 17 windows of 60 ticks.
 BATCHES_IN_WINDOWS = (9, 8)
 SECONDS_OF_JOINS = 20
+DEAD = 32_000
+ROUNDS = 200
 TICK_NS = 1_000_000
 
 
@@ -65,16 +70,16 @@ class Container(NamedTuple):
     pod: Path
     cgroup: Path
     bundle: Path
+    pod_uid: str
 
     @classmethod
     def new(cls, root: Path, state: Path) -> "Container":
         """Nothing is made yet."""
         container_id = random.randbytes(32).hex()
-        uid = random.randbytes(16).hex()
-        uid = "_".join((uid[:8], uid[8:12], uid[12:16], uid[16:20], uid[20:]))
-        pod = root / f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice"
+        uid = str(uuid.uuid4())
+        pod = root / f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid.replace('-', '_')}.slice"
         bundle = state / "io.containerd.runtime.v2.task/k8s.io" / container_id
-        return cls(container_id, pod, pod / f"cri-containerd-{container_id}.scope", bundle)
+        return cls(container_id, pod, pod / f"cri-containerd-{container_id}.scope", bundle, uid)
 
     def write_bundle(self) -> None:
         """What containerd has written when it makes the cgroup."""
@@ -83,7 +88,7 @@ class Container(NamedTuple):
             "io.kubernetes.cri.container-name": "main",
             "io.kubernetes.cri.sandbox-name": f"pod-{self.container_id[:8]}",
             "io.kubernetes.cri.sandbox-namespace": "bench",
-            "io.kubernetes.cri.sandbox-uid": self.container_id[:32],
+            "io.kubernetes.cri.sandbox-uid": self.pod_uid,
         }
         environment = [f"VARIABLE_{number}={'v' * 100}" for number in range(150)]
         self.bundle.mkdir(parents=True)
@@ -156,6 +161,8 @@ def watched(state: Path, events: CgroupEvents | None) -> Iterator[Inventory]:
         cgroup_events=events,
         nri_socket=None,
         runtime_state=RuntimeState(containerd_states=[state]),
+        see_beginning=lambda _cgroup_id: None,
+        see_end=lambda _cgroup_id: None,
         note=print,
     )
     watching.start()
@@ -243,9 +250,9 @@ def bench_bundles(root: Path, state: Path) -> None:
     for container in containers:
         container.write_bundle()
     runtime_state = RuntimeState(containerd_states=[state])
-    ids = itertools.cycle(container.container_id for container in containers)
-    times = times_ms(lambda: runtime_state.names(next(ids), "containerd"), 1000)
-    absent = times_ms(lambda: runtime_state.names("0" * 64, "containerd"), 1000)
+    keys = itertools.cycle(ContainerKey(container.container_id) for container in containers)
+    times = times_ms(lambda: runtime_state.names(next(keys), "containerd"), 1000)
+    absent = times_ms(lambda: runtime_state.names(ContainerKey("0" * 64), "containerd"), 1000)
     size = (containers[0].bundle / "config.json").stat().st_size
     print(
         f"a bundle of {size:,} bytes: p50 {statistics.median(times) * 1e3:.0f} us, p99 {p99(times) * 1e3:.0f} us; "
@@ -278,20 +285,23 @@ def bench_labels(root: Path, state: Path) -> None:
         container.cgroup.mkdir(parents=True)
         container.write_bundle()
     inventory = Inventory(root, expect_names=True)
-    for container_id, runtime in inventory.take_nameless():
-        names = runtime_state.names(container_id, runtime)
+    for move in inventory.take_moves():
+        assert isinstance(move, Arrival)
+        names = runtime_state.names(move.key, move.runtime)
         assert names is not None
-        inventory.give_names(container_id, names, "runtime")
+        inventory.give_names(move.key, names, "runtime")
     batches = [
         window_rows([container.cgroup.stat().st_ino for container in containers], 1000 * number, windows)
         for number, windows in enumerate(BATCHES_IN_WINDOWS)
     ]
 
     def label(rows: pl.DataFrame) -> pl.DataFrame:
-        assert not inventory.resolve(rows["cgroup_id"].unique())
+        cgroup_ids = rows["cgroup_id"].unique().to_list()
+        assert not inventory.resolve(cgroup_ids)
         return labelled_rows(
             rows,
-            inventory.labels(),
+            inventory.labels(cgroup_ids),
+            inventory.earlier_labels(cgroup_ids),
             columns=WINDOWS.schema.names,
             node_name="bench",
             time_column=WINDOWS.time_column,
@@ -311,18 +321,86 @@ def bench_labels(root: Path, state: Path) -> None:
     share = statistics.median(cpu_seconds)
     rows_a_second = sum(rows.height for rows in batches)
     print(f"{LABELLED:,} containers, {rows_a_second:,} rows/s: {share * 1e3:.1f} ms CPU a second, all threads")
-    rebuilds = times_ms(lambda: rebuild_labels(inventory), 10)
-    print(f"a batch after a container came costs the labels anew: p50 {statistics.median(rebuilds):.1f} ms")
     print_mark("joining labels, % of a core", share * 100, at_most=1)
     for container in containers:
         container.remove_bundle()
 
 
-def rebuild_labels(inventory: Inventory) -> None:
-    """One more cgroup, and the labels after it."""
-    path = str(Container.new(Path("/"), Path("/")).cgroup)
-    inventory.see(CgroupEvent(time.monotonic_ns(), "created", random.getrandbits(62), path), "kernel")
-    inventory.labels()
+def bench_dead(root: Path) -> None:
+    """What one more container costs the labels of those that run, among many that do not exist any more."""
+    inventory = Inventory(root)
+    living = [add_container(inventory) for _number in range(LABELLED)]
+    inventory.labels(living)
+    few = [cost_of_one_more(inventory, living) for _number in range(ROUNDS)]
+    for _number in range(DEAD):
+        dead = add_container(inventory)
+        inventory.see(CgroupEvent(time.monotonic_ns(), "removed", dead, ""), "kernel")
+    inventory.labels(living)
+    inventory.take_changes()
+    inventory.take_moves()
+    many = [cost_of_one_more(inventory, living) for _number in range(ROUNDS)]
+    for what, times in ((f"{LABELLED:,} containers", few), (f"{DEAD:,} dead ones beside them", many)):
+        print(f"labels after one more, {what}: mean {statistics.mean(times):.2f} ms, max {max(times):.2f} ms")
+    print_mark("one more container among the dead, ms", statistics.mean(many), at_most=1)
+
+
+def add_container(inventory: Inventory) -> int:
+    """One with a name, which no directory has; its cgroup's id."""
+    container = Container.new(Path("/"), Path("/"))
+    cgroup_id = random.getrandbits(62)
+    inventory.see(CgroupEvent(time.monotonic_ns(), "created", cgroup_id, str(container.cgroup)), "kernel")
+    names = ContainerNames(
+        runtime="containerd",
+        container_name="main",
+        pod_name="pod",
+        pod_uid=container.pod_uid,
+        namespace="bench",
+    )
+    inventory.give_names(ContainerKey(container.container_id), names, "runtime")
+    return cgroup_id
+
+
+def cost_of_one_more(inventory: Inventory, living: list[int]) -> float:
+    """Milliseconds of CPU time."""
+    begun = time.process_time()
+    living[random.randrange(len(living))] = add_container(inventory)
+    inventory.take_changes()
+    inventory.take_moves()
+    inventory.labels(living)
+    return (time.process_time() - begun) * 1e3
+
+
+def bench_renames(root: Path, state: Path) -> None:
+    """Looking each second whether any of many containers, all of Docker, was renamed; and after one was."""
+    inventory = Inventory(root, expect_names=True)
+    now = [0.0]
+    asking = Asking(inventory, RuntimeState(state), lambda: now[0])
+    files = []
+    for _number in range(LABELLED):
+        container_id = random.randbytes(32).hex()
+        files.append(state / "var/lib/docker/containers" / container_id / "config.v2.json")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].write_text(json.dumps({"Name": "/old", "Config": {"Env": ["VARIABLE=value"] * 300}}))
+        path = f"/system.slice/docker-{container_id}.scope"
+        inventory.see(CgroupEvent(time.monotonic_ns(), "created", random.getrandbits(62), path), "kernel")
+    for move in inventory.take_moves():
+        asking.take(move)
+    asking.ask()
+    inventory.take_changes()
+    looks = []
+    for number in range(ROUNDS):
+        new = files[number].with_name("new")
+        new.write_text(json.dumps({"Name": f"/new-{number}"}))
+        new.rename(files[number])
+        now[0] += 1
+        begun = time.process_time()
+        asking.ask()
+        looks.append((time.process_time() - begun) * 1e3)
+    # The first look reads all once more.
+    renamed = sum(change.event == "named" for change in inventory.take_changes())
+    print(f"a look at {LABELLED:,} containers, of which one was renamed: p50 {statistics.median(looks):.1f} ms CPU")
+    assert renamed == ROUNDS
+    print_mark("looking for renamed containers each second, % of a core", statistics.median(looks) / 10, at_most=1)
 
 
 def p99(times: list[float]) -> float:
@@ -348,6 +426,9 @@ def main() -> None:
             print(f"  events lost: {events.lost}")
         print_mark("from mkdir to the name, p99, ms", p99(times), at_most=20)
         bench_labels(root, state)
+        remove_cgroups(root / "kubepods.slice")
+        bench_dead(root)
+        bench_renames(root, state)
 
 
 if __name__ == "__main__":

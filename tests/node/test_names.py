@@ -2,6 +2,7 @@
 """Every row of every container says who it was: on a real containerd, by its state on disk and by NRI."""
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from containerd_node import Container, ContainerdNode, Pod
-from live_node import SPIN, Result, Tracer, cpu_time_ns, stolen_ns
+from live_node import SPIN, Cgroup, Result, Tracer, cpu_time_ns, stolen_ns
 
 pytestmark = pytest.mark.root
 
 SPIN_FOR_EVER = ("sh", "-c", SPIN)
 COUNT_TO_1000 = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done"
+NAMES = ("cgroup_kind", "runtime", "container_name", "pod_name", "pod_uid", "namespace", "qos_class")
 # The plug-in comes back after half a second, a second, two.
 RECONNECTED_SECONDS = 4
 
@@ -51,7 +53,6 @@ def end(tracer: Tracer) -> Result:
 
 def assert_named(result: Result, node: ContainerdNode, containers: list[Container], pods: list[Pod]) -> None:
     """In all tables, all rows of these containers and sandboxes, and nothing is unknown."""
-    names = ("cgroup_kind", "runtime", "container_name", "pod_name", "pod_uid", "namespace", "qos_class")
     # The machine may have containers of its own.
     of_node = pl.col("container_id").is_not_null() & pl.col("cgroup_path").str.starts_with(f"/{node.cgroup.name}/")
     for table_name in ("windows", "ticks", "lifecycle"):
@@ -59,7 +60,7 @@ def assert_named(result: Result, node: ContainerdNode, containers: list[Containe
         if table_name != "lifecycle":
             assert table.filter(pl.col("cgroup_kind") == "unknown").is_empty()
         said = {
-            container_id: rows.select(names).unique().rows()
+            container_id: rows.select(NAMES).unique().rows()
             for (container_id,), rows in table.filter(of_node).group_by("container_id")
         }
         for container in containers:
@@ -72,8 +73,24 @@ def assert_named(result: Result, node: ContainerdNode, containers: list[Containe
                 expected = ("sandbox", "containerd", None, pod.name, pod.uid, pod.namespace, "burstable")
                 assert said.pop(pod.id) == [expected]
         assert said == {}
+    assert_pods_named(result, node, pods)
     assert result.manifest.totals.unknown_rows == 0
     assert result.manifest.totals.records_lost == 0
+
+
+def assert_pods_named(result: Result, node: ContainerdNode, pods: list[Pod]) -> None:
+    """The pods' own cgroups, which are in no container."""
+    lifecycle, resources = (
+        result.table(name).with_columns(pl.col(pl.Categorical).cast(pl.String)) for name in ("lifecycle", "resources")
+    )
+    for pod in pods:
+        path = f"/{node.cgroup.name}/{pod.cgroup.relative_to(node.cgroup)}"
+        expected = ("pod", None, None, pod.name, pod.uid, pod.namespace, "burstable")
+        named = lifecycle.filter(cgroup_path=path, event="named")
+        assert named.select(NAMES).rows() == [expected]
+        # A row of before the pod was made may not have waited long enough for its name.
+        later = resources.filter(pl.col("cgroup_path") == path, pl.col("time") > named["time"].item())
+        assert set(later.select(NAMES).rows()) <= {expected}
 
 
 def test_pods_that_come_and_go(
@@ -152,3 +169,34 @@ def test_a_burst_of_pods(containerd: ContainerdNode, trace: Callable[..., Tracer
     health = result.table("health")
     assert health["cgroup_events_lost"].sum() == health["nri_events_lost"].sum() == 0
     assert health["unresolved_cgroups"].max() == 0
+
+
+def test_a_container_within_a_container(
+    containerd: ContainerdNode, run_pod: Callable[..., Pod], trace: Callable[..., Tracer]
+) -> None:
+    """As a Docker in a pod makes it: its name is nowhere on the node, its pod's is that of the outer one."""
+    tracer = trace()
+    pod = run_pod("builder", namespace="ci")
+    outer = containerd.run_container(pod, "docker", *SPIN_FOR_EVER)
+    inner_id = uuid.uuid4().hex * 2
+    inner = Cgroup(outer.cgroup / "docker" / inner_id)
+    try:
+        inner.start(SPIN)
+        time.sleep(3)
+    finally:
+        inner.stop()
+        inner.path.rmdir()
+        inner.path.parent.rmdir()
+    result = end(tracer)
+
+    expected = ("container", "docker", None, pod.name, pod.uid, pod.namespace, "burstable")
+    for table_name in ("windows", "ticks", "resources", "lifecycle"):
+        rows = result.table(table_name).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        of_inner = rows.filter(container_id=inner_id)
+        assert of_inner.select(NAMES).unique().rows() == [expected]
+        assert of_inner["cgroup_id"].unique().to_list() == [inner.id]
+        of_outer = rows.filter(container_id=outer.id)
+        assert of_outer.select(NAMES).unique().rows() == [
+            ("container", "containerd", "docker", pod.name, pod.uid, pod.namespace, "burstable")
+        ]
+    assert "named" not in result.table("lifecycle").filter(pl.col("cgroup_id") == inner.id)["event"].cast(pl.String)

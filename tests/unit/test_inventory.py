@@ -8,15 +8,21 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracer.cgroup_event import CgroupEvent, EventKind
 from tracer.containers import inventory as inventory_module
-from tracer.containers.inventory import IDLE_ID, LABEL_SCHEMA, Inventory
+from tracer.containers import known_names
+from tracer.containers import labels as labels_module
+from tracer.containers.identity import ContainerKey, Identity
+from tracer.containers.inventory import IDLE_ID, Arrival, Departure, Inventory
+from tracer.containers.known_names import Source
+from tracer.containers.labels import LABEL_SCHEMA, UNTIL, Labels
 from tracer.containers.runtime_state import ContainerNames
 
 ID = "0123456789abcdef" * 4
+KEY = ContainerKey(ID)
 UID = "dde1244b-5bb5-4297-b544-85f3bc0d80bf"
 NO_SUCH_ID = 2**64 - 1
 
@@ -63,7 +69,7 @@ def test_labels_of_what_is_there_at_the_start(tmp_path: Path, clock: Clock) -> N
         "cgroup_id": container,
         "cgroup_kind": "container",
         "cgroup_path": f"/kubepods/burstable/pod{UID}/{ID}",
-        "runtime": "unknown-cri",
+        "runtime": None,
         "container_id": ID,
         "pod_uid": UID,
         "qos_class": "burstable",
@@ -214,21 +220,6 @@ def test_no_more_than_so_many_of_the_dead_are_kept(
     assert kept == [NO_SUCH_ID - 9, NO_SUCH_ID - 8, NO_SUCH_ID - 7]
 
 
-def test_labels_are_rebuilt_only_on_change(tmp_path: Path, clock: Clock) -> None:
-    cgroup = make(tmp_path, "a")
-    inventory = Inventory(tmp_path, clock)
-    labels = inventory.labels()
-    clock.now += 10
-    inventory.resolve([cgroup])
-    inventory.refresh()
-    (tmp_path / "a").rmdir()
-    inventory.refresh()
-    assert inventory.labels() is labels
-    make(tmp_path, "b")
-    inventory.refresh()
-    assert inventory.labels() is not labels
-
-
 def test_hostile_names_are_printable_in_labels(tmp_path: Path, clock: Clock) -> None:
     cgroup = make(tmp_path, "\udcff\x1b]0;a\x07\n<b>.service")
     inventory = Inventory(tmp_path, clock)
@@ -315,10 +306,10 @@ def test_names_reach_all_cgroups_of_a_container_whenever_they_come(tmp_path: Pat
     inventory = Inventory(tmp_path, clock, expect_names=True)
     path = f"/kubepods/burstable/pod{UID}/{ID}"
     inventory.see(told("created", path), "kernel")
-    assert inventory.take_nameless() == [(ID, "unknown-cri")]
+    assert inventory.take_moves() == [Arrival(KEY, None, 5)]
     assert inventory.resolve([SHORT_LIVED]) == {SHORT_LIVED}
-    inventory.give_names(ID, NAMES, "runtime")
-    assert not inventory.is_nameless(ID)
+    inventory.give_names(KEY, NAMES, "runtime")
+    assert not inventory.is_nameless(KEY)
     inventory.see(told("created", f"{path}/child", SHORT_LIVED + 1), "kernel")
     assert inventory.resolve([SHORT_LIVED, SHORT_LIVED + 1]) == set()
     for cgroup_id in (SHORT_LIVED, SHORT_LIVED + 1):
@@ -337,7 +328,7 @@ def test_names_reach_all_cgroups_of_a_container_whenever_they_come(tmp_path: Pat
 
 def test_names_may_come_before_the_cgroup(tmp_path: Path, clock: Clock) -> None:
     inventory = Inventory(tmp_path, clock, expect_names=True)
-    inventory.give_names(ID, NAMES, "nri")
+    inventory.give_names(KEY, NAMES, "nri")
     inventory.see(told("created", f"/docker/{ID}"), "kernel")
     assert inventory.resolve([SHORT_LIVED]) == set()
     label = label_of(inventory, SHORT_LIVED)
@@ -348,9 +339,9 @@ def test_names_may_come_before_the_cgroup(tmp_path: Path, clock: Clock) -> None:
 def test_names_that_say_more_win(tmp_path: Path, clock: Clock) -> None:
     inventory = Inventory(tmp_path, clock)
     inventory.see(told("created", f"/docker/{ID}"), "kernel")
-    inventory.give_names(ID, ContainerNames(runtime="docker", container_name="old"), "runtime")
-    inventory.give_names(ID, NAMES, "nri")
-    inventory.give_names(ID, ContainerNames(runtime="docker", container_name="less"), "runtime")
+    inventory.give_names(KEY, ContainerNames(runtime="docker", container_name="old"), "runtime")
+    inventory.give_names(KEY, NAMES, "nri")
+    inventory.give_names(KEY, ContainerNames(runtime="docker", container_name="less"), "runtime")
     label = label_of(inventory, SHORT_LIVED)
     assert label is not None
     assert label["container_name"] == "app"
@@ -362,9 +353,9 @@ def test_classes_are_those_of_the_container_in_all_its_cgroups(tmp_path: Path, c
     other = make(tmp_path, "system.slice")
     inventory = Inventory(tmp_path, clock)
     assert inventory.classes(container) == (None, None)
-    inventory.give_names(ID, NAMES, "runtime")
+    inventory.give_names(KEY, NAMES, "runtime")
     assert inventory.classes(container) == (None, None)
-    inventory.give_names(ID, msgspec.structs.replace(NAMES, rdt_class="gold", blockio_class="slow"), "nri")
+    inventory.give_names(KEY, msgspec.structs.replace(NAMES, rdt_class="gold", blockio_class="slow"), "nri")
     assert inventory.classes(container) == inventory.classes(inner) == ("gold", "slow")
     assert inventory.classes(other) == inventory.classes(IDLE_ID) == inventory.classes(NO_SUCH_ID) == (None, None)
 
@@ -372,7 +363,7 @@ def test_classes_are_those_of_the_container_in_all_its_cgroups(tmp_path: Path, c
 def test_a_sandbox_is_known_by_its_names(tmp_path: Path, clock: Clock) -> None:
     inventory = Inventory(tmp_path, clock)
     inventory.see(told("created", f"/kubepods/pod{UID}/{ID}"), "kernel")
-    inventory.give_names(ID, ContainerNames(runtime="containerd", is_sandbox=True, pod_name="web-1"), "runtime")
+    inventory.give_names(KEY, ContainerNames(runtime="containerd", is_sandbox=True, pod_name="web-1"), "runtime")
     assert kind_of(inventory, SHORT_LIVED) == "sandbox"
 
 
@@ -386,13 +377,26 @@ def test_rows_wait_a_second_for_names_and_no_longer(tmp_path: Path, clock: Clock
     assert kind_of(inventory, SHORT_LIVED) == "container"
 
 
+def test_rows_of_what_was_there_wait_from_when_names_are_first_asked_for(tmp_path: Path, clock: Clock) -> None:
+    container = make(tmp_path, f"docker/{ID}")
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    clock.now += 5  # a slow beginning
+    assert len(inventory.take_moves()) == 1
+    clock.now += 0.9
+    inventory.take_moves()
+    assert inventory.resolve([container]) == {container}
+    clock.now += 0.2
+    inventory.take_moves()
+    assert inventory.resolve([container]) == set()
+
+
 def test_a_burst_leaves_the_inventory_as_large_as_it_was(tmp_path: Path, clock: Clock) -> None:
     inventory = Inventory(tmp_path, clock, expect_names=True)
     before = len(inventory)
     for number in range(1000):
         container_id = f"{number:064x}"
         inventory.see(told("created", f"/docker/{container_id}", 100 + number), "kernel")
-        inventory.give_names(container_id, NAMES, "runtime")
+        inventory.give_names(ContainerKey(container_id), NAMES, "runtime")
         inventory.see(told("removed", f"/docker/{container_id}", 100 + number), "kernel")
     assert len(inventory) == before + 1000
     clock.now += 601
@@ -413,7 +417,7 @@ def test_existing_is_the_same_until_something_changes(tmp_path: Path, clock: Clo
     inventory.resolve([container])
     inventory.refresh()
     assert inventory.existing() is existing
-    inventory.give_names(ID, ContainerNames(runtime="docker", is_sandbox=True), "runtime")
+    inventory.give_names(KEY, ContainerNames(runtime="docker", is_sandbox=True), "runtime")
     named = {cgroup_id: identity.kind for cgroup_id, _path, identity in inventory.existing()}
     assert named[container] == "sandbox"
     inventory.see(CgroupEvent(1, "removed", inner, f"/docker-{ID}.scope/init"), "kernel")
@@ -429,3 +433,289 @@ def test_existing_has_paths_as_the_file_system_has_them(tmp_path: Path, clock: C
     (path,) = (path for _cgroup_id, path, _identity in inventory.existing() if path != "/")
     assert os.fsencode(path) == b"/\xff\x1b.service"
     assert "/\\xff\\x1b.service" in inventory.labels()["cgroup_path"].to_list()
+
+
+# --- pods ---------------------------------------------------------------------------------------------------------
+
+POD = f"/kubepods/burstable/pod{UID}"
+OTHER_ID = "fedcba9876543210" * 4
+IN_POD = ContainerNames(
+    runtime="containerd", container_name="app", pod_name="web-1", pod_uid=UID, namespace="shop", image="i"
+)
+SANDBOX = ContainerNames(runtime="containerd", is_sandbox=True, pod_name="web-1", pod_uid=UID, namespace="shop")
+POD_CGROUPS = {
+    SHORT_LIVED: POD,
+    SHORT_LIVED + 1: f"{POD}/kata_{OTHER_ID}",
+    SHORT_LIVED + 2: f"{POD}/crio-conmon-{ID}.scope",
+    SHORT_LIVED + 3: f"{POD}/anything",
+    SHORT_LIVED + 4: f"{POD}/{ID}",
+}
+
+
+def pod_of(inventory: Inventory, cgroup_id: int) -> tuple[str | None, str | None, str | None]:
+    label = label_of(inventory, cgroup_id)
+    assert label is not None
+    return label["pod_uid"], label["pod_name"], label["namespace"]
+
+
+def events(inventory: Inventory, event: str) -> list[tuple[int, str]]:
+    return [(change.cgroup_id, change.source) for change in inventory.take_changes() if change.event == event]
+
+
+@pytest.mark.parametrize("source", ["nri", "runtime"])
+@pytest.mark.parametrize(("key", "names"), [(KEY, IN_POD), (ContainerKey(OTHER_ID), SANDBOX)])
+@pytest.mark.parametrize("names_first", [False, True])
+def test_all_of_a_pod_is_named_by_any_of_its_containers(
+    tmp_path: Path, clock: Clock, source: Source, key: ContainerKey, names: ContainerNames, names_first: bool
+) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    if names_first:
+        inventory.give_names(key, names, source)
+    for cgroup_id, path in POD_CGROUPS.items():
+        inventory.see(told("created", path, cgroup_id), "kernel")
+    if not names_first:
+        assert inventory.resolve(POD_CGROUPS) == set(POD_CGROUPS)
+        inventory.give_names(key, names, source)
+    for cgroup_id in POD_CGROUPS:
+        assert pod_of(inventory, cgroup_id) == (UID, "web-1", "shop")
+    # The container and the sandbox are told of once names of their own are known, the others at once.
+    own = {SHORT_LIVED + 4} if key == KEY else {SHORT_LIVED + 1}
+    waiting = {SHORT_LIVED + 1, SHORT_LIVED + 4} - own
+    assert sorted(events(inventory, "named")) == sorted((id_, source) for id_ in POD_CGROUPS.keys() - waiting)
+    # The monitor watches over the one container of these that may still be nameless.
+    assert inventory.resolve(POD_CGROUPS) == waiting | ({SHORT_LIVED + 2} if key != KEY else set())
+    kinds = {cgroup_id: kind_of(inventory, cgroup_id) for cgroup_id in POD_CGROUPS}
+    assert list(kinds.values()) == ["pod", "sandbox", "monitor", "other", "container"]
+    runtimes = {cgroup_id: label["runtime"] for cgroup_id in POD_CGROUPS if (label := label_of(inventory, cgroup_id))}
+    assert runtimes[SHORT_LIVED] is runtimes[SHORT_LIVED + 3] is None
+
+
+@pytest.mark.parametrize("names_first", [False, True])
+def test_a_path_says_in_which_pod_a_container_is_whose_names_do_not(
+    tmp_path: Path, clock: Clock, names_first: bool
+) -> None:
+    """As of containerd before 1.6, which wrote a pod's name but not its UID."""
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", POD, SHORT_LIVED + 1), "kernel")
+    if names_first:
+        inventory.give_names(KEY, NAMES, "runtime")
+    inventory.see(told("created", f"{POD}/{ID}"), "kernel")
+    if not names_first:
+        inventory.give_names(KEY, NAMES, "runtime")
+    for cgroup_id in (SHORT_LIVED, SHORT_LIVED + 1):
+        assert pod_of(inventory, cgroup_id) == (UID, "web-1", "shop")
+    assert sorted(events(inventory, "named")) == [(SHORT_LIVED, "runtime"), (SHORT_LIVED + 1, "runtime")]
+
+
+def test_a_second_container_of_a_pod_names_nobody_else(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"{POD}/{ID}"), "kernel")
+    inventory.give_names(KEY, IN_POD, "runtime")
+    inventory.see(told("created", f"{POD}/{OTHER_ID}", SHORT_LIVED + 1), "kernel")
+    inventory.take_changes()
+    inventory.give_names(ContainerKey(OTHER_ID), msgspec.structs.replace(IN_POD, container_name="log"), "runtime")
+    assert events(inventory, "named") == [(SHORT_LIVED + 1, "runtime")]
+
+
+def test_a_container_within_a_container_has_the_pod_of_the_outer_one_and_no_name(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    inventory.see(told("created", f"{POD}/{ID}"), "kernel")
+    inventory.give_names(KEY, IN_POD, "runtime")
+    inventory.see(told("created", f"{POD}/{ID}/docker/{OTHER_ID}", SHORT_LIVED + 1), "kernel")
+    inventory.see(told("created", f"{POD}/{ID}/kubelet/kubepods/pod{'a' * 32}/{'b' * 64}", SHORT_LIVED + 2), "kernel")
+    for cgroup_id, runtime, container_id in ((SHORT_LIVED + 1, "docker", OTHER_ID), (SHORT_LIVED + 2, None, "b" * 64)):
+        label = label_of(inventory, cgroup_id)
+        assert label is not None
+        assert (label["cgroup_kind"], label["runtime"], label["container_id"]) == ("container", runtime, container_id)
+        assert label["container_name"] is None
+        assert pod_of(inventory, cgroup_id) == (UID, "web-1", "shop")
+
+
+def test_a_pod_is_known_for_as_long_as_anything_of_it(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", POD), "kernel")
+    inventory.see(told("created", f"{POD}/{ID}", SHORT_LIVED + 1), "kernel")
+    inventory.give_names(KEY, IN_POD, "runtime")
+    inventory.see(told("removed", f"{POD}/{ID}", SHORT_LIVED + 1), "kernel")
+    clock.now += 500
+    inventory.see(told("removed", POD), "kernel")
+    clock.now += 200
+    inventory.refresh()
+    assert label_of(inventory, SHORT_LIVED + 1) is None
+    # A late row of a cgroup that nobody had seen.
+    inventory.see(told("created", f"{POD}/{OTHER_ID}", SHORT_LIVED + 2), "kernel")
+    assert pod_of(inventory, SHORT_LIVED + 2) == (UID, "web-1", "shop")
+    inventory.see(told("removed", f"{POD}/{OTHER_ID}", SHORT_LIVED + 2), "kernel")
+    clock.now += 601
+    inventory.refresh()
+    inventory.see(told("created", f"{POD}/{OTHER_ID}", SHORT_LIVED + 3), "kernel")
+    assert pod_of(inventory, SHORT_LIVED + 3) == (UID, None, None)
+
+
+def test_names_of_no_known_cgroup_are_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_names, "_AT_MOST", 3)
+    inventory = Inventory(tmp_path, clock)
+    for number in range(10):
+        pod = msgspec.structs.replace(IN_POD, pod_uid=f"{number:032x}")
+        inventory.give_names(ContainerKey(f"{number:064x}"), pod, "nri")
+    for number in range(10):
+        inventory.see(told("created", f"/kubepods/pod{number:032x}", 100 + number), "kernel")
+        inventory.see(told("created", f"/docker/{number:064x}", 200 + number), "kernel")
+        pod_name, container = pod_of(inventory, 100 + number)[1], label_of(inventory, 200 + number)
+        assert container is not None
+        assert (pod_name, container["container_name"]) == (("web-1", "app") if number >= 7 else (None, None))
+
+
+def test_a_users_containers_say_nothing_of_pods_or_of_the_nodes_containers(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    manager = "/user.slice/user-1000.slice/user@1000.service"
+    paths = [POD, f"/docker/{ID}", f"{manager}/user.slice/docker-{ID}.scope"]
+    for number, path in enumerate(paths):
+        inventory.see(told("created", path, SHORT_LIVED + number), "kernel")
+    inventory.give_names(ContainerKey(ID, 1000), msgspec.structs.replace(IN_POD, container_name="mine"), "runtime")
+    assert pod_of(inventory, SHORT_LIVED) == (UID, None, None)
+    assert pod_of(inventory, SHORT_LIVED + 2) == (None, None, None)
+    inventory.give_names(KEY, ContainerNames(runtime="docker", container_name="theirs"), "runtime")
+    names = [
+        label["container_name"] for id_ in range(SHORT_LIVED, SHORT_LIVED + 3) if (label := label_of(inventory, id_))
+    ]
+    assert names == [None, "theirs", "mine"]
+
+
+# --- names that change --------------------------------------------------------------------------------------------
+
+OLD = ContainerNames(runtime="docker", container_name="old", image="i")
+NEW = msgspec.structs.replace(OLD, container_name="new")
+
+
+def test_a_renamed_container_keeps_its_old_name_for_what_was_before(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/docker/{ID}"), "kernel")
+    inventory.see(told("created", f"/docker/{ID}/init", SHORT_LIVED + 1), "kernel")
+    inventory.give_names(KEY, OLD, "runtime", 10)
+    assert inventory.earlier_labels([SHORT_LIVED]).is_empty()
+    inventory.take_changes()
+    inventory.give_names(KEY, NEW, "runtime", 20)
+    inventory.give_names(KEY, msgspec.structs.replace(OLD, container_name="newest"), "runtime", 30)
+    inventory.give_names(KEY, msgspec.structs.replace(OLD, container_name="newest"), "runtime", 40)
+    assert [(change.time_ns, change.event, change.cgroup_id) for change in inventory.take_changes()] == [
+        (time_ns, "named", cgroup_id) for time_ns in (20, 30) for cgroup_id in (SHORT_LIVED, SHORT_LIVED + 1)
+    ]
+    for cgroup_id in (SHORT_LIVED, SHORT_LIVED + 1):
+        label = label_of(inventory, cgroup_id)
+        assert label is not None
+        assert label["container_name"] == "newest"
+        earlier = inventory.earlier_labels([cgroup_id, NO_SUCH_ID])
+        assert earlier.select("cgroup_id", "container_name", UNTIL).rows() == [
+            (cgroup_id, "old", 20),
+            (cgroup_id, "new", 30),
+        ]
+    assert inventory.earlier_labels([IDLE_ID]).is_empty()
+
+
+def test_others_do_not_rename(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/docker/{ID}"), "kernel")
+    inventory.give_names(KEY, OLD, "runtime")
+    inventory.give_names(KEY, NEW, "nri", 20)
+    inventory.give_names(KEY, msgspec.structs.replace(OLD, container_name=None), "runtime", 20)
+    label = label_of(inventory, SHORT_LIVED)
+    assert label is not None
+    assert label["container_name"] == "old"
+
+
+def test_a_name_that_comes_late_holds_from_the_beginning(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/machine.slice/libpod-{ID}.scope"), "kernel")
+    inventory.give_names(KEY, ContainerNames(runtime="podman"), "runtime", 10)
+    inventory.give_names(KEY, ContainerNames(runtime="podman", container_name="x"), "runtime", 20)
+    assert inventory.earlier_labels([SHORT_LIVED]).is_empty()
+
+
+def test_renamed_containers_that_are_gone_are_forgotten(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    inventory.see(told("created", f"/docker/{ID}"), "kernel")
+    inventory.give_names(KEY, OLD, "runtime", 10)
+    inventory.give_names(KEY, NEW, "runtime", 20)
+    inventory.see(told("removed", f"/docker/{ID}"), "kernel")
+    assert inventory.earlier_labels([SHORT_LIVED]).height == 1
+    clock.now += 601
+    inventory.refresh()
+    assert inventory.earlier_labels([SHORT_LIVED]).is_empty()
+    assert label_of(inventory, SHORT_LIVED) is None
+
+
+def test_a_container_that_is_back_arrives_anew(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    for cgroup_id in (SHORT_LIVED, SHORT_LIVED + 1):
+        inventory.see(told("created", f"/docker/{ID}", cgroup_id), "kernel")
+        inventory.see(told("created", f"/docker/{ID}/init", cgroup_id + 10), "kernel")
+        for gone in (cgroup_id + 10, cgroup_id):
+            inventory.see(told("removed", "", gone), "kernel")
+    assert inventory.take_moves() == [Arrival(KEY, "docker", 5), Departure(KEY)] * 2
+    assert inventory.take_moves() == []
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_those_of_the_ids_asked_for(tmp_path: Path, clock: Clock) -> None:
+    ids = [make(tmp_path, f"{number}.service") for number in range(5)]
+    inventory = Inventory(tmp_path, clock)
+    labels = inventory.labels([ids[3], NO_SUCH_ID, ids[1]])
+    assert set(labels.select("cgroup_id", "cgroup_path").rows()) == {(ids[3], "/3.service"), (ids[1], "/1.service")}
+    assert inventory.labels([]).schema == LABEL_SCHEMA
+    assert inventory.labels()["cgroup_id"].to_list() == sorted([IDLE_ID, tmp_path.stat().st_ino, *ids])
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["put", "rename", "drop", "ask", "throw away"]), st.integers(0, 4), st.text(max_size=3)
+        ),
+        max_size=60,
+    )
+)
+def test_labels_after_any_history_are_those_of_a_plain_table(
+    monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int, str]]
+) -> None:
+    labels = Labels()
+    monkeypatch.setattr(labels_module, "_MOST_RECENT", 3)
+    now: dict[int, tuple[str, str]] = {}
+    before: list[tuple[int, str, int]] = []
+    for time_ns, (action, cgroup_id, text) in enumerate(steps):
+        if action == "put" or (action == "rename" and cgroup_id not in now):
+            now[cgroup_id] = (text, text)
+            labels.put(cgroup_id, text, Identity(kind="container", container_name=text))
+        elif action == "rename":
+            before.append((cgroup_id, now[cgroup_id][1], time_ns))
+            now[cgroup_id] = (now[cgroup_id][0], text)
+            named = Identity(kind="container", container_name=text)
+            labels.put(cgroup_id, now[cgroup_id][0], named, since_ns=time_ns)
+        elif action == "drop" and cgroup_id in now:
+            del now[cgroup_id]
+            before = [one for one in before if one[0] != cgroup_id]
+            labels.drop(cgroup_id)
+        elif action == "throw away":
+            labels.frame([])
+            labels._throw_away_garbage()
+        asked = [cgroup_id, (cgroup_id + 1) % 5]
+        columns = ["cgroup_id", "cgroup_path", "container_name"]
+        assert set(labels.frame(asked).select(columns).rows()) == {(id_, *now[id_]) for id_ in asked if id_ in now}
+        assert labels.earlier(set(asked)).select("cgroup_id", "container_name", UNTIL).rows() == [
+            one for one in before if one[0] in asked
+        ]
+    assert labels.frame()["cgroup_id"].to_list() == sorted(now)
+
+
+def test_labels_keep_no_more_than_twice_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_module, "_LEAST_GARBAGE", 10)
+    monkeypatch.setattr(labels_module, "_MOST_RECENT", 10)
+    labels = Labels()
+    for number in range(1000):
+        labels.put(number, None, Identity(kind="unit"))
+        labels.frame([number])
+        if number >= 20:
+            labels.drop(number - 20)
+    assert labels._frame.height + labels._recent.height <= 2 * 20 + 10 + 2 * 10

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tracer.cgroup_event import CgroupEvent
+from tracer.containers.identity import ContainerKey
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import ContainerNames
 from tracer.kernel.clock import ClockAnchor, RunClock
@@ -205,7 +206,7 @@ def test_rows_wait_for_names_and_are_handed_on_at_the_end(tree: Path) -> None:
     ids = [(tree / path).stat().st_ino for path in ("", CONTAINER)]
     labels.put(RESOURCES, resources(*ids))
     assert [rows["cgroup_id"].to_list() for rows in kept.rows] == [[ids[0]]]
-    inventory.give_names("a" * 64, ContainerNames(runtime="containerd", container_name="web"), "nri")
+    inventory.give_names(ContainerKey("a" * 64), ContainerNames(runtime="containerd", container_name="web"), "nri")
     labels.put(RESOURCES, resources(ids[0]).with_columns(pl.lit(1, pl.UInt64).alias("cpu_weight")))
     assert kept.rows[1].sort("cgroup_id").select("cgroup_id", "container_name").rows() == sorted(
         [(ids[0], None), (ids[1], "web")]
@@ -215,3 +216,30 @@ def test_rows_wait_for_names_and_are_handed_on_at_the_end(tree: Path) -> None:
     assert len(kept.rows) == 2
     labels.flush()
     assert kept.rows[2]["container_id"].to_list() == ["b" * 64]
+
+
+def test_rows_have_the_name_of_their_time(tree: Path) -> None:
+    inventory = Inventory(tree)
+    key, kept = ContainerKey("a" * 64), Kept()
+    labels = labelling(inventory, kept)
+    container, child = ((tree / path).stat().st_ino for path in (CONTAINER, f"{CONTAINER}/init"))
+    for name, since_ns in (("first", None), ("second", 2_000_000_000), ("third", 3_000_000_000)):
+        names = ContainerNames(runtime="docker", container_name=name)
+        inventory.give_names(key, names, "runtime", since_ns)
+    seconds = (1, 1.999_999_999, 2, 2.999_999_999, 3, 4)
+    labels.put(
+        RESOURCES,
+        pl.concat(
+            resources(cgroup_id).with_columns(monotonic_ns=pl.lit(round(second * 1e9), pl.Int64))
+            for second in seconds
+            for cgroup_id in (container, child, 4242)
+        ),
+    )
+    labels.flush()
+    rows = pl.concat(kept.rows, how="vertical_relaxed").sort("time")
+    for cgroup_id in (container, child):
+        of_cgroup = rows.filter(cgroup_id=cgroup_id)
+        assert of_cgroup["container_name"].to_list() == ["first", "first", "second", "second", "third", "third"]
+        assert of_cgroup["container_id"].unique().to_list() == ["a" * 64]
+    assert rows.filter(cgroup_id=4242)["cgroup_kind"].to_list() == ["unknown"] * 6
+    assert rows.height == 18

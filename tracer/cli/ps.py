@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -12,9 +11,10 @@ import typer
 from tracer.cli.printing import printable
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
-from tracer.containers.runtime_state import RuntimeState
+from tracer.containers.runtime_state import RuntimeState, state_directory
 
 _SHORT_ID = 12
+_NAMED = ("container", "sandbox", "pod")
 # Branch, last branch, the line past a branch, nothing past the last one.
 _GUIDES = ("├─ ", "└─ ", "│  ", "   ")
 _ASCII_GUIDES = ("|- ", "`- ", "|  ", "   ")
@@ -38,7 +38,8 @@ def ps(
     tree, names too long for the terminal are cut; --flat and --json show them
     and the paths whole.
     """
-    census = take_census(find_cgroup2_mount(), RuntimeState(containerd_states=map(Path, containerd_state or [])))
+    state = RuntimeState(containerd_states=map(state_directory, containerd_state or []))
+    census = take_census(find_cgroup2_mount(), state)
     if as_json:
         for cgroup in census:
             print(json_line(cgroup))
@@ -53,7 +54,7 @@ def short_name(cgroup: CountedCgroup) -> str:
         names = filter(None, (identity.namespace, identity.pod_name, identity.container_name))
         return "/".join(names) or identity.container_id[:_SHORT_ID]
     if identity.kind == "pod" and identity.pod_uid is not None:
-        return identity.pod_uid
+        return "/".join(filter(None, (identity.namespace, identity.pod_name))) or identity.pod_uid
     return cgroup.path.rpartition("/")[2] or "/"
 
 
@@ -101,7 +102,7 @@ def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
     for cgroup, guide in zip(census, guides, strict=True):
         if not flat:
             who = guide + short_name(cgroup)
-        elif cgroup.name_source == "runtime" and not cgroup.identity.subpath:
+        elif cgroup.name_source == "runtime" and cgroup.identity.kind in _NAMED and not cgroup.identity.subpath:
             who = f"{short_name(cgroup)}\n{cgroup.path}"
         else:
             who = cgroup.path

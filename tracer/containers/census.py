@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tracer.containers.identity import Identity, identify, printable_path
-from tracer.containers.runtime_state import ContainerNames, RuntimeState, with_names
+from tracer.containers.identity import Identity, printable_path, recognize
+from tracer.containers.known_names import KnownNames
+from tracer.containers.runtime_state import RuntimeState
 from tracer.containers.walk import walk
 
 _PROC = Path("/proc")
@@ -52,24 +53,25 @@ def take_census(root: Path, runtime_state: RuntimeState) -> list[CountedCgroup]:
             processes[parent] = None if above is None else above + (below or 0)
             oldest[parent] = _earliest((oldest[parent], oldest[raw_path]))
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    known_names: dict[str, ContainerNames | None] = {}
+    recognized = [recognize(printable_path(raw_path)) for _cgroup_id, raw_path in found]
+    names = KnownNames()
+    for identity, key in recognized:
+        if key is not None and not identity.subpath and not names.knows(key):
+            told = runtime_state.names(key, identity.runtime)
+            if told is not None:
+                names.give(key, told, "runtime")
+                if identity.pod_uid is not None:
+                    names.place(key, identity.pod_uid)
     census = []
-    for cgroup_id, raw_path in found:
-        path = printable_path(raw_path)
-        identity = identify(path)
-        names = None
-        if identity.container_id is not None:
-            if identity.container_id not in known_names:
-                known_names[identity.container_id] = runtime_state.names(identity.container_id, identity.runtime)
-            names = known_names[identity.container_id]
+    for (cgroup_id, raw_path), (identity, key) in zip(found, recognized, strict=True):
         started = oldest[raw_path]
         census.append(
             CountedCgroup(
                 cgroup_id=cgroup_id,
-                path=path,
+                path=printable_path(raw_path),
                 depth=len(_components(raw_path)),
-                identity=identity if names is None else with_names(identity, names),
-                name_source="path" if names is None else "runtime",
+                identity=names.complete(identity, key),
+                name_source="path" if names.source(identity, key) is None else "runtime",
                 processes=processes[raw_path],
                 age_seconds=None if started is None else max(0.0, now - started),
             )

@@ -3,37 +3,22 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import polars as pl
 
 from tracer.cgroup_event import CgroupEvent, EventKind
-from tracer.containers.identity import IDLE, UNKNOWN, Identity, identify, printable_path
-from tracer.containers.runtime_state import ContainerNames, with_names
+from tracer.containers.identity import IDLE, UNKNOWN, ContainerKey, Identity, printable_path, recognize
+from tracer.containers.known_names import KnownNames, Source
+from tracer.containers.labels import Labels
+from tracer.containers.runtime_state import ContainerNames
 from tracer.containers.walk import walk
 
 IDLE_ID = 0
 """Id of the pseudo-cgroup that idle time is charged to; no directory has this inode."""
-
-LABEL_SCHEMA = pl.Schema(
-    {
-        "cgroup_id": pl.UInt64,
-        "cgroup_kind": pl.String,
-        "cgroup_path": pl.String,
-        "runtime": pl.String,
-        "container_id": pl.String,
-        "container_name": pl.String,
-        "pod_name": pl.String,
-        "pod_uid": pl.String,
-        "namespace": pl.String,
-        "qos_class": pl.String,
-    }
-)
-"""Columns of `Inventory.labels()`; all may be null but for the first two."""
-
-Source = Literal["kernel", "walk", "inotify", "nri", "runtime"]
 
 _WALK_INTERVAL_SECONDS = 1.0
 _KEEP_DEAD_SECONDS = 600.0
@@ -41,7 +26,8 @@ _KEEP_DEAD_SECONDS = 600.0
 _KEEP_DEAD_AT_MOST = 32_768
 # So long the rows of a container wait for its names; a runtime writes them down before it makes the cgroup.
 _WAIT_FOR_NAMES_SECONDS = 1.0
-_NAMES_AT_MOST = 65_536
+# Of containers that came or went, for whoever looks for names, should that have ended.
+_UNTAKEN_AT_MOST = 65_536
 
 
 class Change(NamedTuple):
@@ -54,6 +40,22 @@ class Change(NamedTuple):
     cgroup_id: int
 
 
+class Arrival(NamedTuple):
+    """A container of which there is a cgroup now."""
+
+    key: ContainerKey
+    runtime: str | None
+    """That its path tells."""
+    time_ns: int
+    """CLOCK_MONOTONIC."""
+
+
+class Departure(NamedTuple):
+    """A container of which there is no cgroup any more."""
+
+    key: ContainerKey
+
+
 class Classes(NamedTuple):
     """Of cache and memory bandwidth, and of block I/O; None where nobody told of one."""
 
@@ -61,27 +63,25 @@ class Classes(NamedTuple):
     blockio_class: str | None
 
 
-_NO_CLASSES = Classes(None, None)
-
-
 class _Cgroup(NamedTuple):
     path: str | None
     raw_path: str
     by_path: Identity
+    key: ContainerKey | None
     identity: Identity
 
-
-class _Names(NamedTuple):
-    names: ContainerNames
-    source: Source
+    @property
+    def belongs_to(self) -> list[ContainerKey | str]:
+        """The container and the UID of the pod that its path names."""
+        return [member_of for member_of in (self.key, self.by_path.pod_uid) if member_of is not None]
 
 
 class Inventory:
     """Who each cgroup id is, whichever source knew it best. Any thread may call any method.
 
-    A path tells what a cgroup is and which container it belongs to; the names of a container come from elsewhere and
-    hold for all of its cgroups. The size is bounded: the cgroups that exist, and the dead and the unknown of the last
-    ten minutes, of which at most 32,768 are kept.
+    A path tells what a cgroup is and which container and pod it belongs to; their names come from elsewhere and hold
+    for all of their cgroups. The size is bounded: the cgroups that exist, and the dead and the unknown of the last ten
+    minutes, of which at most 32,768 are kept.
     """
 
     def __init__(
@@ -94,23 +94,26 @@ class Inventory:
     ) -> None:
         """Walk the cgroup2 tree mounted at `root`; `clock` gives monotonic seconds.
 
-        `expect_names`: somebody calls `give_names`, so that rows of a new container may wait for them.
+        `expect_names`: somebody calls `give_names`, so that rows of a new container or pod may wait for them.
         """
         self._root = root
         self._clock = clock
         self._expect_names = expect_names
+        self._names_are_asked_for = False
         self._keep_dead_seconds = max(keep_dead_seconds, _KEEP_DEAD_SECONDS)
         self._lock = threading.RLock()
-        self._cgroups = {IDLE_ID: _Cgroup(None, "", IDLE, IDLE)}
+        self._cgroups: dict[int, _Cgroup] = {}
+        self._labels = Labels()
+        self._put(IDLE_ID, _Cgroup(None, "", IDLE, None, IDLE))
         self._pending: set[int] = set()
         # When a walk first missed them; in the order of that time.
         self._missing_since: dict[int, float] = {}
-        self._members: dict[str, set[int]] = {}
-        self._names: dict[str, _Names] = {}
-        self._nameless_since: dict[str, float] = {}
-        self._new_nameless: list[tuple[str, str | None]] = []
+        # Cgroups by the container and by the UID of the pod that their paths name.
+        self._members: dict[ContainerKey | str, set[int]] = {}
+        self._names = KnownNames()
+        self._nameless_since: dict[ContainerKey | str, float] = {}
+        self._moves: deque[Arrival | Departure] = deque(maxlen=_UNTAKEN_AT_MOST)
         self._changes: list[Change] = []
-        self._labels: pl.DataFrame | None = None
         self._existing: list[tuple[int, str, Identity]] | None = None
         self.refresh()
 
@@ -118,9 +121,9 @@ class Inventory:
         """Find out who these are; return those of them for which it is too early to tell.
 
         An id that is new leads to a walk, but to no more than one a second; until then it is pending, and has
-        no row in `labels()`. If that walk does not find it, it is unknown. A container without names is too early to
-        tell for its first second. So hold the rows of these ids back and ask again with the next batch, or, when
-        there is none, call `refresh()`.
+        no row in `labels()`. If that walk does not find it, it is unknown. A container or pod without names is too
+        early to tell for its first second. So hold the rows of these ids back and ask again with the next batch, or,
+        when there is none, call `refresh()`.
         """
         ids = set(map(int, cgroup_ids))
         with self._lock:
@@ -134,9 +137,16 @@ class Inventory:
             self._pending |= early
             if self._expect_names:
                 oldest = self._clock() - _WAIT_FOR_NAMES_SECONDS
-                for container_id, since in self._nameless_since.items():
-                    if since > oldest:
-                        early |= self._members[container_id] & ids
+                # The latest are the last.
+                for member_of, since in reversed(self._nameless_since.items()):
+                    if since <= oldest:
+                        break
+                    early.update(
+                        cgroup_id
+                        for cgroup_id in self._members[member_of] & ids
+                        # Containers wait for names of their own, which have their pod's in them.
+                        if member_of == self._cgroups[cgroup_id].key or self._cgroups[cgroup_id].key is None
+                    )
             return early
 
     def refresh(self) -> None:
@@ -155,13 +165,13 @@ class Inventory:
             for cgroup_id, raw_path in found.items():
                 self._learn(cgroup_id, raw_path, "walk", now_ns)
             for cgroup_id in pending.difference(self._cgroups):
-                self._cgroups[cgroup_id] = _Cgroup(None, "", UNKNOWN, UNKNOWN)
+                self._put(cgroup_id, _Cgroup(None, "", UNKNOWN, None, UNKNOWN))
                 self._missing_since[cgroup_id] = self._walked_at
-                self._labels = None
             self._pending -= pending
             for cgroup_id in missing & found.keys() & self._missing_since.keys():
                 del self._missing_since[cgroup_id]
                 self._existing = None
+                self._tell_arrival(self._cgroups[cgroup_id], now_ns)
             for cgroup_id in (known & self._cgroups.keys()) - found.keys() - {IDLE_ID} - self._missing_since.keys():
                 self._bury(cgroup_id, "walk", now_ns)
             self._forget_long_dead()
@@ -181,33 +191,36 @@ class Inventory:
             elif event.kind != "created":
                 self._changes.append(Change(event.time_ns, event.kind, source, event.cgroup_id))
 
-    def give_names(self, container_id: str, names: ContainerNames, source: Source) -> None:
-        """Take a container's names. Names that say more win over those that say less; the first of equals stays.
+    def give_names(self, key: ContainerKey, names: ContainerNames, source: Source, since_ns: int | None = None) -> None:
+        """Take a container's names, and those of its pod; see `KnownNames.give` for those that win.
 
-        They may come before the container's cgroup is known.
+        They may come before the container's cgroup is known. `since_ns`: CLOCK_MONOTONIC of when they have held since;
+        what a container was called before then holds for rows of that time. None: from its beginning.
         """
         with self._lock:
-            known = self._names.get(container_id)
-            if known is not None and _count(known.names) >= _count(names):
-                return
-            self._names[container_id] = _Names(names, source)
-            self._nameless_since.pop(container_id, None)
-            now_ns = _monotonic_ns()
-            for cgroup_id in self._members.get(container_id, ()):
-                self._apply_names(cgroup_id, now_ns)
-            if len(self._names) > _NAMES_AT_MOST:
-                del self._names[next(iter(self._names))]
+            known = self._names.names(key)
+            told = self._names.give(key, names, source)
+            for cgroup_id in self._members.get(key, ()):
+                told += self._place(self._cgroups[cgroup_id])
+            if known is None or known.container_name is None:
+                since_ns = None
+            self._complete_all(told, key, _monotonic_ns() if since_ns is None else since_ns, since_ns)
 
-    def take_nameless(self) -> list[tuple[str, str | None]]:
-        """Containers that came without names since the last call: id, and the runtime that the path tells."""
+    def take_moves(self) -> list[Arrival | Departure]:
+        """Containers that came or went since the last call, in that order; one that is back arrives anew."""
         with self._lock:
-            nameless, self._new_nameless = self._new_nameless, []
-            return nameless
+            if not self._names_are_asked_for:
+                # Rows of what was there before wait from now on, however long the beginning of the run took.
+                self._names_are_asked_for = True
+                self._nameless_since = dict.fromkeys(self._nameless_since, self._clock())
+            moves = list(self._moves)
+            self._moves.clear()
+            return moves
 
-    def is_nameless(self, container_id: str) -> bool:
+    def is_nameless(self, key: ContainerKey) -> bool:
         """Whether a container exists and nobody has given its names yet."""
         with self._lock:
-            return container_id in self._nameless_since
+            return key in self._nameless_since
 
     def living_containers(self) -> list[tuple[int, str]]:
         """Id and path of each container's and sandbox's own cgroup that exists."""
@@ -221,18 +234,19 @@ class Inventory:
                 and cgroup_id not in self._missing_since
             ]
 
-    def cgroups_of(self, container_id: str) -> set[int]:
+    def cgroups_of(self, key: ContainerKey) -> set[int]:
         """Ids of the container's own cgroup and of those inside, as far as they are known."""
         with self._lock:
-            return set(self._members.get(container_id, ()))
+            return set(self._members.get(key, ()))
 
     def classes(self, cgroup_id: int) -> Classes:
         """The classes of the container that the cgroup belongs to, by whoever gave its names."""
         with self._lock:
             cgroup = self._cgroups.get(cgroup_id)
-            container_id = None if cgroup is None else cgroup.identity.container_id
-            known = None if container_id is None else self._names.get(container_id)
-            return _NO_CLASSES if known is None else Classes(known.names.rdt_class, known.names.blockio_class)
+            names = None
+            if cgroup is not None and cgroup.by_path.container_id is not None:
+                names = self._names.names(cgroup.key)
+            return Classes(None, None) if names is None else Classes(names.rdt_class, names.blockio_class)
 
     def take_changes(self) -> list[Change]:
         """What happened since the last call, in the order in which it was heard."""
@@ -249,15 +263,6 @@ class Inventory:
 
     def __len__(self) -> int:
         return len(self._cgroups)
-
-    def cgroups(self) -> list[tuple[int, str, Identity, Source | None]]:
-        """Each cgroup that exists: id, path, who it is, and where its names are from."""
-        with self._lock:
-            return [
-                (cgroup_id, cgroup.path, cgroup.identity, self._source_of_names(cgroup.identity))
-                for cgroup_id, cgroup in self._cgroups.items()
-                if cgroup.path is not None and cgroup_id not in self._missing_since
-            ]
 
     def existing(self) -> list[tuple[int, str, Identity]]:
         """Each cgroup that exists: id, path as the file system has it, and who it is.
@@ -280,53 +285,76 @@ class Inventory:
                 and cgroup_id not in self._missing_since
             ]
 
-    def labels(self) -> pl.DataFrame:
-        """One row per cgroup known, dead or found to be unknown, by ascending `cgroup_id`: see LABEL_SCHEMA.
+    def labels(self, cgroup_ids: Iterable[int] | None = None) -> pl.DataFrame:
+        """A row of LABEL_SCHEMA for each of these that is known, dead or found to be unknown.
 
-        The frame is the same object until something changes. The idle pseudo-cgroup and unknown ids have no
-        path; the root cgroup has `/`.
+        Without ids, of all, by ascending `cgroup_id`. The idle pseudo-cgroup and unknown ids have no path; the root
+        cgroup has `/`.
         """
         with self._lock:
-            if self._labels is None:
-                cgroup_ids = sorted(self._cgroups)
-                cgroups = [self._cgroups[cgroup_id] for cgroup_id in cgroup_ids]
-                columns: dict[str, Sequence[int | str | None]] = {
-                    "cgroup_id": cgroup_ids,
-                    "cgroup_kind": [cgroup.identity.kind for cgroup in cgroups],
-                    "cgroup_path": [cgroup.path for cgroup in cgroups],
-                }
-                for name in LABEL_SCHEMA.names()[len(columns) :]:
-                    columns[name] = [getattr(cgroup.identity, name) for cgroup in cgroups]
-                self._labels = pl.DataFrame(columns, schema=LABEL_SCHEMA)
-            return self._labels
+            return self._labels.frame(cgroup_ids)
+
+    def earlier_labels(self, cgroup_ids: Iterable[int]) -> pl.DataFrame:
+        """Labels that containers among these had before they were renamed, mostly none; see `Labels.earlier`."""
+        with self._lock:
+            return self._labels.earlier(set(cgroup_ids))
 
     def _learn(self, cgroup_id: int, raw_path: str, source: Source, time_ns: int) -> None:
         path = printable_path(raw_path)
         known = self._cgroups.get(cgroup_id)
         if known is not None and known.path == path:
             return
-        identity = identify(path)
-        self._cgroups[cgroup_id] = _Cgroup(path, raw_path, identity, identity)
-        self._labels = None
-        self._existing = None
+        if known is not None:
+            self._leave(cgroup_id, known)
+        by_path, key = recognize(path)
+        cgroup = _Cgroup(path, raw_path, by_path, key, by_path)
+        self._put(cgroup_id, cgroup)
         self._changes.append(Change(time_ns, "created", source, cgroup_id))
-        if identity.container_id is None:
-            return
-        self._members.setdefault(identity.container_id, set()).add(cgroup_id)
-        if identity.container_id in self._names:
-            self._apply_names(cgroup_id, time_ns)
-        elif identity.container_id not in self._nameless_since:
-            self._nameless_since[identity.container_id] = self._clock()
-            self._new_nameless.append((identity.container_id, identity.runtime))
+        for member_of in cgroup.belongs_to:
+            self._members.setdefault(member_of, set()).add(cgroup_id)
+            if not self._names.knows(member_of):
+                self._nameless_since.setdefault(member_of, self._clock())
+        self._complete(cgroup_id, time_ns, is_told=key is not None and self._names.knows(key))
+        self._complete_all(self._place(cgroup), None, time_ns)
+        self._tell_arrival(cgroup, time_ns)
 
-    def _apply_names(self, cgroup_id: int, time_ns: int) -> None:
+    def _place(self, cgroup: _Cgroup) -> list[ContainerKey | str]:
+        """Of whom something is new since the path of one of its cgroups has a container in a pod."""
+        if cgroup.key is None or cgroup.by_path.pod_uid is None:
+            return []
+        return self._names.place(cgroup.key, cgroup.by_path.pod_uid)
+
+    def _tell_arrival(self, cgroup: _Cgroup, time_ns: int) -> None:
+        if cgroup.key is not None and not cgroup.by_path.subpath:
+            self._moves.append(Arrival(cgroup.key, cgroup.by_path.runtime, time_ns))
+
+    def _complete_all(
+        self, told: Iterable[ContainerKey | str], key: ContainerKey | None, time_ns: int, since_ns: int | None = None
+    ) -> None:
+        """Says who all of these containers and pods are now; `key`: the one whose own names were told."""
+        for whom in told:
+            self._nameless_since.pop(whom, None)
+            for cgroup_id in self._members.get(whom, ()):
+                self._complete(cgroup_id, time_ns, since_ns, is_told=whom == key)
+
+    def _complete(self, cgroup_id: int, time_ns: int, since_ns: int | None = None, *, is_told: bool) -> None:
+        """Says who the cgroup is by what is known now; `is_told`: its container's own names are, perhaps anew."""
         cgroup = self._cgroups[cgroup_id]
-        assert cgroup.by_path.container_id is not None
-        names, source = self._names[cgroup.by_path.container_id]
-        self._cgroups[cgroup_id] = cgroup._replace(identity=with_names(cgroup.by_path, names))
-        self._labels = None
+        source = self._names.source(cgroup.by_path, cgroup.key)
+        if source is None:
+            return
+        identity = self._names.complete(cgroup.by_path, cgroup.key)
+        is_new = identity != cgroup.identity
+        if is_new:
+            self._put(cgroup_id, cgroup._replace(identity=identity), since_ns)
+        # Containers are named by names of their own, or once more when only their classes are told.
+        if is_new if cgroup.by_path.container_id is None else is_told:
+            self._changes.append(Change(time_ns, "named", source, cgroup_id))
+
+    def _put(self, cgroup_id: int, cgroup: _Cgroup, since_ns: int | None = None) -> None:
+        self._cgroups[cgroup_id] = cgroup
+        self._labels.put(cgroup_id, cgroup.path, cgroup.identity, since_ns=since_ns)
         self._existing = None
-        self._changes.append(Change(time_ns, "named", source, cgroup_id))
 
     def _bury(self, cgroup_id: int, source: Source, time_ns: int) -> None:
         self._missing_since[cgroup_id] = self._clock()
@@ -335,37 +363,33 @@ class Inventory:
         if cgroup.path is None:
             return
         self._changes.append(Change(time_ns, "removed", source, cgroup_id))
-        container_id = cgroup.by_path.container_id
-        if container_id in self._nameless_since and self._members[container_id] <= self._missing_since.keys():
-            del self._nameless_since[container_id]
+        for member_of in cgroup.belongs_to:
+            if self._members[member_of] <= self._missing_since.keys():
+                self._nameless_since.pop(member_of, None)
+                if isinstance(member_of, ContainerKey):
+                    self._moves.append(Departure(member_of))
 
     def _forget_long_dead(self) -> None:
-        now = self._clock()
-        for cgroup_id, missing_since in list(self._missing_since.items()):
-            too_many = len(self._missing_since) > _KEEP_DEAD_AT_MOST
-            if not too_many and now - missing_since < self._keep_dead_seconds:
+        oldest = self._clock() - self._keep_dead_seconds
+        too_many = len(self._missing_since) - _KEEP_DEAD_AT_MOST
+        long_dead: list[int] = []
+        for cgroup_id, missing_since in self._missing_since.items():
+            if len(long_dead) >= too_many and missing_since > oldest:
                 break
+            long_dead.append(cgroup_id)
+        for cgroup_id in long_dead:
             del self._missing_since[cgroup_id]
-            container_id = self._cgroups.pop(cgroup_id).by_path.container_id
-            self._labels = None
-            if container_id is not None and container_id in self._members:
-                self._members[container_id].discard(cgroup_id)
-                if not self._members[container_id]:
-                    for by_container in (self._members, self._names, self._nameless_since):
-                        by_container.pop(container_id, None)
+            self._leave(cgroup_id, self._cgroups.pop(cgroup_id))
+            self._labels.drop(cgroup_id)
 
-    def _source_of_names(self, identity: Identity) -> Source | None:
-        known = self._names.get(identity.container_id) if identity.container_id is not None else None
-        return None if known is None else known.source
-
-
-def _count(names: ContainerNames) -> int:
-    """How much the names say."""
-    values = (
-        *(names.container_name, names.pod_name, names.pod_uid, names.namespace),
-        *(names.image, names.rdt_class, names.blockio_class),
-    )
-    return sum(value is not None for value in values) + names.is_sandbox
+    def _leave(self, cgroup_id: int, cgroup: _Cgroup) -> None:
+        """Forgets the container and the pod of a cgroup with the last of theirs."""
+        for member_of in cgroup.belongs_to:
+            self._members[member_of].discard(cgroup_id)
+            if not self._members[member_of]:
+                del self._members[member_of]
+                self._nameless_since.pop(member_of, None)
+                self._names.forget(member_of)
 
 
 def _monotonic_ns() -> int:

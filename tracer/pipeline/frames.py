@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
+from tracer.containers.labels import UNTIL
 from tracer.kernel.event_specs import COUNTER_COLUMNS
 from tracer.kernel.record_block import RecordBlock
 from tracer.pipeline.windows import RECORDS_SCHEMA
+
+_AT = "at_ns"
 
 
 def records_frame(
@@ -68,6 +71,7 @@ def _shares(
 def labelled_rows(
     rows: pl.DataFrame,
     labels: pl.DataFrame,
+    earlier_labels: pl.DataFrame,
     *,
     columns: Sequence[str],
     node_name: str,
@@ -76,14 +80,30 @@ def labelled_rows(
 ) -> pl.DataFrame:
     """Rows with the identity of their cgroup and their UTC time, in the order of `columns`.
 
-    `time_ns` gives a row's time in ns since the epoch. A cgroup without a label is of kind `unknown`.
+    `time_ns` gives a row's time in ns since the epoch. A cgroup without a label is of kind `unknown`. Of
+    `earlier_labels` the first holds whose UNTIL, in ns since the epoch and ascending, is after the row's time.
     """
-    return (
-        rows.join(labels, on="cgroup_id", how="left")
-        .with_columns(
-            pl.col("cgroup_kind").fill_null("unknown"),
-            pl.lit(node_name).alias("node_name"),
-            time_ns.cast(pl.Datetime("ns", "UTC")).alias(time_column),
+    if earlier_labels.is_empty():
+        joined = rows.join(labels, on="cgroup_id", how="left")
+    else:
+        earlier = (
+            rows.with_columns(time_ns.alias(_AT))
+            .sort(_AT)
+            .join_asof(
+                earlier_labels,
+                left_on=_AT,
+                right_on=UNTIL,
+                by="cgroup_id",
+                strategy="forward",
+                allow_exact_matches=False,
+                check_sortedness=False,
+            )
         )
-        .select(columns)
-    )
+        is_earlier = pl.col(UNTIL).is_not_null()
+        later = earlier.filter(~is_earlier).select(rows.columns).join(labels, on="cgroup_id", how="left")
+        joined = pl.concat([earlier.filter(is_earlier).select(later.columns), later])
+    return joined.with_columns(
+        pl.col("cgroup_kind").fill_null("unknown"),
+        pl.lit(node_name).alias("node_name"),
+        time_ns.cast(pl.Datetime("ns", "UTC")).alias(time_column),
+    ).select(columns)

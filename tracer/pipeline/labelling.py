@@ -7,6 +7,7 @@ from typing import Protocol
 import polars as pl
 import pyarrow as pa
 
+from tracer.containers.labels import UNTIL
 from tracer.kernel.clock import RunClock
 from tracer.pipeline.frames import labelled_rows
 from tracer.store.schemas import IDENTITY, TABLES, Table
@@ -20,8 +21,11 @@ class Cgroups(Protocol):
     def resolve(self, cgroup_ids: Iterable[int]) -> set[int]:
         """Those of these ids for which it is too early to tell."""
 
-    def labels(self) -> pl.DataFrame:
-        """A row for each cgroup that is known: the columns of `tracer.containers.inventory.LABEL_SCHEMA`."""
+    def labels(self, cgroup_ids: Iterable[int]) -> pl.DataFrame:
+        """A row for each of these that is known: the columns of `tracer.containers.labels.LABEL_SCHEMA`."""
+
+    def earlier_labels(self, cgroup_ids: Iterable[int]) -> pl.DataFrame:
+        """Those that some of them had before, and until when: `tracer.containers.labels.UNTIL`."""
 
 
 class RowSink(Protocol):
@@ -57,7 +61,8 @@ class Labelling:
         rows = rows if held is None else pl.concat([held, rows], how="diagonal")
         if rows.is_empty():
             return
-        pending = self._cgroups.resolve(rows["cgroup_id"].unique())
+        cgroup_ids = rows["cgroup_id"].unique().to_list()
+        pending = self._cgroups.resolve(cgroup_ids)
         if pending and not is_last:
             is_pending = pl.col("cgroup_id").is_in(list(pending))
             self._held[table.name] = rows.filter(is_pending)
@@ -70,7 +75,8 @@ class Labelling:
         given = {*rows.columns, *(field.name for field in IDENTITY), table.time_column}
         labelled = labelled_rows(
             rows.with_columns(further_times),
-            self._cgroups.labels(),
+            self._cgroups.labels(cgroup_ids),
+            self._cgroups.earlier_labels(cgroup_ids).with_columns(utc_ns(pl.col(UNTIL), self._clock).alias(UNTIL)),
             columns=[name for name in table.schema.names if name in given],
             node_name=self._node_name,
             time_column=table.time_column,

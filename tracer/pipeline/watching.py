@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A thread beside the stages: whatever tells of cgroups and containers, into the inventory."""
 
-import heapq
 import queue
 import sys
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracer.cgroup_event import CgroupEvent
+from tracer.containers.identity import ContainerKey
 from tracer.containers.inotify_watch import InotifyWatch
-from tracer.containers.inventory import Inventory
+from tracer.containers.inventory import Arrival, Departure, Inventory
 from tracer.containers.runtime_state import RuntimeState
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.cgroup_events import CgroupEvents
+from tracer.pipeline.asking import Asking
 
 if TYPE_CHECKING:
     from tracer.containers.nri.events import Event as NriEvent
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 # Events of cgroups wake the thread; only those of NRI, which can do no more than add to a name, wait for its turn.
 _READ_SECONDS = 0.1
 _SWITCH_SECONDS = 0.0005
-# A container without names is asked for at once, then ever more rarely.
-_FIRST_RETRY_SECONDS = 0.02
-_LAST_RETRY_SECONDS = 30.0
+_END_SECONDS = 1.0
+_UNTAKEN_AT_MOST = 65_536
 
 
 class Watching(threading.Thread):
@@ -57,9 +57,8 @@ class Watching(threading.Thread):
         self._see_beginning = see_beginning
         self._see_end = see_end
         self._note = note
-        self._runtime_state = runtime_state
-        # (when it is due, since when it has no names, container id, runtime)
-        self._to_ask: list[tuple[float, float, str, str]] = []
+        self._asking = Asking(inventory, runtime_state)
+        self._asking_users = _AskingUsers(Asking(inventory, runtime_state), note)
         self._finish = threading.Event()
         self._lost = 0
         self.nri_dropped = 0
@@ -92,6 +91,7 @@ class Watching(threading.Thread):
             sys.setswitchinterval(_SWITCH_SECONDS)
             plugin = NriPlugin(self._nri_socket, nri_events)
             plugin.start()
+        self._asking_users.start()
         try:
             while not self._finish.is_set():
                 self._read(inotify)
@@ -100,6 +100,7 @@ class Watching(threading.Thread):
                     self.nri_dropped = plugin.dropped
                 self._ask_for_names()
         finally:
+            self._asking_users.finish()
             if plugin is not None:
                 plugin.close()
             if inotify is not None:
@@ -145,23 +146,51 @@ class Watching(threading.Thread):
             event = events.get()
             if (named := names_of(event, runtime)) is not None:
                 container_id, names = named
-                self._inventory.give_names(container_id, names, "nri")
+                key = ContainerKey(container_id)
+                self._inventory.give_names(key, names, "nri")
                 # Of a container that is only just created nothing of its own has run yet.
-                for cgroup_id in self._inventory.cgroups_of(container_id):
+                for cgroup_id in self._inventory.cgroups_of(key):
                     self._see_beginning(cgroup_id)
 
     def _ask_for_names(self) -> None:
-        """Looks up the containers without names that are due: at once, and again after twice the time they have had."""
-        now = time.monotonic()
-        for container_id, runtime in self._inventory.take_nameless():
-            heapq.heappush(self._to_ask, (now, now, container_id, runtime or ""))
-        while self._to_ask and self._to_ask[0][0] <= now:
-            _due, since, container_id, runtime = heapq.heappop(self._to_ask)
-            if not self._inventory.is_nameless(container_id):
-                continue
-            names = self._runtime_state.names(container_id, runtime or None)
-            if names is not None:
-                self._inventory.give_names(container_id, names, "runtime")
+        for move in self._inventory.take_moves():
+            if move.key.user_id is None:
+                self._asking.take(move)
             else:
-                wait = min(_LAST_RETRY_SECONDS, max(_FIRST_RETRY_SECONDS, now - since))
-                heapq.heappush(self._to_ask, (now + wait, since, container_id, runtime))
+                self._asking_users.take(move)
+        self._asking.ask()
+
+
+class _AskingUsers(threading.Thread):
+    """Asks for the names of users' containers: a home on a server that does not answer must hold up nobody else."""
+
+    def __init__(self, asking: Asking, note: Callable[[str], None]) -> None:
+        super().__init__(name="tracer-users", daemon=True)
+        self._moves: deque[Arrival | Departure] = deque(maxlen=_UNTAKEN_AT_MOST)
+        self._asking = asking
+        self._note = note
+        self._wake = threading.Event()
+        self._finish = False
+
+    def run(self) -> None:
+        """Called by the thread; ends after `finish`."""
+        try:
+            while not self._finish:
+                self._wake.wait(_READ_SECONDS)
+                self._wake.clear()
+                while self._moves:
+                    self._asking.take(self._moves.popleft())
+                self._asking.ask()
+        except Exception as error:
+            self._note(f"containers of users have no names, from here on: {error!r}")
+
+    def take(self, move: Arrival | Departure) -> None:
+        """A user's container that came or went."""
+        self._moves.append(move)
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Ends the thread; not for long, since it may be waiting for some file system."""
+        self._finish = True
+        self._wake.set()
+        self.join(_END_SECONDS)

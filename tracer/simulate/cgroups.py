@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from tracer.containers.identity import IDLE, Identity, identify
-from tracer.containers.inventory import IDLE_ID, LABEL_SCHEMA
+from tracer.containers.inventory import IDLE_ID
+from tracer.containers.labels import LABEL_SCHEMA, UNTIL
 from tracer.simulate.scenario import Container
 
 _ROOT_ID = 1
@@ -44,9 +45,13 @@ class SimulatedCgroups:
         """Ids for which it is too early to tell: none."""
         return set()
 
-    def labels(self) -> pl.DataFrame:
-        """Who each cgroup is; see `tracer.containers.inventory.LABEL_SCHEMA`."""
+    def labels(self, cgroup_ids: Iterable[int]) -> pl.DataFrame:  # noqa: ARG002 - all are asked for
+        """Who each cgroup is; see `tracer.containers.labels.LABEL_SCHEMA`."""
         return self._labels
+
+    def earlier_labels(self, cgroup_ids: Iterable[int]) -> pl.DataFrame:  # noqa: ARG002 - there are none
+        """Labels of renamed containers: none."""
+        return self._labels.clear().with_columns(pl.lit(None, pl.Int64).alias(UNTIL))
 
 
 def _path_is_root(container: Container) -> bool:
