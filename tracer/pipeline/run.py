@@ -30,6 +30,7 @@ from tracer.pipeline.reading import Reading
 from tracer.pipeline.session import begin_manifest, end_clock, with_sleeps
 from tracer.pipeline.stage import Stage, StuckError, await_end
 from tracer.pipeline.storing import Storing
+from tracer.pipeline.uncounted import Uncounted
 from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest, Totals
 from tracer.store.output import PreparedOutput
@@ -94,6 +95,7 @@ class Run:
             see_end=self._see_end,
             note=self._note,
         )
+        self._uncounted = Uncounted(RuntimeState(containerd_states=options.containerd_states), self._note)
         self._source.start()
         if self._cgroup_events is not None:
             self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
@@ -161,6 +163,7 @@ class Run:
             self._source.rings.bound(last_tick=self._last_tick_of_duration())
             self._assembling.bound(self._last_tick_of_duration())
         self._watching.start()
+        self._uncounted.start()
         for thread in (*self._stages, *self._observing):
             thread.start()
 
@@ -184,6 +187,7 @@ class Run:
         Raises what ended a stage: OutputError where the output is full, or TracerError, also for a thread that does
         not end within its time.
         """
+        self._uncounted.finish()
         last_tick = _monotonic_ns() // self._options.tick_ns - 1
         if self._options.duration_ns is not None:
             last_tick = min(last_tick, self._last_tick_of_duration())
@@ -197,7 +201,7 @@ class Run:
             observing.finish()
         self._stuck += await_end(self._observing, _END_SECONDS)
         self._watching.finish()
-        self._stuck += await_end((self._watching,), _END_SECONDS)
+        self._stuck += await_end((self._watching, self._uncounted), _END_SECONDS)
         self._reading.finish()
         if late := await_end((self._reading, self._assembling), _END_SECONDS):
             self._stuck += late

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
+from tracer.containers.runtime_state import RuntimeState
+from tracer.containers.version1 import describe, find_hidden, is_hybrid
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.clock import clock_source
 from tracer.kernel.cpus import online_cpus
@@ -87,6 +89,16 @@ def judge_cgroup_tree(mount_point: Path, inode: int) -> Finding:
     )
 
 
+def judge_version1(hidden: str | None, *, hybrid: bool) -> Finding:
+    """`hidden` tells of containers whose processes are in hierarchies of version 1 only."""
+    if hidden is not None:
+        remedy = "boot with systemd.unified_cgroup_hierarchy=1, so that each container has a cgroup of version 2"
+        return Finding("warning", hidden, remedy)
+    if hybrid:
+        return Finding("ok", "hybrid, and no container of now is in hierarchies of version 1 alone")
+    return Finding("ok", "there are no hierarchies of version 1")
+
+
 def judge_open_files(limit: int, cpus: int) -> Finding:
     """Whether a run on so many CPUs can open all of its descriptors."""
     needed = _FILES_PER_CPU * cpus + _FILES_OTHERWISE
@@ -155,6 +167,10 @@ def _cgroup2(_trial: Trial) -> Finding:
     return judge_cgroup_tree(mount_point, mount_point.stat().st_ino)
 
 
+def _version1(_trial: Trial) -> Finding:
+    return judge_version1(describe(find_hidden(), RuntimeState()), hybrid=is_hybrid())
+
+
 def _open_files(_trial: Trial) -> Finding:
     # A run raises its soft limit to the hard one.
     return judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1], len(online_cpus()))
@@ -196,6 +212,7 @@ NODE_PROBES = (
     Probe("machine", _machine, "run it on 64-bit Linux", required=True, quick=True),
     Probe("privileges", _privileges, _MOUNT_PROC, required=True, quick=True),
     Probe("cgroup2", _cgroup2, "mount the cgroup2 tree", required=True, quick=True),
+    Probe("cgroup-version1", _version1, _MOUNT_PROC, needs=("cgroup2",)),
     Probe("open-files", _open_files, "mount /sys", required=True, quick=True),
     Probe("clock-source", _clock_source, "mount /sys"),
 )
