@@ -7,7 +7,7 @@ from pathlib import Path
 from virtual_machine.debian import debian_tree
 from virtual_machine.host import PROJECT, HostError, content_key, made_once, native_architecture, run
 
-_CONTAINERS = ["containerd", "crun", "docker-cli", "docker.io", "podman", "runc"]
+_CONTAINERS = ["containerd", "crun", "dbus-user-session", "docker-cli", "docker.io", "podman", "runc", "uidmap"]
 SYSTEMS = {"plain": [], "systemd": ["dbus", "jq", "libpam-systemd", "systemd-sysv", *_CONTAINERS]}
 """The systems that `--system` takes, and the packages that make them."""
 

@@ -29,7 +29,7 @@ def test_one_cpu(guest: "Ended") -> None:
 
 @pytest.mark.guest("--system", "systemd", "--", *PYTEST, "tests/guest/test_node_as_it_is.py")
 def test_a_node_as_it_is(guest: "Ended") -> None:
-    assert guest.tests == Outcome(1, 0, 0)
+    assert guest.tests == Outcome(2, 0, 0)
 
 
 @pytest.mark.guest("--system", "systemd", "--", "sh", "-ec", "scripts/setup guest; make run")
