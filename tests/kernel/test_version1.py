@@ -121,4 +121,4 @@ def test_the_manifest_notes_it(
     # And so it is.
     windows = result.table("windows")
     assert windows.filter(windows["cgroup_id"] == service.id)["cpu_time_ns"].sum() > 0
-    assert first not in windows["container_id"].cast(str).to_list()
+    assert first not in windows["container_id"].to_list()

@@ -80,9 +80,7 @@ def assert_named(result: Result, node: ContainerdNode, containers: list[Containe
 
 def assert_pods_named(result: Result, node: ContainerdNode, pods: list[Pod]) -> None:
     """The pods' own cgroups, which are in no container."""
-    lifecycle, resources = (
-        result.table(name).with_columns(pl.col(pl.Categorical).cast(pl.String)) for name in ("lifecycle", "resources")
-    )
+    lifecycle, resources = result.table("lifecycle"), result.table("resources")
     for pod in pods:
         path = f"/{node.cgroup.name}/{pod.cgroup.relative_to(node.cgroup)}"
         expected = ("pod", None, None, pod.name, pod.uid, pod.namespace, "burstable")
@@ -191,7 +189,7 @@ def test_a_container_within_a_container(
 
     expected = ("container", "docker", None, pod.name, pod.uid, pod.namespace, "burstable")
     for table_name in ("windows", "ticks", "resources", "lifecycle"):
-        rows = result.table(table_name).with_columns(pl.col(pl.Categorical).cast(pl.String))
+        rows = result.table(table_name)
         of_inner = rows.filter(container_id=inner_id)
         assert of_inner.select(NAMES).unique().rows() == [expected]
         assert of_inner["cgroup_id"].unique().to_list() == [inner.id]
@@ -199,4 +197,4 @@ def test_a_container_within_a_container(
         assert of_outer.select(NAMES).unique().rows() == [
             ("container", "containerd", "docker", pod.name, pod.uid, pod.namespace, "burstable")
         ]
-    assert "named" not in result.table("lifecycle").filter(pl.col("cgroup_id") == inner.id)["event"].cast(pl.String)
+    assert "named" not in result.table("lifecycle").filter(cgroup_id=inner.id)["event"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tracer.containers.inventory import LABEL_SCHEMA
+from tracer.containers.labels import LABEL_SCHEMA, UNTIL
 from tracer.kernel.clock import ClockAnchor, RunClock
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.options import TICK_BOUNDS_NS
@@ -24,8 +24,11 @@ class Nobody:
     def resolve(self, _cgroup_ids: Iterable[int]) -> set[int]:
         return set()
 
-    def labels(self) -> pl.DataFrame:
+    def labels(self, _cgroup_ids: Iterable[int]) -> pl.DataFrame:
         return LABEL_SCHEMA.to_frame()
+
+    def earlier_labels(self, _cgroup_ids: Iterable[int]) -> pl.DataFrame:
+        return pl.DataFrame(schema={**LABEL_SCHEMA, UNTIL: pl.Int64})
 
 
 class Kept:

@@ -51,11 +51,19 @@ IDENTITY: Final = (
         "what the cgroup is: container, sandbox, monitor, pod, qos, unit, mount, other, idle or unknown",
     ),
     optional("cgroup_path", STRING, "path in the cgroup2 tree, from its root, which is /"),
-    optional("runtime", STRING, "container runtime the path shows, for example containerd, cri-o or docker"),
+    optional(
+        "runtime",
+        STRING,
+        "container runtime, for example containerd, cri-o or docker; null where neither the path nor its state tells",
+    ),
     optional("container_id", STRING, "id of the container, without a runtime prefix"),
-    optional("container_name", STRING, "name of the container in its pod, or the runtime's name for it"),
+    optional(
+        "container_name",
+        STRING,
+        "name of the container in its pod, or the runtime's name for it, at the time of the row",
+    ),
     optional("pod_name", STRING, "name of the Kubernetes pod"),
-    optional("pod_uid", STRING, "UID of the Kubernetes pod"),
+    optional("pod_uid", STRING, "UID of the Kubernetes pod; of pods within a pod's container, the outermost"),
     optional("namespace", STRING, "Kubernetes namespace of the pod"),
     optional("qos_class", STRING, "Kubernetes QoS class of the pod: guaranteed, burstable or besteffort"),
 )

@@ -118,7 +118,8 @@ LIFECYCLE: Final = Table(
             measured(
                 "event",
                 STRING,
-                "created (or found to be there), named, populated, emptied, removed, limits (first seen or changed), "
+                "created (or found to be there), named (once more after a rename), populated, emptied, removed, "
+                "limits (first seen or changed), "
                 "llc_unmonitored (no group of resctrl could be had) or llc_monitored (one after all)",
             ),
             measured(
