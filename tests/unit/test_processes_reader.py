@@ -171,7 +171,33 @@ def test_the_budget_ends_a_pass_and_the_next_goes_on(
         assert found.health["processes_put_off"] == len(sleepers) - 1
         assert found.rows["processes"].height == len(sleepers)
         read += read_pids(found)
-    assert read == [*sleepers, *sleepers]
+    # Each once before any twice.
+    assert sorted(read[: len(sleepers)]) == sorted(read[len(sleepers) :]) == sleepers
+
+
+def test_containers_are_read_before_the_host(
+    sleepers: list[int], new_cgroup: Callable[..., Cgroup], tmp_path: Path
+) -> None:
+    cgroups = [
+        new_cgroup("/", sleepers[:2], "other"),
+        new_cgroup("/some.service", sleepers[2:3], "unit"),
+        new_cgroup("/pod/a", sleepers[3:4]),
+        new_cgroup("/pod/a/init", sleepers[4:5], is_inner=True),
+        new_cgroup("/pod/monitor", sleepers[5:], "monitor"),
+    ]
+    reader = new_reader(tmp_path, budget_ns=1)
+    read = [read_pids(reader.read(cgroups)) for _ in sleepers]
+    assert sorted(read[:3]) == [[pid] for pid in sleepers[3:]]
+    assert sorted(read[3:]) == [[pid] for pid in sleepers[:3]]
+
+
+def test_a_process_that_comes_between_two_passes_has_its_turn(
+    sleepers: list[int], new_cgroup: Callable[..., Cgroup], tmp_path: Path
+) -> None:
+    reader = new_reader(tmp_path, budget_ns=1)
+    host = new_cgroup("/", sleepers[:5], "other")
+    assert read_pids(reader.read([host])) != []
+    assert read_pids(reader.read([host, new_cgroup("/a", sleepers[5:])])) == sleepers[5:]
 
 
 def test_processes_that_are_gone_hidden_or_without_memory(

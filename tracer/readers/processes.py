@@ -18,10 +18,13 @@ from tracer.readers.process_stat import ProcessStat, parse_stat
 from tracer.readers.protocol import Cgroup, Observation, Reader
 from tracer.readers.pss import PSS_SCHEMA, PssSums
 from tracer.readers.resources import has_resources
+from tracer.readers.turns import Turns, Waiting
 
 _PROC = Path("/proc")
 _LONGEST_STAT = 4096
 _CHUNK = 1 << 16
+# Kinds of cgroups whose processes are a container's, or are there for it.
+_OF_CONTAINERS = frozenset({"container", "sandbox", "monitor", "pod"})
 # A process with the most mappings that Linux allows has some 45 MB of smaps.
 _LONGEST_SMAPS = 64 << 20
 
@@ -68,7 +71,7 @@ class _Found(NamedTuple):
 class ProcessesReader(Reader):
     """A row of each process that has memory of its own: no kernel threads, no zombies.
 
-    Those that the budget does not reach have their CPU times, and their turn in the next pass.
+    Those that the budget does not reach have their CPU times, and their turn in a later pass; see `Turns`.
     """
 
     name = "processes"
@@ -93,51 +96,38 @@ class ProcessesReader(Reader):
         self._budget_ns = budget_ns
         self._with_regions = with_regions
         self._proc = os.fsencode(proc)
-        self._last_pid = 0
+        self._turns = Turns()
 
     def read(self, cgroups: Sequence[Cgroup]) -> Observation:
-        """One pass over all processes of all cgroups, from the one on at which the last pass stopped."""
+        """One pass over all processes of all cgroups, and over the memory of as many as the budget allows."""
         found, hidden = self._find(cgroups)
-        later = [process for process in found if process.pid > self._last_pid]
-        earlier = [process for process in found if process.pid <= self._last_pid]
-        processes: list[dict[str, Any]] = []
-        regions: list[dict[str, Any]] = []
-        health = dict.fromkeys(
-            (
-                "process_reads",
-                "process_read_time_ns",
-                "process_read_max_ns",
-                "processes_too_large",
-                "processes_put_off",
-            ),
-            0,
-        )
-        spent_ns = 0
-        for cgroup, pid in (*later, *earlier):
+        processes: dict[int, dict[str, Any]] = {}
+        waiting = []
+        health = dict.fromkeys(_HEALTH, 0)
+        for cgroup, pid in found:
             stat = parse_stat(self._text(pid, b"stat", _LONGEST_STAT))
             if stat is None or not stat.has_memory:
                 continue
-            row = self._row(cgroup, pid, stat)
-            processes.append(row)
+            processes[pid] = self._row(cgroup, pid, stat)
             if stat.rss_bytes > self._largest_bytes:
                 health["processes_too_large"] += 1
-            elif spent_ns >= self._budget_ns:
-                health["processes_put_off"] += 1
             else:
-                self._last_pid = pid
-                begin_ns, begin_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-                memory = parse_rollup(self._text(pid, b"smaps_rollup", _CHUNK))
-                read_ns = time.perf_counter_ns() - begin_ns
-                if memory:
-                    row |= memory
-                    row["read_time_ns"] = read_ns
-                    if self._with_regions:
-                        regions += self._regions(row)
-                spent_ns += time.thread_time_ns() - begin_cpu_ns
-                health["process_reads"] += 1
-                health["process_read_time_ns"] += read_ns
-                health["process_read_max_ns"] = max(health["process_read_max_ns"], read_ns)
-        frame = pl.DataFrame(processes, schema=_PROCESS_SCHEMA)
+                waiting.append(_waiting(cgroup, pid, stat))
+        regions: list[dict[str, Any]] = []
+        spent_ns = 0
+        for one in self._turns.order(waiting):
+            if spent_ns >= self._budget_ns:
+                break
+            begin_cpu_ns = time.thread_time_ns()
+            read_ns = self._read_memory(processes[one.process[0]], regions)
+            taken_ns = time.thread_time_ns() - begin_cpu_ns
+            self._turns.took(one, taken_ns)
+            spent_ns += taken_ns
+            health["process_reads"] += 1
+            health["process_read_time_ns"] += read_ns
+            health["process_read_max_ns"] = max(health["process_read_max_ns"], read_ns)
+        health["processes_put_off"] = len(waiting) - health["process_reads"]
+        frame = pl.DataFrame(list(processes.values()), schema=_PROCESS_SCHEMA)
         self._pss.put(_sums(frame, hidden, cgroups))
         rows = {"processes": frame}
         if self._with_regions:
@@ -173,6 +163,18 @@ class ProcessesReader(Reader):
             "rss_bytes": stat.rss_bytes,
         }
 
+    def _read_memory(self, row: dict[str, Any], regions: list[dict[str, Any]]) -> int:
+        """Adds the memory of a row's process to the row, and what it is mapped from to `regions`; returns how long."""
+        begin_ns = time.perf_counter_ns()
+        memory = parse_rollup(self._text(row["pid"], b"smaps_rollup", _CHUNK))
+        read_ns = time.perf_counter_ns() - begin_ns
+        if memory:
+            row |= memory
+            row["read_time_ns"] = read_ns
+            if self._with_regions:
+                regions += self._regions(row)
+        return read_ns
+
     def _regions(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         of_process = {name: row[name] for name in ("cgroup_id", "monotonic_ns", "pid")}
         for region in parse_smaps(self._text(row["pid"], b"smaps", _LONGEST_SMAPS)):
@@ -184,6 +186,13 @@ class ProcessesReader(Reader):
             return _read(b"%s/%d/%s" % (self._proc, pid, name), at_most)
         except OSError:
             return b""
+
+
+def _waiting(cgroup: Cgroup, pid: int, stat: ProcessStat) -> Waiting:
+    # What a container made inside itself shares its identifier.
+    container = cgroup.container_id or cgroup.path
+    is_host = cgroup.kind not in _OF_CONTAINERS
+    return Waiting((pid, stat.start_boottime_ns), container, is_host, stat.rss_bytes)
 
 
 def _read(path: bytes, at_most: int) -> bytes:

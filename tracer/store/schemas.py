@@ -232,7 +232,7 @@ HEALTH: Final = Table(
             measured(
                 "processes_put_off",
                 pa.int64(),
-                "processes left for the next pass in this second because the pass had used up its CPU time",
+                "processes left for a later pass in this second because the pass had used up its CPU time",
             ),
             measured("own_cpu_time_ns", pa.int64(), "CPU time the tracer itself used in this second, ns"),
             measured("own_rss_bytes", pa.int64(), "resident memory of the tracer at the end of the second, bytes"),
