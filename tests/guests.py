@@ -8,6 +8,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 VM = Path(__file__).parents[1] / "scripts" / "vm"
+# What each kernel must do.
+CORE = ("-m", "core", "tests/kernel", "tests/guest/test_controllers.py", "tests/guest/test_huge_pages.py")
 PYTEST = ("pytest", "-p", "no:cacheprovider", "--junitxml=/results/tests.xml")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
-from guests import PYTEST
+from guests import CORE, PYTEST
 
 if TYPE_CHECKING:
     from conftest import Ended
@@ -27,7 +27,7 @@ KERNELS = {
 COMMAND = f"""
 uname -r >/results/kernel
 tracer doctor --json >/results/doctor.json
-exec {" ".join(PYTEST)} -m core tests/kernel tests/guest/test_controllers.py
+exec {" ".join((*PYTEST, *CORE))}
 """
 
 

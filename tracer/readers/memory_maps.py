@@ -3,9 +3,12 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from tracer.printable import printable
+from tracer.readers.mapping_kinds import Described, Device, kind_of
 
 _MEMORY_KEYS: Final = {
     b"Rss": "rss_bytes",
@@ -47,18 +50,22 @@ _REGION_KEYS = {
     b"Anonymous": 4,
     b"Swap": 5,
 }
+_PSS, _USS = 2, 3
+_NONE_KNOWN: Mapping[Device, str] = MappingProxyType({})
+_VALUE = re.compile(rb"^([A-Z][A-Za-z_]*): +([0-9]{1,15}) kB$", re.MULTILINE)
+# A value that is wanted, the first line of a mapping, or the last. Of a name only the line's end is escaped.
 _LINE = re.compile(
-    rb"^(?:([A-Z][A-Za-z_]*): +([0-9]{1,15}) kB|[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*))$", re.MULTILINE
+    rb"^(" + b"|".join(_REGION_KEYS) + rb"): +([0-9]{1,15}) kB$"
+    rb"|^([0-9a-f]+-[0-9a-f]+) ([-rwxsp]{4}) [0-9a-f]+ ([0-9a-f]{2,8}):([0-9a-f]{2,8}) [0-9]+ *(.*)$"
+    rb"|^VmFlags:(.*)$",
+    re.MULTILINE,
 )
-_KERNEL_NAMES = frozenset({b"[vdso]", b"[vvar]", b"[vvar_vclock]", b"[vsyscall]", b"[uprobes]"})
-# Shared memory: tmpfs, System V, memfd_create(2), and anonymous shared mappings, with a name or without.
-_SHARED_PREFIXES = (b"/dev/shm/", b"/SYSV", b"/memfd:", b"/dev/zero", b"[anon_shmem:")
 
 
 def parse_rollup(text: bytes) -> dict[str, int]:
     """Bytes by column; empty for a text without Pss: the process is gone, or has no memory."""
     found = {}
-    for match in _LINE.finditer(text):
+    for match in _VALUE.finditer(text):
         column = _MEMORY_KEYS.get(match[1])
         if column is not None:
             found[column] = int(match[2]) * 1024
@@ -70,22 +77,23 @@ def parse_rollup(text: bytes) -> dict[str, int]:
     return found
 
 
-def parse_smaps(text: bytes) -> list[dict[str, Any]]:
+def parse_smaps(
+    text: bytes,
+    file_systems: Mapping[Device, str] = _NONE_KNOWN,
+    node: Callable[[bytes], Device | None] = lambda _addresses: None,
+) -> list[dict[str, Any]]:
     """`kind`, `path`, `mappings` and REGION_COLUMNS, summed over the mappings of one kind and path.
 
-    The 256 largest by PSS have their path, the rest of each kind is one more without. A text that was cut in the
-    middle gives what is in it.
+    The 256 largest by PSS have their path (by USS those of huge pages, which have no PSS), the rest of each kind is one
+    more without. A text that was cut in the middle gives what is in it. `file_systems` and `node` as of `kind_of`.
     """
     regions: defaultdict[tuple[str, bytes], list[int]] = defaultdict(lambda: [0] * (len(REGION_COLUMNS) + 1))
-    region: list[int] | None = None
-    for match in _LINE.finditer(text):
-        key, value, name = match.groups()
-        if key is None:
-            region = regions[_kind(name), name]
-            region[-1] += 1
-        elif region is not None and (place := _REGION_KEYS.get(key)) is not None:
-            region[place] += int(value) * 1024
-    largest = sorted(regions.items(), key=lambda item: item[1][2], reverse=True)
+    for mapping, values in _mappings(text):
+        sums = regions[kind_of(mapping, file_systems, node), mapping.name]
+        for place, value in enumerate(values):
+            sums[place] += value
+        sums[-1] += 1
+    largest = sorted(regions.items(), key=lambda item: item[1][_PSS] or item[1][_USS], reverse=True)
     merged = dict(largest[:REGIONS_AT_MOST])
     for (kind, _name), values in largest[REGIONS_AT_MOST:]:
         rest = merged.setdefault((kind, b""), [0] * len(values))
@@ -97,12 +105,23 @@ def parse_smaps(text: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def _kind(name: bytes) -> str:
-    """Kind of a mapping, from its name."""
-    if name.startswith(_SHARED_PREFIXES):
-        return "shared"
-    if not name or name.startswith(b"["):
-        return {b"[heap]": "heap", b"[stack]": "stack"}.get(name, "kernel" if name in _KERNEL_NAMES else "anonymous")
-    if name.startswith((b"/dev/", b"anon_inode:")):
-        return "device"
-    return "file"
+def _mappings(text: bytes) -> Iterator[tuple[Described, list[int]]]:
+    """Each mapping with its values in the order of REGION_COLUMNS."""
+    mapping: Described | None = None
+    values: list[int] = []
+    for match in _LINE.finditer(text):
+        key, value, addresses, permissions, major, minor, name, flags = match.groups()
+        if key is not None:
+            if mapping is not None:
+                values[_REGION_KEYS[key]] += int(value) * 1024
+        elif flags is not None:
+            if mapping is not None:
+                yield mapping._replace(flags=frozenset(flags.split())), values
+            mapping = None
+        else:
+            if mapping is not None:
+                yield mapping, values
+            mapping = Described(addresses, permissions, (int(major, 16), int(minor, 16)), name, frozenset())
+            values = [0] * len(REGION_COLUMNS)
+    if mapping is not None:
+        yield mapping, values

@@ -8,11 +8,13 @@ memory meanwhile waits. So large processes are left alone, and a pass has a budg
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from tracer.readers.file_systems import FileSystems
 from tracer.readers.memory_maps import MEMORY_COLUMNS, REGION_COLUMNS, parse_rollup, parse_smaps
 from tracer.readers.process_stat import ProcessStat, parse_stat
 from tracer.readers.protocol import Cgroup, Observation, Reader
@@ -96,6 +98,7 @@ class ProcessesReader(Reader):
         self._budget_ns = budget_ns
         self._with_regions = with_regions
         self._proc = os.fsencode(proc)
+        self._file_systems = FileSystems(self._proc)
         self._turns = Turns()
 
     def read(self, cgroups: Sequence[Cgroup]) -> Observation:
@@ -114,6 +117,8 @@ class ProcessesReader(Reader):
             else:
                 waiting.append(_waiting(cgroup, pid, stat))
         regions: list[dict[str, Any]] = []
+        if self._with_regions:
+            self._file_systems.begin_pass()
         spent_ns = 0
         for one in self._turns.order(waiting):
             if spent_ns >= self._budget_ns:
@@ -177,7 +182,9 @@ class ProcessesReader(Reader):
 
     def _regions(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         of_process = {name: row[name] for name in ("cgroup_id", "monotonic_ns", "pid")}
-        for region in parse_smaps(self._text(row["pid"], b"smaps", _LONGEST_SMAPS)):
+        pid = row["pid"]
+        smaps = self._text(pid, b"smaps", _LONGEST_SMAPS)
+        for region in parse_smaps(smaps, self._file_systems.of(pid), partial(self._file_systems.node, pid)):
             yield of_process | region
 
     def _text(self, pid: int, name: bytes, at_most: int) -> bytes:

@@ -312,7 +312,13 @@ REGIONS: Final = Table(
             *IDENTITY,
             measured("time", TIME, "when its process was read, UTC"),
             measured("pid", pa.int32(), "process id, in the tracer's PID namespace"),
-            measured("kind", STRING, "kind of mapping: heap, stack, anonymous, file, shared, device or kernel"),
+            measured(
+                "kind",
+                STRING,
+                "kind of mapping: heap, stack, anonymous, file, shared (memory without a file on a disk: tmpfs, memfd, "
+                "System V, huge pages), device (buffers of drivers and of the kernel, too: dma-buf, io_uring, sockets) "
+                "or kernel (vdso)",
+            ),
             optional("path", STRING, "the file or name; null if it has none, or for those beyond the 256 largest"),
             measured("mappings", _COUNT, "mappings of this kind and path"),
             measured("size_bytes", _COUNT, "smaps Size: address space, bytes"),
