@@ -9,7 +9,10 @@ from xml.etree import ElementTree
 
 VM = Path(__file__).parents[1] / "scripts" / "vm"
 # What each kernel must do.
-CORE = ("-m", "core", "tests/kernel", "tests/guest/test_controllers.py", "tests/guest/test_huge_pages.py")
+CORE = (
+    "-m", "core", "tests/kernel",
+    *(f"tests/guest/test_{name}.py" for name in ("controllers", "huge_pages", "stacked_disks")),
+)  # fmt: skip
 PYTEST = ("pytest", "-p", "no:cacheprovider", "--junitxml=/results/tests.xml")
 
 

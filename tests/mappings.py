@@ -6,6 +6,7 @@ import mmap
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from tracer.readers.file_systems import FileSystems
 from tracer.readers.mapping_kinds import Kind
@@ -47,7 +48,7 @@ def file_of(path: Path, size: int = 1 << 16) -> int:
     return descriptor
 
 
-def own_regions() -> list[dict[str, object]]:
+def own_regions() -> list[dict[str, Any]]:
     """As the reader of processes would have them."""
     file_systems = FileSystems(b"/proc")
     file_systems.begin_pass()

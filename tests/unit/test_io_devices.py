@@ -6,15 +6,18 @@ from cgroup_file_sets import FILE_SETS, write_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tracer.readers.block_devices import BlockDevices
 from tracer.readers.io_devices import IoDevicesReader
 from tracer.readers.protocol import Cgroup
+
+_NOT_OF_THE_FILES = ("cgroup_id", "monotonic_ns", "is_summed")
 
 
 def read(root: Path, path: str = "/a") -> list[dict[str, object]]:
     cgroup = Cgroup((root / path.lstrip("/")).stat().st_ino, path, "container", None, False)
-    rows = IoDevicesReader(root).read([cgroup]).rows["io"].to_dicts()
+    rows = IoDevicesReader(root, BlockDevices(sysfs=root, proc=root)).read([cgroup]).rows["io"].to_dicts()
     return [
-        {name: value for name, value in row.items() if value is not None and name not in ("cgroup_id", "monotonic_ns")}
+        {name: value for name, value in row.items() if value is not None and name not in _NOT_OF_THE_FILES}
         for row in rows
     ]
 

@@ -128,6 +128,7 @@ HEALTH_COLUMNS = {
 IO_COLUMNS = {
     "time": TIME,
     "device": STRING,
+    "is_summed": "int32",
     "io_rbytes": "int64?",
     "io_wbytes": "int64?",
     "io_rios": "int64?",

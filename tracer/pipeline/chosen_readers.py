@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.resctrl import open_resctrl
+from tracer.readers.block_devices import BlockDevices
 from tracer.readers.io_devices import IoDevicesReader
 from tracer.readers.processes import ProcessesReader
 from tracer.readers.protocol import Reader
@@ -20,9 +21,10 @@ _SHARE_OF_PROCESSES = 0.02
 def chosen_readers(options: RunOptions, cgroup_root: Path, note: Callable[[str], None]) -> list[tuple[Reader, int]]:
     """Each with its interval in ns. `note` takes why one that was asked for cannot be had."""
     pss = PssSums()
-    readers: list[tuple[Reader, int]] = [(ResourcesReader(cgroup_root, pss), options.resources_interval_ns)]
+    devices = BlockDevices()
+    readers: list[tuple[Reader, int]] = [(ResourcesReader(cgroup_root, pss, devices), options.resources_interval_ns)]
     if options.io:
-        readers.append((IoDevicesReader(cgroup_root), options.resources_interval_ns))
+        readers.append((IoDevicesReader(cgroup_root, devices), options.resources_interval_ns))
     if options.processes_interval_ns is not None:
         processes = ProcessesReader(
             cgroup_root,

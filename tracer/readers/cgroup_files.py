@@ -2,6 +2,7 @@
 """The files of many cgroups, kept open, and read and parsed in one compiled call."""
 
 import os
+from collections.abc import Collection
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -97,7 +98,7 @@ class CgroupFiles:
         self._cgroup_ids[row] = cgroup_id
         self._directories[row] = directory
         self._files[row] = keyed_text.CLOSED
-        self._is_valid[:, row] = 0
+        self._is_valid[:, row] = keyed_text.MISSING_VALUE
 
     def close(self, cgroup_id: int) -> None:
         """Closes a cgroup's directory and files."""
@@ -108,11 +109,13 @@ class CgroupFiles:
                 os.close(descriptor)
         self._counts[keyed_text.KEPT_OPEN] -= int((self._files[row] >= 0).sum())
 
-    def read(self, cgroup_ids: list[int], *, with_settings: list[int]) -> Values:
+    def read(self, cgroup_ids: list[int], *, with_settings: list[int], without_devices: Collection[str] = ()) -> Values:
         """Reads what changes of `cgroup_ids`, which are open, and all files of those that are in `with_settings`.
 
-        Settings that are not read are those of the last time.
+        Settings that are not read are those of the last time. Sums over devices are without those given, as
+        major:minor; one of another form stands for all that have no numbers.
         """
+        left_out = keyed_text.device_numbers(without_devices)
         rows = np.array([self._rows[cgroup_id] for cgroup_id in cgroup_ids], np.int64)
         reads_settings = np.zeros(len(self._cgroup_ids), np.uint8)
         reads_settings[[self._rows[cgroup_id] for cgroup_id in with_settings]] = 1
@@ -122,7 +125,7 @@ class CgroupFiles:
             keyed_text.read_rows(
                 rows, self._directories, self._files, self._names, self._name_starts, self._formats, self._keeps,
                 reads_settings, self._keep_open_at_most, self._monotonic_ns, self._was_read, self._buffer,
-                self._slot_files, *self._keys, self._values, self._is_valid, self._scales, self._unknown,
+                self._slot_files, left_out, *self._keys, self._values, self._is_valid, self._scales, self._unknown,
                 self._counts,
             )  # fmt: skip
             if not self._counts[keyed_text.UNKNOWN_KEYS]:
@@ -134,7 +137,7 @@ class CgroupFiles:
             self._cgroup_ids[rows],
             self._monotonic_ns[rows],
             self._values[slots, rows],
-            self._is_valid[slots, rows] != 0,
+            self._is_valid[slots, rows] == keyed_text.VALID,
             tuple(self._extra),
         )
 

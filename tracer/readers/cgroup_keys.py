@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 Format = Literal["words", "flat", "pressure", "devices"]
 """`words`: one line of values, their key is their place. `flat`: a key and its value on each line. `pressure`: lines
-of a name and `key=value` pairs, the key is `name.key`. `devices`: the same, summed over all names."""
+of a name and `key=value` pairs, the key is `name.key`. `devices`: the same, summed over block devices."""
 
 
 class KeyedFile(NamedTuple):
@@ -123,3 +123,6 @@ AVERAGE_COLUMNS: Final = frozenset(
     column for file in FILES for key, column in file.columns.items() if key.endswith(_AVERAGES)
 )
 """Columns whose values the kernel gives as percent with two decimals."""
+
+IO_COLUMNS: Final = tuple(column for file in FILES if file.format == "devices" for column in file.columns.values())
+"""Sums over block devices."""

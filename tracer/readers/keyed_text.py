@@ -5,6 +5,8 @@ Five hundred cgroups have twenty thousand keys a second; an object in Python for
 takes to write them. The C library's calls are resolved by name, so that the compiled code can be cached.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit, types
@@ -12,8 +14,13 @@ from numba import njit, types
 # Formats of a file, as numbers.
 WORDS, FLAT, PRESSURE, DEVICES = range(4)
 
+# What `valid` says of a value, or of a sum.
+MISSING_VALUE, VALID, TOO_LARGE = range(3)
+
 # What stands in the place of a descriptor.
 CLOSED, MISSING = -1, -2
+
+_ALONE, _ADDED, _LEFT_OUT = range(3)
 
 # A slot of keys that are known and left out.
 LEFT_OUT = -1
@@ -29,7 +36,8 @@ _O_RDONLY_CLOEXEC = 0o2000000
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _LARGEST = np.uint64(0xFFFFFFFFFFFFFFFF)
-_NEWLINE, _BLANK, _EQUALS, _POINT, _ZERO, _NINE = b"\n =.09"
+_NEWLINE, _BLANK, _EQUALS, _POINT, _ZERO, _NINE, _COLON, _OPENING = b"\n =.09:("
+_NAMELESS = tuple(b"(unknown)")
 _NOT_KNOWN = -2
 
 _openat = types.ExternalFunction("openat", types.int32(types.int32, types.intp, types.int32))
@@ -41,7 +49,7 @@ _U8 = types.uint8[::1]
 _I32 = types.int32[::1]
 _I64 = types.int64[::1]
 _KEYS = (types.uint64[::1], _I32)  # hashes by place, slots by place
-_VALUES = (types.uint64[:, ::1], types.uint8[:, ::1])  # values and whether they are valid, as [slot, row]
+_VALUES = (types.uint64[:, ::1], types.uint8[:, ::1])  # values and what is to be said of them, as [slot, row]
 _UNKNOWN = (types.uint8[:, ::1], _I64)  # unknown keys, counts
 
 
@@ -51,6 +59,19 @@ def key_hash(file: int, key: bytes) -> int:
     for byte in (file, *key):
         value = ((value ^ byte) * int(_FNV_PRIME)) & 0xFFFFFFFFFFFFFFFF
     return value
+
+
+_UNKNOWN_DEVICE, _NO_DEVICE = -1, -2
+_DIGITS = 9
+
+
+def device_numbers(devices: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Devices, as major:minor or `(unknown)`, in the form in which `parse_text` leaves them out."""
+    numbers: set[int] = set()
+    for device in devices:
+        major, _, minor = device.partition(":")
+        numbers.add((int(major) << 32) + int(minor) if minor else _UNKNOWN_DEVICE)
+    return np.array(sorted(numbers), np.int64)
 
 
 def key_table(slots: dict[int, int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
@@ -72,21 +93,55 @@ def _hash_byte(value, byte):  # type: ignore[no-untyped-def]
     return (value ^ np.uint64(byte)) * _FNV_PRIME
 
 
+@njit(types.int64(_U8, types.int64, types.int64), nogil=True, cache=True)
+def _device_number(text, start, end):  # type: ignore[no-untyped-def]
+    """Of major:minor or `(unknown)` at text[start:end]; _NO_DEVICE for anything else."""
+    if text[start] == _OPENING:
+        if end - start != len(_NAMELESS):
+            return _NO_DEVICE
+        for place in range(len(_NAMELESS)):
+            if text[start + place] != _NAMELESS[place]:
+                return _NO_DEVICE
+        return _UNKNOWN_DEVICE
+    major = np.int64(-1)
+    number = np.int64(0)
+    digits = 0
+    for position in range(start, end):
+        byte = text[position]
+        if byte == _COLON and major < 0 and digits > 0:
+            major = number
+            number = np.int64(0)
+            digits = 0
+        elif _ZERO <= byte <= _NINE and digits < _DIGITS:
+            number = number * 10 + np.int64(byte - _ZERO)
+            digits += 1
+        else:
+            return _NO_DEVICE
+    return (major << 32) + number if major >= 0 and digits > 0 else _NO_DEVICE
+
+
+@njit(types.boolean(_I64, types.int64), nogil=True, cache=True)
+def _is_in(ascending, number):  # type: ignore[no-untyped-def]
+    place = np.searchsorted(ascending, number)
+    return place < len(ascending) and ascending[place] == number
+
+
 @njit(
     types.void(
-        types.uint64, _U8, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.boolean,
+        types.uint64, _U8, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64,
         types.int64, *_KEYS, *_VALUES, _U8, *_UNKNOWN,
     ),
     nogil=True, cache=True, error_model="numpy",
 )  # fmt: skip
 def _take(  # type: ignore[no-untyped-def]
-    hashed, text, name, name_end, key, key_end, value, value_end, adds,
+    hashed, text, name, name_end, key, key_end, value, value_end, how,
     row, key_hashes, key_slots, values, valid, scales, unknown, counts,
 ):  # fmt: skip
     """Puts the value at text[value:value_end] into the slot of its key; a key of no slot is told of in `unknown`.
 
     A value is a number of decimal digits below 2^64; of a slot with `scales`, one with a fraction, of which two digits
-    are taken, in hundredths. Anything else, as `max`, is not valid.
+    are taken, in hundredths. Anything else, as `max`, is not valid. `how` it is put there: _ALONE, added to what is
+    there (_ADDED), or as a zero that is added (_LEFT_OUT).
     """
     mask = len(key_hashes) - 1
     at = np.int64(hashed & np.uint64(mask))
@@ -140,22 +195,31 @@ def _take(  # type: ignore[no-untyped-def]
             number *= np.uint64(10)
     elif decimals >= 0:
         return
-    if adds and valid[slot, row]:
+    if how == _LEFT_OUT:
+        number = np.uint64(0)
+    if how != _ALONE and valid[slot, row] != MISSING_VALUE:
+        if valid[slot, row] == TOO_LARGE or number > _LARGEST - values[slot, row]:
+            valid[slot, row] = TOO_LARGE
+            return
         number += values[slot, row]
     values[slot, row] = number
-    valid[slot, row] = 1
+    valid[slot, row] = VALID
 
 
 @njit(
     types.void(
-        types.int64, types.int64, _U8, types.int64, types.int64, *_KEYS, *_VALUES, _U8, *_UNKNOWN,
+        types.int64, types.int64, _U8, types.int64, types.int64, _I64, *_KEYS, *_VALUES, _U8, *_UNKNOWN,
     ),
     nogil=True, cache=True, error_model="numpy",
 )  # fmt: skip
 def parse_text(  # type: ignore[no-untyped-def]
-    file, format_, text, end, row, key_hashes, key_slots, values, valid, scales, unknown, counts
+    file, format_, text, end, row, left_out, key_hashes, key_slots, values, valid, scales, unknown, counts
 ):
-    """Puts what text[:end] says into column `row` of `values` and `valid`. Lines that are malformed are left out."""
+    """Puts what text[:end] says into column `row` of `values` and `valid`. Lines that are malformed are left out.
+
+    So is, of DEVICES, what is of a device in `left_out` (ascending), but for a zero. A line's values are of the device
+    that stands right before them: kernels from v5.15 on, until it was mended, wrote devices without any before it.
+    """
     seed = _hash_byte(_FNV_OFFSET, np.uint8(file))
     position = 0
     while position < end:
@@ -164,6 +228,7 @@ def parse_text(  # type: ignore[no-untyped-def]
         name = position
         name_end = position
         named = seed
+        device = _NO_DEVICE
         while position < end and text[position] != _NEWLINE:
             start = position
             equals = -1
@@ -181,22 +246,27 @@ def parse_text(  # type: ignore[no-untyped-def]
                 continue
             if format_ == WORDS:
                 _take(
-                    _hash_byte(seed, np.uint8(_ZERO + word)), text, start, start, start, start, start, position, False,
+                    _hash_byte(seed, np.uint8(_ZERO + word)), text, start, start, start, start, start, position, _ALONE,
                     row, key_hashes, key_slots, values, valid, scales, unknown, counts,
                 )  # fmt: skip
+            elif format_ == DEVICES and equals < 0:
+                device = _device_number(text, start, position)
             elif word == 0:
                 name_end = position
                 named = hashed if format_ == FLAT else _hash_byte(hashed, np.uint8(_POINT))
             elif format_ == FLAT:
                 if word == 1:
                     _take(
-                        named, text, name, name, name, name_end, start, position, False,
+                        named, text, name, name, name, name_end, start, position, _ALONE,
                         row, key_hashes, key_slots, values, valid, scales, unknown, counts,
                     )  # fmt: skip
-            elif equals >= 0:
+            elif equals >= 0 and (format_ == PRESSURE or device != _NO_DEVICE):
                 of_name = name_end if format_ == PRESSURE else name
+                how = _ALONE
+                if format_ == DEVICES:
+                    how = _LEFT_OUT if _is_in(left_out, device) else _ADDED
                 _take(
-                    hashed, text, name, of_name, start, equals, equals + 1, position, format_ == DEVICES,
+                    hashed, text, name, of_name, start, equals, equals + 1, position, how,
                     row, key_hashes, key_slots, values, valid, scales, unknown, counts,
                 )  # fmt: skip
             if counts[UNKNOWN_KEYS] > before:
@@ -209,15 +279,15 @@ def parse_text(  # type: ignore[no-untyped-def]
 
 @njit(
     types.void(
-        _I64, _I32, types.int32[:, ::1], _U8, _I64, _I32, _U8, _U8, types.int64, _I64, _U8, _U8, _I32, *_KEYS,
+        _I64, _I32, types.int32[:, ::1], _U8, _I64, _I32, _U8, _U8, types.int64, _I64, _U8, _U8, _I32, _I64, *_KEYS,
         *_VALUES, _U8, *_UNKNOWN,
     ),
     nogil=True, cache=True, error_model="numpy",
 )  # fmt: skip
 def read_rows(  # type: ignore[no-untyped-def]
     rows, directories, files, names, name_starts, formats, keeps, reads_settings,
-    keep_at_most, monotonic_ns, was_read, buffer, slot_files, key_hashes, key_slots, values, valid, scales, unknown,
-    counts,
+    keep_at_most, monotonic_ns, was_read, buffer, slot_files, left_out, key_hashes, key_slots, values, valid, scales,
+    unknown, counts,
 ):  # fmt: skip
     """Reads the files of `rows`.
 
@@ -233,7 +303,7 @@ def read_rows(  # type: ignore[no-untyped-def]
         was_read[row] = 0
         for slot in range(len(slot_files)):
             if keeps[slot_files[slot]] or reads_settings[row]:
-                valid[slot, row] = 0
+                valid[slot, row] = MISSING_VALUE
         for file in range(len(formats)):
             if not keeps[file] and not reads_settings[row]:
                 continue
@@ -258,7 +328,11 @@ def read_rows(  # type: ignore[no-untyped-def]
                     counts[KEPT_OPEN] -= 1
             if size >= 0:
                 was_read[row] = 1
+                if size == len(buffer):
+                    # There may be more: the last line is not whole.
+                    while size > 0 and buffer[size - 1] != _NEWLINE:
+                        size -= 1
                 parse_text(
-                    file, formats[file], buffer, size, row,
+                    file, formats[file], buffer, size, row, left_out,
                     key_hashes, key_slots, values, valid, scales, unknown, counts,
                 )  # fmt: skip

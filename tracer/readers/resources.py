@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from tracer.readers.block_devices import BlockDevices
 from tracer.readers.cgroup_files import COLUMNS, CgroupFiles, Values
-from tracer.readers.cgroup_keys import AVERAGE_COLUMNS
+from tracer.readers.cgroup_keys import AVERAGE_COLUMNS, IO_COLUMNS
 from tracer.readers.protocol import Cgroup, Observation, Reader
 from tracer.readers.pss import PssSums
 
@@ -21,6 +22,7 @@ _KINDS = frozenset({"container", "sandbox", "monitor", "pod", "qos", "unit", "ot
 # What the kernel holds for an open file that has been read: a page of text and 0.7 KB (bench/readers.py).
 _KERNEL_BYTES_A_FILE = 4800
 _SHARE_OF_MEMORY = 1 / 500
+_RESTACKED = "resources: sums of io.stat are null once, and over other devices from here on: the node's disks changed"
 
 
 def has_resources(cgroup: Cgroup) -> bool:
@@ -37,11 +39,20 @@ class ResourcesReader(Reader):
 
     name = "resources"
 
-    def __init__(self, root: Path, pss: PssSums | None = None, *, keep_open_at_most: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pss: PssSums | None = None,
+        devices: BlockDevices | None = None,
+        *,
+        keep_open_at_most: int | None = None,
+    ) -> None:
         """`root`: where the cgroup2 tree is mounted. `keep_open_at_most`: files; as many as suit the node if None."""
         at_most = _affordable_files() if keep_open_at_most is None else keep_open_at_most
         self._files = CgroupFiles(os.fsencode(root), keep_open_at_most=at_most)
         self._pss = pss
+        self._devices = devices or BlockDevices()
+        self._stacks = self._devices.stacks()
         self._settings_due_ns: dict[int, int] = {}
         self._seen: Sequence[Cgroup] | None = None
         self._unread = 0
@@ -57,11 +68,13 @@ class ResourcesReader(Reader):
             is_new = self._settings_due_ns[cgroup_id] == 0
             share = cgroup_id % 10 + 1 if is_new else 10
             self._settings_due_ns[cgroup_id] = now_ns + _SETTINGS_NS * share // 10
-        rows = _frame(self._files.read(list(self._settings_due_ns), with_settings=due))
+        changes = self._stacks.changes
+        rows = self._rows(list(self._settings_due_ns), due)
         sums = None if self._pss is None else self._pss.take()
         if sums is not None:
             rows = rows.join(sums, on="cgroup_id", how="left")
-        return Observation({"resources": rows}, {"unread_cgroups": self._unread})
+        notes = [_RESTACKED] if self._stacks.changes != changes else []
+        return Observation({"resources": rows}, {"unread_cgroups": self._unread}, notes)
 
     def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:
         """A last row of those that still have files: their counters and peaks are final."""
@@ -71,11 +84,18 @@ class ResourcesReader(Reader):
                 with suppress(OSError, ValueError):
                     self._open(cgroup)
                     ending.append(cgroup.cgroup_id)
-        return Observation({"resources": _frame(self._files.read(ending, with_settings=ending))})
+        return Observation({"resources": self._rows(ending, ending)})
 
     def close(self) -> None:
         """Closes every file."""
         self._follow([])
+
+    def _rows(self, cgroup_ids: list[int], with_settings: list[int]) -> pl.DataFrame:
+        before, self._stacks = self._stacks, self._devices.stacks()
+        found = self._files.read(cgroup_ids, with_settings=with_settings, without_devices=self._stacks.left_out)
+        rows = _frame(found)
+        # A sum over other devices than before is no continuation of the last one.
+        return rows if self._stacks.changes == before.changes else rows.drop(IO_COLUMNS, strict=False)
 
     def _follow(self, cgroups: Sequence[Cgroup]) -> None:
         """Opens those that came, closes those that went."""

@@ -199,7 +199,7 @@ RESOURCES: Final = Table(
             ),
             *_pressure("irq", "full", "its tasks waited for interrupts to end"),
             *(
-                _number(f"io_{key}", f"io.stat {key}: {meaning}, over all devices")
+                _number(f"io_{key}", f"io.stat {key}: {meaning}, over all devices, what passes several of them once")
                 for key, meaning in _DEVICE_COUNTERS.items()
             ),
             _number("pids_current", "pids.current: tasks, which are threads"),
@@ -244,7 +244,14 @@ IO: Final = Table(
         [
             *IDENTITY,
             measured("time", TIME, "when it was read, UTC"),
-            measured("device", STRING, "the block device, as major:minor"),
+            measured(
+                "device", STRING, "the block device, as major:minor; (unknown) for one that is gone or that is hidden"
+            ),
+            measured(
+                "is_summed",
+                pa.int32(),
+                "1 if it is in the sums of `resources`, 0 if the same bytes are in another device's row, which is",
+            ),
             *(_number(f"io_{key}", f"io.stat {key}: {meaning}") for key, meaning in _DEVICE_COUNTERS.items()),
             _number("io_max_rbps", "io.max rbps: bytes read a second; null if there is no limit"),
             _number("io_max_wbps", "io.max wbps: bytes written a second; null if there is no limit"),
