@@ -9,7 +9,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.errors import NodeUnsupportedError, TracerError
+from tracer.kernel.counter_plan import plan_counters, plan_cpu
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.event_specs import EventSpec, parse_event, parse_events
 from tracer.kernel.perf_events import (
     CpuCounters,
     EventTimes,
     attach_program,
-    choose_grouping,
     coverage,
     enable,
     enable_in_phase,
     explain,
     open_counters,
     open_tick,
-    probe_events,
     read_times,
     wait_for_phase_ns,
 )
@@ -119,11 +118,16 @@ def test_every_online_cpu_has_counters_of_its_own() -> None:
         counters.close()
 
 
+def reasons_of(cpu: int, specs: Iterable[EventSpec]) -> tuple[str | None, ...]:
+    with open_counters(cpu, specs) as counters:
+        return counters.reasons
+
+
 @needs_root
 def test_hardware_events_open_where_there_is_a_pmu_and_say_why_not_elsewhere() -> None:
     cycles, instructions, _ = parse_events([])
     expected = None if node_has_pmu() else "the node has no PMU that counts it (ENOENT)"
-    assert probe_events(CPU, (cycles, instructions)) == (expected, expected)
+    assert reasons_of(CPU, (cycles, instructions)) == (expected, expected)
 
 
 @needs_root
@@ -143,20 +147,34 @@ def test_the_others_form_a_group_where_the_first_event_is_missing() -> None:
 
 @needs_root
 def test_an_impossible_cpu_or_encoding_is_a_reason() -> None:
-    (reason,) = probe_events(1 << 20, software("cpu-clock"))
+    (reason,) = reasons_of(1 << 20, software("cpu-clock"))
     assert reason == "the kernel refuses this encoding (EINVAL)"
 
 
 @needs_root
-def test_a_group_of_software_events_always_runs() -> None:
-    assert choose_grouping(CPU, software("cpu-clock", "context-switches", "page-faults"))
+def test_software_events_fit_together_and_count() -> None:
+    specs = software("cpu-clock", "task-clock", "alignment-faults")
+    plan = plan_counters(specs)
+    assert plan.grouped
+    assert sorted(plan.cpus) == online_cpus()
+    # This processor has no alignment faults.
+    assert {of_cpu.has_counted for of_cpu in plan.cpus.values()} == {(True, True, False)}
+    assert plan_cpu(CPU, specs) == plan.cpus[CPU]
 
 
 @needs_root
-def test_probing_leaves_no_descriptor_open() -> None:
+def test_what_is_left_out_keeps_its_place() -> None:
+    first, second = software("cpu-clock", "task-clock")
+    with open_counters(CPU, (None, first, None, second)) as counters:
+        assert [fd is None for fd in counters.fds] == [True, False, True, False]
+        assert counters.reasons == (None,) * 4
+        assert [value is None for value in counters.read_values()] == [True, False, True, False]
+
+
+@needs_root
+def test_planning_leaves_no_descriptor_open() -> None:
     before = open_descriptors()
-    probe_events(CPU, (*software("cpu-clock", "context-switches"), *parse_events([])))
-    choose_grouping(CPU, software("cpu-clock"))
+    plan_counters((*software("cpu-clock", "context-switches"), *parse_events([])))
     assert open_descriptors() == before
 
 
@@ -198,7 +216,7 @@ def test_without_capabilities_the_paranoid_level_decides() -> None:
     level = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
     os.seteuid(65534)
     try:
-        (reason,) = probe_events(CPU, software("cpu-clock"))
+        (reason,) = reasons_of(CPU, software("cpu-clock"))
     finally:
         os.seteuid(0)
     if level <= 0:

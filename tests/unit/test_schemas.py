@@ -106,6 +106,7 @@ HEALTH_COLUMNS = {
     "cgroup_events_lost": "int64",
     "nri_events_lost": "int64",
     "unknown_rows": "int64",
+    "counter_values_refused": "int64",
     "reader_cpu_time_ns": "int64",
     "reader_pass_max_ns": "int64",
     "reader_passes_left_out": "int64",

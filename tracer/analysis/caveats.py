@@ -48,7 +48,8 @@ def _missing_counters(recording: Recording, roster: Roster) -> Iterator[Caveat]:
     if len(coverage) and (mean := float(coverage.mean() or 0)) < _GOOD_COVERAGE:  # type: ignore[arg-type]
         yield Caveat(
             id="coverage",
-            text=f"the counters counted {percent(mean)} of the time, and were scaled up: short bursts are blurred",
+            text=f"the counters counted {percent(mean)} of the CPU time: where they took turns, short bursts are "
+            "blurred, and CPUs on which they did not count (see the manifest) are missing from sums",
         )
 
 

@@ -250,11 +250,17 @@ def _nri_socket(text: str) -> Path | None:
 
 
 def _missing_counters(plan: "CounterPlan") -> str:
-    """The counters that stay null, those with the same reason together."""
+    """The counters that stay null, or are null on some CPUs, those with the same reason together."""
+    from tracer.kernel.counter_plan import alike
+
     by_reason: dict[str, list[str]] = {}
-    for spec, reason in zip(plan.specs, plan.reasons, strict=True):
+    for index, (spec, reason) in enumerate(zip(plan.specs, plan.reasons, strict=True)):
         if reason is not None:
             by_reason.setdefault(reason, []).append(spec.column)
+            continue
+        for cpus, of_cpus in alike(plan.cpus, index):
+            if (why := of_cpus.reasons[index]) is not None:
+                by_reason.setdefault(why, []).append(f"{spec.column} on CPUs {cpus}")
     return "; ".join(f"{', '.join(columns)}: {reason}" for reason, columns in by_reason.items())
 
 

@@ -19,6 +19,8 @@ PERF_TYPE_SOFTWARE = 1
 PERF_TYPE_HW_CACHE = 3
 PERF_TYPE_RAW = 4
 PERF_COUNT_SW_CPU_CLOCK = 0
+# Since Linux kernel commit 55bcf6ef314a ("perf: Extend PERF_TYPE_HARDWARE and PERF_TYPE_HW_CACHE") (in v5.13).
+_PMU_TYPE_SHIFT = 32
 
 _HARDWARE = {
     "cycles": 0,
@@ -60,6 +62,8 @@ _CACHES = {
 # Operation -> (number, plural).
 _OPERATIONS = {"load": (0, "loads"), "store": (1, "stores"), "prefetch": (2, "prefetches")}
 _MISS = 1 << 16
+# What goes on whenever a CPU works: cycles, instructions, ref-cycles; cpu-clock, task-clock.
+_STEADY = {PERF_TYPE_HARDWARE: (0, 1, 9), PERF_TYPE_SOFTWARE: (PERF_COUNT_SW_CPU_CLOCK, 1)}
 
 _RAW = re.compile(r"r([0-9a-fA-F]{1,16})")
 _ACCEPTED = "accepted: perf's hardware and cache events (LLC-load-misses), raw codes (r412e), software:cpu-clock"
@@ -77,6 +81,28 @@ class EventSpec(msgspec.Struct, frozen=True):
     text: str
     type: int
     config: int
+
+
+def on_pmu(spec: EventSpec, pmu_type: int) -> EventSpec:
+    """The event as one of several core PMUs knows it, which has this `type` in sysfs: no other one will count it.
+
+    A raw code means something else on each PMU, and is of that PMU's type.
+    """
+    if spec.type == PERF_TYPE_RAW:
+        return msgspec.structs.replace(spec, type=pmu_type)
+    if spec.type in (PERF_TYPE_HARDWARE, PERF_TYPE_HW_CACHE):
+        return msgspec.structs.replace(spec, config=spec.config | pmu_type << _PMU_TYPE_SHIFT)
+    return spec
+
+
+def is_steady(spec: EventSpec) -> bool:
+    """Whether it counts whenever a CPU works, so that a zero can be no reading of it."""
+    return spec.config & (1 << _PMU_TYPE_SHIFT) - 1 in _STEADY.get(spec.type, ())
+
+
+def is_processors_own(spec: EventSpec, name: str) -> bool:
+    """Whether it is the hardware event of this name, whatever PMU it is for."""
+    return spec.type == PERF_TYPE_HARDWARE and spec.config & (1 << _PMU_TYPE_SHIFT) - 1 == _HARDWARE[name]
 
 
 def _cache_events() -> dict[str, int]:

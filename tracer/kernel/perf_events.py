@@ -17,6 +17,7 @@ import os
 import platform
 import resource
 import struct
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,8 +36,6 @@ _IOC_ENABLE = 0x2400
 _IOC_SET_BPF = 0x40042408
 _NO_GROUP = -1
 
-# A group that shares the counters gets its turn within a few rotations of perf_event_mux_interval_ms, 4.
-_GROUP_PATIENCE_S = 0.05
 # Longer than a sleep overshoots on a quiet node; what is left of the wait is spun away.
 _SPIN_NS = 200_000
 
@@ -87,7 +86,7 @@ _libc.syscall.restype = ctypes.c_long
 class CpuCounters:
     """The counter events of one CPU in the order of their specs; owns the descriptors.
 
-    `fds[i]` is None where event i could not be opened, and `reasons[i]` then says why.
+    `fds[i]` is None where event i could not be opened, and `reasons[i]` then says why, or was not to be.
     """
 
     def __init__(self, cpu: int, fds: Sequence[int | None], reasons: Sequence[str | None]) -> None:
@@ -96,8 +95,15 @@ class CpuCounters:
         self.reasons = tuple(reasons)
 
     def read_times(self) -> tuple[EventTimes | None, ...]:
-        """Times of each event, None for one that could not be opened."""
+        """Times of each event, None for one that is not open."""
         return tuple(None if fd is None else read_times(fd) for fd in self.fds)
+
+    def read_values(self) -> tuple[int | None, ...]:
+        """What each event counted since it was opened, None for one that is not open or that the kernel withdrew.
+
+        The kernel reads it on the event's own CPU, by an interrupt there, so that a steady event has counted something.
+        """
+        return tuple(None if fd is None else _read_value(fd) for fd in self.fds)
 
     def close(self) -> None:
         """Closes what is open. A BPF array that holds an event keeps it alive until its place is cleared."""
@@ -113,8 +119,10 @@ class CpuCounters:
         self.close()
 
 
-def open_counters(cpu: int, specs: Iterable[EventSpec], *, grouped: bool = True) -> CpuCounters:
+def open_counters(cpu: int, specs: Iterable[EventSpec | None], *, grouped: bool = True) -> CpuCounters:
     """Opens and starts the events of one CPU; those that cannot be opened are left out, with their reason.
+
+    None in the place of an event keeps its place free.
 
     They form one group, so that all count over the same time; hardware and software events may be mixed.
     An event that opens alone but has no room in the group counts alone. With `grouped=False` all do, and
@@ -127,7 +135,7 @@ def open_counters(cpu: int, specs: Iterable[EventSpec], *, grouped: bool = True)
     leader = _NO_GROUP
     try:
         for spec in specs:
-            fd, reason = _open_counter(cpu, spec, leader)
+            fd, reason = (None, None) if spec is None else _open_counter(cpu, spec, leader)
             fds.append(fd)
             reasons.append(reason)
             if grouped and fd is not None and leader == _NO_GROUP:
@@ -141,31 +149,6 @@ def open_counters(cpu: int, specs: Iterable[EventSpec], *, grouped: bool = True)
         _close(fds)
         raise
     return CpuCounters(cpu, fds, reasons)
-
-
-def choose_grouping(cpu: int, specs: Sequence[EventSpec]) -> bool:
-    """Whether the events are to be counted as one group: False if the kernel never gets to run it.
-
-    A group is scheduled whole or not at all. It passes the check at opening and still never runs where
-    somebody, such as the NMI watchdog, holds a counter for good; then events that take turns are the better
-    choice. Takes up to 50 ms, and less than one where all is well. Raises as `open_counters` does.
-    """
-    deadline = time.monotonic() + _GROUP_PATIENCE_S
-    with open_counters(cpu, specs) as counters:
-        while any(times is not None and times.running_ns == 0 for times in counters.read_times()):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.001)
-    return True
-
-
-def probe_events(cpu: int, specs: Iterable[EventSpec]) -> tuple[str | None, ...]:
-    """For each event None if it can be counted on this CPU, else why not. Raises as `open_counters` does.
-
-    Opens the events as a run would and closes them again: extra counters would make the verdict a false one.
-    """
-    with open_counters(cpu, specs) as counters:
-        return counters.reasons
 
 
 def open_tick(cpu: int, tick_ns: int) -> int:
@@ -211,14 +194,8 @@ def wait_for_phase_ns(now_ns: int, tick_ns: int) -> int:
 
 def read_times(fd: int) -> EventTimes:
     """Times of an event opened here; (0, 0) of one that the kernel has withdrawn. Raises TracerError."""
-    try:
-        record = os.read(fd, 24)
-    except OSError as error:
-        if error.errno != errno.ENODEV:
-            raise TracerError(f"cannot read a perf event: {error.strerror}") from error
-        record = b""
-    # value, time_enabled, time_running; an event in an error state reads as end of file.
-    return EventTimes(*struct.unpack("8xQQ", record)) if len(record) == 24 else EventTimes(0, 0)
+    record = _read(fd)
+    return EventTimes(*struct.unpack("8xQQ", record)) if record else EventTimes(0, 0)
 
 
 def coverage(previous: EventTimes, current: EventTimes) -> float | None:
@@ -294,6 +271,23 @@ def _perf_event_open(cpu: int, group_fd: int, event_type: int, config: int, samp
             raise CpuOfflineError(f"CPU {cpu} is offline")
         raise OSError(code, os.strerror(code))
     return fd
+
+
+def _read(fd: int) -> bytes:
+    """value, time_enabled, time_running; empty for an event that the kernel has withdrawn. Raises TracerError."""
+    try:
+        record = os.read(fd, 24)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise TracerError(f"cannot read a perf event: {error.strerror}") from error
+        return b""
+    # An event in an error state reads as end of file.
+    return record if len(record) == 24 else b""
+
+
+def _read_value(fd: int) -> int | None:
+    record = _read(fd)
+    return int.from_bytes(record[:8], sys.byteorder) if record else None
 
 
 def _ioctl(fd: int, request: int, argument: int, failure: str) -> None:

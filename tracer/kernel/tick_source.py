@@ -14,7 +14,7 @@ import numpy as np
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel import bpf
 from tracer.kernel.clock import kernel_clock_offset_ns
-from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.counter_plan import CounterPlan, CpuPlan, plan_cpu
 from tracer.kernel.cpus import online_cpus, present_cpus
 from tracer.kernel.loader import Programs
 from tracer.kernel.perf_events import (
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _CLOCK_READINGS = 20
 _COUNTER_MAPS = ("counter0", "counter1", "counter2")
+# The programs are compiled for the counters that there were.
+_NOT_IN_THIS_RUN = "no CPU could count it when the run began"
 
 
 class CpuLosses(NamedTuple):
@@ -88,7 +90,7 @@ class KernelTickSource:
         self.tick_ns = load.tick_ns
         self._load = load
         self._plan = plan
-        self._counter_maps = [name for name, counted in zip(_COUNTER_MAPS, plan.counted, strict=True) if counted]
+        self._counting = dict(plan.cpus)
         self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(present_cpus())))
         self._programs: Programs | None = None
         self._states_map: mmap.mmap | None = None
@@ -119,6 +121,14 @@ class KernelTickSource:
         if self._programs is None:
             self._programs = self._load.result()
 
+    def counting(self) -> dict[int, CpuPlan]:
+        """By CPU which events it counts, and why not the others; also of CPUs that went offline, as it was then.
+
+        The same object as last time for a CPU whose events were not opened anew.
+        """
+        with self._lock:
+            return dict(self._counting)
+
     def start(self) -> None:
         """Attaches everything and sets `first_tick`, from which on each online CPU's time is accounted in full.
 
@@ -135,7 +145,7 @@ class KernelTickSource:
             for cpu in present_cpus():
                 self.rings.add(cpu, self.programs["rings"])
             for cpu in online_cpus():
-                self._open_cpu(cpu)
+                self._open_cpu(cpu, self._plan.cpus.get(cpu))
             if not self._cpus:
                 raise NodeUnsupportedError("no CPU could be opened for measuring")
             self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self.programs["sched_switch"])
@@ -179,19 +189,21 @@ class KernelTickSource:
                 if self._open_cpu(cpu):
                     self._enable_ticks([cpu])
                     changes.append(f"CPU {cpu} came online")
+                    changes += self._uncounted(cpu)
             return changes
 
     def take_coverage(self) -> dict[int, tuple[float | None, ...]]:
-        """Per CPU, for each counted event, the share of the time since the last call in which it counted.
+        """Per CPU, for each counter, the share of the time since the last call in which it counted; None if not open.
 
-        A CPU that is not measured any more keeps its last share, for what of its records is still on the way.
+        A CPU that is not measured any more keeps its last shares, for what of its records is still on the way.
         """
         with self._lock:
             for cpu, opened in self._cpus.items():
                 now = opened.counters.read_times()
+                last = self._coverage.get(cpu, (None,) * len(now))
                 self._coverage[cpu] = tuple(
-                    coverage(before, after) if before is not None and after is not None else None
-                    for before, after in zip(opened.counter_times, now, strict=True)
+                    None if before is None or after is None else _share(before, after, share)
+                    for before, after, share in zip(opened.counter_times, now, last, strict=True)
                 )
                 opened.counter_times = now
             return dict(self._coverage)
@@ -267,16 +279,22 @@ class KernelTickSource:
             self._states[cpu] = np.zeros(1, CPU_STATE)[0]
         return kernel_clock_offset_ns(readings)
 
-    def _open_cpu(self, cpu: int) -> bool:
-        """Gives a CPU its ring and events; False if it went offline meanwhile."""
+    def _open_cpu(self, cpu: int, plan: CpuPlan | None = None) -> bool:
+        """Gives a CPU its ring and events, as planned or else as they can be had; False if it is offline."""
         try:
-            counters = open_counters(cpu, self._plan.counted_specs, grouped=self._plan.grouped)
+            plan = plan or plan_cpu(cpu, self._plan.specs)
+            reasons = [
+                why if is_counted else why or _NOT_IN_THIS_RUN
+                for why, is_counted in zip(plan.reasons, self._plan.counted, strict=True)
+            ]
+            events = [event if why is None else None for event, why in zip(plan.events, reasons, strict=True)]
+            counters = open_counters(cpu, events, grouped=plan.grouped)
         except CpuOfflineError:
             return False
         try:
             if cpu not in self.rings:
                 self.rings.add(cpu, self.programs["rings"])
-            for name, fd in zip(self._counter_maps, counters.fds, strict=True):
+            for name, fd in zip(_COUNTER_MAPS, counters.fds, strict=True):
                 if fd is not None:
                     bpf.set_descriptor(self.programs[name], cpu, fd)
             tick_fd = open_tick(cpu, self.tick_ns)
@@ -287,7 +305,15 @@ class KernelTickSource:
             counters.close()
             raise
         self._cpus[cpu] = _OnlineCpu(counters, tick_fd)
+        # Somebody may have been faster meanwhile.
+        refused = zip(reasons, counters.reasons, strict=True)
+        self._counting[cpu] = plan._replace(reasons=tuple(why or now for why, now in refused))
         return True
+
+    def _uncounted(self, cpu: int) -> list[str]:
+        """What a CPU does not count, of what this run does, in words."""
+        reasons = zip(self._plan.specs, self._plan.counted, self._counting[cpu].reasons, strict=True)
+        return [f"CPU {cpu} does not count {spec.column}: {why}" for spec, counted, why in reasons if counted and why]
 
     def _enable_ticks(self, cpus: Sequence[int] | dict[int, _OnlineCpu]) -> None:
         fds = [self._cpus[cpu].tick_fd for cpu in cpus]
@@ -306,7 +332,7 @@ class KernelTickSource:
 
     def _close_cpu(self, cpu: int) -> None:
         self._states["restart"][cpu] = 1
-        for name in self._counter_maps:
+        for name in _COUNTER_MAPS:
             bpf.clear_descriptor(self.programs[name], cpu)
         self._cpus.pop(cpu).close()
 
@@ -315,6 +341,12 @@ def _context_switches() -> int:
     """Of the whole node since boot (proc_stat(5), `ctxt`)."""
     with open("/proc/stat", "rb") as stat:  # noqa: PTH123 - read each second
         return next(int(line.split()[1]) for line in stat if line.startswith(b"ctxt "))
+
+
+def _share(before: EventTimes, after: EventTimes, last: float | None) -> float | None:
+    """Share of the time in which an event counted, the last one while no time passes: its CPU is going offline."""
+    share = coverage(before, after)
+    return last if share is None else share
 
 
 def _monotonic_ns() -> int:

@@ -15,7 +15,8 @@ from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology import llc_domain_of_cpu
-from tracer.pipeline.frames import records_frame
+from tracer.pipeline.counter_check import CounterCheck
+from tracer.pipeline.frames import counter_shares, records_frame
 from tracer.pipeline.health import (
     Counts,
     HealthMeter,
@@ -64,6 +65,7 @@ class Assembling(Stage):
         *,
         source: KernelTickSource,
         plan: CounterPlan,
+        counter_check: CounterCheck,
         reading: Reading,
         storing: Storing,
         store: Store,
@@ -86,6 +88,7 @@ class Assembling(Stage):
         self._note = note
         self._source = source
         self._plan = plan
+        self._counter_check = counter_check
         self._reading = reading
         self._storing = storing
         self._store = store
@@ -169,6 +172,7 @@ class Assembling(Stage):
             unseen_switches=switches.unseen,
             unseen_time_ns=switches.unseen_ns,
             unknown_rows=self._labelling.unknown_rows,
+            counter_values_refused=self._counter_check.refused,
             cgroup_events_lost=self._watching.lost,
             nri_events_lost=self._watching.nri_dropped,
             own_cpu_time_ns=time.process_time_ns(),
@@ -193,7 +197,10 @@ class Assembling(Stage):
         )
         block, rows = batch.block, batch.rows
         try:
-            records = records_frame(block, rows, counted=self._plan.counted, coverage=coverage)
+            refused = None
+            if coverage and rows:
+                refused = self._counter_check.refuse(block, rows, counter_shares(coverage, self._counter_check.cpus))
+            records = records_frame(block, rows, counted=self._plan.counted, coverage=coverage, refused=refused)
             # An idle CPU may not tick for long, and nothing depends on it: only ticks of busy ones say how late we are.
             lateness = block.lateness_ns[:rows]
             late = lateness[(lateness > 0) & (block.cgroup_id[:rows] != 0)]
@@ -227,6 +234,7 @@ class Assembling(Stage):
             for change in changes:
                 self._note(change)
             self._tables.use_llcs(llc_domain_of_cpu(self._topology.retake(self._clock.utc_ns(now_ns))))
+            self._counter_check.follow(self._source.counting(), self._topology.now.highest_khz)
         if now_ns >= self._next_walk_ns:
             self._inventory.refresh()
             self._next_walk_ns = now_ns + _WALK_NS

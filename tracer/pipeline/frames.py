@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tracer.containers.labels import UNTIL
@@ -20,51 +21,61 @@ def records_frame(
     *,
     counted: Sequence[bool],
     coverage: Mapping[int, Sequence[float | None]],
+    refused: npt.NDArray[np.bool_] | None = None,
 ) -> pl.DataFrame:
     """The first `rows` rows of a block as a frame of RECORDS_SCHEMA, copied, so that the block can be filled again.
 
     `counted` says for each of COUNTER_COLUMNS whether it is counted at all, `coverage` gives for each CPU the share
-    of the time each *counted* event ran. Events that share the PMU by turns have different shares: their values are
-    brought to the smallest of them, which is then the coverage of the row.
+    of the time each of them ran there. Events that share the PMU by turns have different shares: their values are
+    brought to the smallest of them, which is then the coverage of the row. A counter that did not run on its CPU is
+    null, and has no part in that; a row without any has coverage 0. `refused` marks values, as [counter, row], that are
+    not to be believed.
     """
     cpu = block.cpu[:rows].copy()
-    shares = _shares(coverage, int(cpu.max()) + 1 if rows else 0, sum(counted))
-    row_shares = shares[:, cpu]
-    smallest = row_shares.min(axis=0) if any(counted) else np.full(rows, np.nan, np.float32)
+    # By CPU, of which there are fewer than rows.
+    shares = counter_shares(coverage, int(cpu.max()) + 1 if rows else 0)
+    smallest = np.where(shares > 0, shares, np.inf).min(axis=0)
+    smallest[np.isinf(smallest)] = 0
     columns: dict[str, pl.Series | np.ndarray[tuple[int], np.dtype[np.generic]]] = {
         "tick": block.tick[:rows].copy(),
         "cpu": cpu,
         "cgroup_id": block.cgroup_id[:rows].copy(),
         "cpu_time_ns": block.cpu_time_ns[:rows].astype(np.uint64),
     }
-    position = 0
     for index, name in enumerate(COUNTER_COLUMNS):
         if not counted[index]:
             columns[name] = pl.repeat(None, rows, dtype=pl.UInt64, eager=True)
             continue
         values = block.counters[index, :rows].copy()
-        uneven = row_shares[position] > smallest
-        if uneven.any():
-            values[uneven] = np.rint(values[uneven] * (smallest[uneven] / row_shares[position][uneven]))
+        if (shares[index] > smallest).any():
+            uneven = (shares[index] > smallest)[cpu]
+            of_cpu = cpu[uneven]
+            values[uneven] = np.rint(values[uneven] * (smallest[of_cpu] / shares[index, of_cpu]))
         column = pl.Series(name, values)
-        unread = (block.unread[:rows] >> index & 1).astype(bool)
-        if unread.any():
-            column = column.set(pl.Series(unread), None)
+        missing = is_unread(block, rows, index) | (shares[index] == 0)[cpu]
+        if refused is not None:
+            missing |= refused[index]
+        if missing.any():
+            column = column.set(pl.Series(missing), None)
         columns[name] = column
-        position += 1
     columns["context_switches"] = block.context_switches[:rows].copy()
-    columns["coverage"] = pl.Series(smallest).fill_nan(None)
+    columns["coverage"] = (
+        pl.Series(smallest[cpu]) if any(counted) else pl.repeat(None, rows, dtype=pl.Float32, eager=True)
+    )
     return pl.DataFrame(columns, schema=RECORDS_SCHEMA)
 
 
-def _shares(
-    coverage: Mapping[int, Sequence[float | None]], cpus: int, events: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Shares as [event, cpu], NaN where unknown. An unknown CPU went offline: nothing says that its counters ran."""
-    shares = np.full((events, cpus), np.nan, np.float32)
-    for cpu, of_events in coverage.items():
+def is_unread(block: RecordBlock, rows: int, index: int) -> npt.NDArray[np.bool_]:
+    """For each row whether that counter could not be read for a part of its time."""
+    return (block.unread[:rows] >> index & 1).astype(np.bool_)
+
+
+def counter_shares(coverage: Mapping[int, Sequence[float | None]], cpus: int) -> npt.NDArray[np.float32]:
+    """Shares of `take_coverage` as [counter, cpu], 0 where nothing says that the counter ran."""
+    shares = np.zeros((len(COUNTER_COLUMNS), cpus), np.float32)
+    for cpu, of_counters in coverage.items():
         if cpu < cpus:
-            shares[:, cpu] = [np.nan if share is None else share for share in of_events]
+            shares[:, cpu] = [share or 0 for share in of_counters]
     return shares
 
 

@@ -38,6 +38,7 @@ class Counts(NamedTuple):
     unseen_switches: int = 0
     unseen_time_ns: int = 0
     unknown_rows: int = 0
+    counter_values_refused: int = 0
     cgroup_events_lost: int = 0
     nri_events_lost: int = 0
     own_cpu_time_ns: int = 0

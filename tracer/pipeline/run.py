@@ -18,16 +18,18 @@ from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel.cgroup_events import CgroupEvents
 from tracer.kernel.clock import ClockAnchor, RunClock, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
 from tracer.pipeline.assembling import Assembling
 from tracer.pipeline.chosen_readers import chosen_readers
+from tracer.pipeline.counter_check import CounterCheck
 from tracer.pipeline.health import ReaderHealth
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import Reading
-from tracer.pipeline.session import begin_manifest, end_clock, with_sleeps
+from tracer.pipeline.session import begin_manifest, end_clock, event_notes, events_of, with_sleeps
 from tracer.pipeline.stage import Stage, StuckError, await_end
 from tracer.pipeline.storing import Storing
 from tracer.pipeline.uncounted import Uncounted
@@ -72,6 +74,7 @@ class Run:
         self._cgroup_events = cgroup_events
         self._output = output
         self._stop = threading.Event()
+        self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
         self._notes: list[str] = []
         self._observing: list[Observing] = []
         self._ending: _Ending | None = None
@@ -101,6 +104,7 @@ class Run:
             self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
         # After the source took the CPUs that are online, so that it tells of each change from here on.
         self._topology = TopologyRecord()
+        self._counter_check.follow(self._source.counting(), self._topology.now.highest_khz)
         self._manifest = begin_manifest(
             self.run_id,
             options,
@@ -109,6 +113,7 @@ class Run:
             self._topology.first,
             first_tick=self._source.first_tick,
             bcc_version=self._source.programs.bcc_version,
+            without_values=self._counter_check.reasons(),
         )
         node_name = self._manifest.host.node_name
         self._store = Store(
@@ -142,6 +147,7 @@ class Run:
         self._assembling = Assembling(
             source=self._source,
             plan=self._plan,
+            counter_check=self._counter_check,
             reading=self._reading,
             storing=self._storing,
             store=self._store,
@@ -221,11 +227,14 @@ class Run:
 
     def manifest(self) -> Manifest:
         """The manifest as of now; once the run has been ended, with its end."""
+        cpus = self._source.counting()
+        events = events_of(self._plan.specs, cpus, self._counter_check.reasons(), self._topology.first)
         unkept = self._topology.changes_left_out
         left_out = [f"topology_changes lacks its first {unkept} changes"] if unkept else []
         manifest = msgspec.structs.replace(
             self._manifest,
-            notes=[*self._manifest.notes, *self._notes, *left_out],
+            events=events,
+            notes=[*event_notes(events, cpus.values()), *self._stops(), *self._notes, *left_out],
             topology_changes=list(self._topology.changes),
             clock=with_sleeps(self._manifest.clock, self._clock),
             totals=self._totals(),
@@ -243,6 +252,15 @@ class Run:
             clock=end_clock(manifest.clock, self._clock, anchor),
             notes=[*manifest.notes, *_traceback_of(failure)],
         )
+
+    def _stops(self) -> list[str]:
+        """Which counters stood still for a while, or still do."""
+        stops = ((spec, self._counter_check.stops(index)) for index, spec in enumerate(self._plan.specs))
+        return [
+            f"{spec.column} did not count for a while on CPUs {format_cpu_list(cpus)}, and is null there meanwhile"
+            for spec, cpus in stops
+            if cpus
+        ]
 
     def losses(self) -> dict[int, CpuLosses]:
         """Lost records by CPU."""
@@ -272,6 +290,7 @@ class Run:
             recursion_misses=counts.recursion_misses,
             late_rows=counts.late_rows,
             unknown_rows=counts.unknown_rows,
+            counter_values_refused=counts.counter_values_refused,
         )
 
     def _failure(self) -> TracerError | None:

@@ -5,20 +5,24 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
 
 from tracer import __version__
 from tracer.kernel.clock import ClockAnchor, RunClock, clock_source
-from tracer.kernel.counter_plan import CounterPlan
+from tracer.kernel.counter_plan import CounterPlan, CpuPlan, alike, missing_everywhere
 from tracer.kernel.cpus import online_cpus
+from tracer.kernel.event_specs import EventSpec
 from tracer.kernel.topology.pmu import encodings
 from tracer.pipeline.node import NodeTopology
 from tracer.pipeline.options import RunOptions
 from tracer.store import manifest as stored
 
+_NONE: Mapping[int, Sequence[str | None]] = MappingProxyType({})
 _LIBRARIES = ("numba", "numpy", "polars", "pyarrow", "msgspec")
 
 
@@ -31,16 +35,11 @@ def begin_manifest(
     *,
     first_tick: int,
     bcc_version: str,
+    without_values: Mapping[int, Sequence[str | None]] = _NONE,
 ) -> stored.Manifest:
-    """The manifest of a run that has just started."""
+    """The manifest of a run that has just started. `without_values` as of `events_of`."""
     system = os.uname()
-    notes = [
-        f"{spec.column} is null: {spec.text}: {reason}"
-        for spec, reason in zip(plan.specs, plan.reasons, strict=True)
-        if reason is not None
-    ]
-    if not plan.grouped:
-        notes.append("the counters do not fit the PMU together and take turns: each is scaled by its own share")
+    events = events_of(plan.specs, plan.cpus, without_values, topology)
     return stored.Manifest(
         run_id=run_id,
         status="running",
@@ -56,21 +55,7 @@ def begin_manifest(
             online_cpus=online_cpus(),
         ),
         topology=topology,
-        events=[
-            stored.Event(
-                column=spec.column,
-                spec=spec.text,
-                type=spec.type,
-                config=hex(spec.config),
-                counted=reason is None,
-                reason_missing=reason,
-                encodings={
-                    pmu: stored.EncodedEvent(name=event.name, encoding=event.encoding)
-                    for pmu, event in encodings(topology.pmus, spec).items()
-                },
-            )
-            for spec, reason in zip(plan.specs, plan.reasons, strict=True)
-        ],
+        events=events,
         clock=stored.Clock(start=_stored_anchor(anchor)),
         tick_ns=options.tick_ns,
         window_ticks=options.window_ticks,
@@ -83,7 +68,69 @@ def begin_manifest(
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
         git_revision=_git_revision(),
-        notes=notes,
+        notes=event_notes(events, plan.cpus.values()),
+    )
+
+
+def events_of(
+    specs: Sequence[EventSpec],
+    cpus: Mapping[int, CpuPlan],
+    without_values: Mapping[int, Sequence[str | None]],
+    topology: NodeTopology,
+) -> list[stored.Event]:
+    """What counts each of `specs` on each CPU; `without_values` says why an event that is open has no values."""
+    plans = {cpu: plan._replace(reasons=_both(plan.reasons, without_values.get(cpu))) for cpu, plan in cpus.items()}
+    events = []
+    for index, spec in enumerate(specs):
+        reason = missing_everywhere(plan.reasons[index] for plan in plans.values())
+        events.append(
+            stored.Event(
+                column=spec.column,
+                spec=spec.text,
+                type=spec.type,
+                config=hex(spec.config),
+                counted=reason is None,
+                reason_missing=reason,
+                encodings={
+                    pmu: stored.EncodedEvent(name=event.name, encoding=event.encoding)
+                    for pmu, event in encodings(topology.pmus, spec).items()
+                },
+                on_cpus=[
+                    stored.EventOnCpus(
+                        cpus=of_cpus,
+                        pmu=plan.pmu,
+                        type=plan.events[index].type,
+                        config=hex(plan.events[index].config),
+                        counted=plan.reasons[index] is None,
+                        reason_missing=plan.reasons[index],
+                    )
+                    for of_cpus, plan in alike(plans, index)
+                ],
+            )
+        )
+    return events
+
+
+def event_notes(events: Sequence[stored.Event], cpus: Iterable[CpuPlan]) -> list[str]:
+    """Why counters are null, everywhere or on some CPUs, and what bears on the others."""
+    notes = []
+    for event in events:
+        if not event.counted:
+            notes.append(f"{event.column} is null: {event.spec}: {event.reason_missing}")
+            continue
+        notes += [
+            f"{event.column} is null on CPUs {some.cpus}: {event.spec}: {some.reason_missing}"
+            for some in event.on_cpus
+            if not some.counted
+        ]
+    if not all(plan.grouped for plan in cpus):
+        notes.append("the counters do not fit the PMU together and take turns: each is scaled by its own share")
+    return notes
+
+
+def _both(reasons: Sequence[str | None], further: Sequence[str | None] | None) -> tuple[str | None, ...]:
+    return (
+        tuple(reasons) if further is None else tuple(one or other for one, other in zip(reasons, further, strict=True))
     )
 
 

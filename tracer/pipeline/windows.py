@@ -5,8 +5,9 @@ A record is what one CPU measured for one cgroup within one tick; RECORDS_SCHEMA
 records may share (tick, cpu, cgroup_id): the kernel hands one over early when its slot is taken or the CPU goes
 idle. Everything here adds records up, so it makes no difference how a tick was cut into them.
 
-Null means not measured: a sum leaves nulls out, and a sum of nothing but nulls is null. Counters are scaled up
-by the share of time they ran, record by record and rounded there, so that `windows` and `ticks` agree exactly.
+Null means not measured: a sum leaves nulls out, and a sum of nothing but nulls is null; `counter_coverage` says how
+much of the CPU time it is of. Counters are scaled up by the share of time they ran, record by record and rounded there,
+so that `windows` and `ticks` agree exactly. Cycles per instruction are of the time in which both were counted.
 
 No frame returned here is in any order. The time and the other identity columns are added where the clock and the
 cgroups are known.
@@ -33,7 +34,7 @@ RECORDS_SCHEMA = pl.Schema(
         "instructions": pl.UInt64,
         "llc_misses": pl.UInt64,
         "context_switches": pl.UInt32,
-        # Share of the time the CPU's counters ran (running / enabled), 0 to 1; null where there are none.
+        # Share of the time the CPU's counters ran (running / enabled), 0 to 1; null if the run counts nothing.
         "coverage": pl.Float32,
     }
 )
@@ -109,9 +110,10 @@ def aggregate_windows(
     """
     window_tick = (pl.col("tick") - pl.col("tick") % window_ticks).alias("window_tick")
     window = ["window_tick", "cgroup_id"]
-    rows = records.lazy().with_columns(window_tick, pl.lit(llc_by_cpu).gather("cpu").alias("llc"))
-    totals = rows.group_by(window).agg(_TOTALS)
-    by_llc = rows.group_by("tick", "llc", "cgroup_id").agg(_TIME_AND_COUNTERS)
+    rows = records.lazy().with_columns(window_tick)
+    totals = rows.with_columns(_COVERED).group_by(window).agg(_TOTALS)
+    with_llc = rows.with_columns(pl.lit(llc_by_cpu).gather("cpu").alias("llc"), *_PAIRS)
+    by_llc = with_llc.group_by("tick", "llc", "cgroup_id").agg(_TIME_AND_COUNTERS)
     by_tick = _with_neighbours(by_llc).group_by("tick", "cgroup_id").agg(*_TIME_AND_COUNTERS, *_NEIGHBOURS)
     bursts = by_tick.with_columns(window_tick, _CPI).group_by(window).agg(*_BURSTS, *_NEIGHBOURS)
     return (
@@ -229,18 +231,22 @@ def _sum_or_null(name: str) -> pl.Expr:
 
 
 def _counter_coverage() -> pl.Expr:
-    """Share of the CPU time, on CPUs that have counters, in which they ran and were read."""
-    coverage = pl.col("coverage").cast(pl.Float64)
-    read = pl.any_horizontal(pl.col(_COUNTERS).is_not_null())
-    covered_ns = pl.when(read).then(coverage * pl.col("cpu_time_ns")).sum()
-    time_ns = pl.when(coverage.is_not_null()).then("cpu_time_ns").sum()
-    return pl.when(time_ns > 0).then(covered_ns / time_ns).alias("counter_coverage")
+    """Share of all CPU time in which each counter that has a sum here ran and was read: the least of these shares."""
+    covered_ns = [pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()) for name in _COVERED_NAMES]
+    time_ns = pl.sum("cpu_time_ns")
+    share = pl.min_horizontal(covered_ns).fill_null(0) / time_ns
+    return pl.when((time_ns > 0) & (pl.col("coverage").count() > 0)).then(share).alias("counter_coverage")
 
 
 def _of_others(busy_total: str, own: pl.Expr) -> pl.Expr:
     return pl.col(busy_total).fill_null(0) - pl.when(_BUSY).then(own).otherwise(0)
 
 
+_COVERED_NAMES = [f"{name}_covered_ns" for name in _COUNTERS]
+_COVERED = [
+    pl.when(pl.col(name).is_not_null()).then(pl.col("coverage").cast(pl.Float64) * pl.col("cpu_time_ns")).alias(covered)
+    for name, covered in zip(_COUNTERS, _COVERED_NAMES, strict=True)
+]
 _SCALED_COUNTERS = [_scaled(name) for name in _COUNTERS]
 _TIME_AND_COUNTERS = [pl.sum("cpu_time_ns"), *map(_sum_or_null, _COUNTERS)]
 _TOTALS = [
@@ -251,6 +257,9 @@ _TOTALS = [
     _counter_coverage(),
 ]
 
+# On a CPU that counts only one of the two, neither belongs to the other's.
+_BOTH = pl.col("cycles").is_not_null() & pl.col("instructions").is_not_null()
+_PAIRS = [pl.when(_BOTH).then(name).alias(name) for name in ("cycles", "instructions")]
 _CPI = pl.when(pl.col("instructions") > 0).then(pl.col("cycles") / pl.col("instructions")).alias("cpi")
 _BURSTS = [
     _RAN.sum().alias("active_ticks"),

@@ -4,7 +4,8 @@
 import os
 from collections.abc import Sequence
 
-from tracer.kernel.cpus import online_cpus
+from tracer.kernel.counter_plan import CounterPlan, alike
+from tracer.kernel.cpus import format_cpu_list, online_cpus
 from tracer.kernel.event_specs import COUNTER_COLUMNS, PERF_TYPE_SOFTWARE, EventSpec
 from tracer.kernel.perf_events import open_tick
 from tracer.kernel.topology.pmu import read_pmus
@@ -54,26 +55,48 @@ def judge_pmu(names: Sequence[str], specs: Sequence[EventSpec], *, watchdog: boo
     return Finding("warning", "this node has no PMU", remedy)
 
 
-def judge_event(spec: EventSpec, reason: str | None) -> Finding:
-    """`reason`: why the event cannot be counted, or None."""
-    if reason is None:
-        return Finding("ok", f"{spec.text} (type {spec.type}, config {spec.config:#x})")
-    found, _, remedy = reason.partition("; ")
-    return Finding(
-        "warning",
-        f"{spec.text}: {found}",
-        remedy or f"{spec.column} stays null; name an event that this node counts: --event {spec.column}=SPEC",
+def judge_event(plan: CounterPlan, index: int) -> Finding:
+    """How one event of a plan is counted, by CPU where CPUs differ, and where and why it is not."""
+    spec, reason = plan.specs[index], plan.reasons[index]
+    other = f"name an event that this node counts: --event {spec.column}=SPEC"
+    if reason is not None:
+        found, _, remedy = reason.partition("; ")
+        return Finding("warning", f"{spec.text}: {found}", remedy or f"{spec.column} stays null; {other}")
+    groups = [(cpus, of_cpus.events[index], of_cpus) for cpus, of_cpus in alike(plan.cpus, index)]
+    counted = [(cpus, event, of_cpus) for cpus, event, of_cpus in groups if of_cpus.reasons[index] is None]
+    is_everywhere = len(groups) == len(counted)
+    described = ", ".join(
+        f"{f'{of_cpus.pmu}, ' if of_cpus.pmu else ''}type {event.type}, config {event.config:#x}"
+        + (f" on CPUs {cpus}" if len(groups) > 1 else "")
+        for cpus, event, of_cpus in counted
     )
+    found = f"{spec.text} ({described})"
+    if not is_everywhere:
+        missing = ", ".join(
+            f"not on CPUs {cpus}: {of_cpus.reasons[index]}"
+            for cpus, _event, of_cpus in groups
+            if of_cpus.reasons[index]
+        )
+        remedy = f"{spec.column} is null there, and counter_coverage says so of each row; or {other}"
+        return Finding("warning", f"{found}, {missing}", remedy)
+    if not any(of_cpus.has_counted[index] for of_cpus in plan.cpus.values()):
+        remedy = f"{spec.column} is null until it counts; if it never does, the PMU only pretends to have it: {other}"
+        return Finding("warning", f"{found} can be opened, but counted nothing in a short trial", remedy)
+    return Finding("ok", found)
 
 
-def judge_group(*, counted: int, grouped: bool) -> Finding:
-    """Events that take turns are counted over different times, so that ratios such as CPI are less exact."""
+def judge_group(*, counted: int, turns: Sequence[int]) -> Finding:
+    """`turns`: CPUs on which the events do not fit together, and are counted over different times.
+
+    Ratios such as CPI are less exact there.
+    """
     if counted == 0:
         return Finding("info", "there is no event to count")
-    if grouped:
+    if not turns:
         return Finding("ok", "the events count at the same time")
     remedy = "free a counter: sysctl kernel.nmi_watchdog=0, or end what else uses the PMU"
-    return Finding("warning", "the events take turns, since the PMU has too few free counters", remedy)
+    found = f"the events take turns on CPUs {format_cpu_list(turns)}, since the PMU has too few free counters"
+    return Finding("warning", found, remedy)
 
 
 def _tick_event(trial: Trial) -> Finding:
@@ -93,13 +116,14 @@ def _pmu(trial: Trial) -> Finding:
 
 def _event(index: int) -> Examination:
     def examine(trial: Trial) -> Finding:
-        return judge_event(trial.specs[index], trial.plan.reasons[index])
+        return judge_event(trial.plan, index)
 
     return examine
 
 
 def _group(trial: Trial) -> Finding:
-    return judge_group(counted=sum(trial.plan.counted), grouped=trial.plan.grouped)
+    turns = [cpu for cpu, plan in trial.plan.cpus.items() if not plan.grouped]
+    return judge_group(counted=sum(trial.plan.counted), turns=turns)
 
 
 _ALLOW = "run it as root (sudo); in a container, let the seccomp profile allow perf_event_open"

@@ -62,11 +62,27 @@ class EncodedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     encoding: str
 
 
+class EventOnCpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event on CPUs where it is the same, and as well or badly counted.
+
+    `cpus` is a list as the kernel writes them. Where the node has several kinds of cores, `pmu` is theirs, and the
+    event is encoded for it: a raw one has the type of that PMU, a generic one has it in the upper half of `config`.
+    """
+
+    cpus: str
+    pmu: str | None = None
+    type: Count
+    config: Hexadecimal
+    counted: bool
+    reason_missing: str | None = None
+
+
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A counter column and the perf event behind it.
 
     `type` and `config` are those of perf_event_attr; null if the spec has no encoding on this node. A type of 0 is
     only a name for what differs between processors: `encodings` says by PMU what it is here, where the kernel tells.
+    `counted` says whether any CPU counts it, `reason_missing` why none does, and `on_cpus` has both by CPU, as of now.
     """
 
     column: Literal["cycles", "instructions", "llc_misses"]
@@ -76,6 +92,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     counted: bool
     reason_missing: str | None = None
     encodings: dict[str, EncodedEvent] = {}
+    on_cpus: list[EventOnCpus] = []
 
 
 class ClockAnchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,7 +130,8 @@ class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
 
-    `files_removed` counts closed files, of any run, that this run removed to make room. Null: not measured.
+    `files_removed` counts closed files, of any run, that this run removed to make room. `counter_values_refused`
+    counts values of counters that could not be true, and are null. Null: not measured.
 
     Each of the `records` that came, and each further tick of those that speak of a run of ticks (`records_expanded`),
     was either added to a row of `windows` that was there (`records_merged`), made one that was written or lost
@@ -137,6 +155,7 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recursion_misses: Count | None = None
     late_rows: Count = 0
     unknown_rows: Count = 0
+    counter_values_refused: Count = 0
 
     @property
     def records_unaccounted(self) -> int:

@@ -78,7 +78,8 @@ WINDOWS: Final = Table(
             optional(
                 "counter_coverage",
                 pa.float32(),
-                "share of the time in which the counters counted, 0 to 1; null if not counted",
+                "share of the cgroup's CPU time in which the counters that have a value here counted, the least of "
+                "theirs, 0 to 1; null if the run counts nothing",
             ),
         ]
     ),
@@ -212,6 +213,12 @@ HEALTH: Final = Table(
             ),
             measured("nri_events_lost", pa.int64(), "events of NRI that were dropped in this second"),
             measured("unknown_rows", pa.int64(), "rows written in this second with cgroup_kind unknown"),
+            measured(
+                "counter_values_refused",
+                pa.int64(),
+                "values of counters in this second's records that cannot be true and are null: zeros of one that does "
+                "not count, and more than a processor can do",
+            ),
             measured(
                 "reader_cpu_time_ns", pa.int64(), "CPU time that reading files of cgroups and processes took in it, ns"
             ),

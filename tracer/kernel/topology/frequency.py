@@ -4,6 +4,7 @@
 Cycles per second of CPU time follow the frequency, so two nodes, or two hours of one, compare only with this at hand.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -45,6 +46,17 @@ def read_frequency_policies(system: Path) -> list[FrequencyPolicy] | None:
             cpus_of_policy.setdefault(_policy(directory), []).extend(cpus)
     policies = (msgspec.structs.replace(policy, cpus=format_cpu_list(cpus)) for policy, cpus in cpus_of_policy.items())
     return sorted(policies, key=lambda policy: parse_cpu_list(policy.cpus)) or None
+
+
+def highest_khz(policies: Iterable[FrequencyPolicy], turbo: bool | None) -> dict[int, int]:
+    """By CPU the highest frequency that it can have, where that is known."""
+    found: dict[int, int] = {}
+    for policy in policies:
+        # Before Linux kernel commit 3c55e94c0ade ("cpufreq: ACPI: Extend frequency tables to cover boost frequencies")
+        # (in v5.11) this driver says the highest without turbo.
+        if policy.hardware_max_khz and not (policy.driver == "acpi-cpufreq" and turbo):
+            found |= dict.fromkeys(parse_cpu_list(policy.cpus), policy.hardware_max_khz)
+    return found
 
 
 def _policy(directory: Path) -> FrequencyPolicy:

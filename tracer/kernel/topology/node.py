@@ -8,7 +8,7 @@ import msgspec
 from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list, possible_cpus
 from tracer.kernel.topology.caches import LlcDomain, read_llc_domains
 from tracer.kernel.topology.files import read_cpu_list, read_cpus, read_name, read_switch
-from tracer.kernel.topology.frequency import FrequencyPolicy, read_frequency_policies, read_turbo
+from tracer.kernel.topology.frequency import FrequencyPolicy, highest_khz, read_frequency_policies, read_turbo
 from tracer.kernel.topology.groups import CpuGroup, read_clusters, read_cores, read_dies, read_packages
 from tracer.kernel.topology.memory import Memory, NumaNode, read_memory, read_numa_nodes
 from tracer.kernel.topology.pmu import Pmu, read_pmus
@@ -45,6 +45,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     pmus: list[Pmu]
     resctrl: Resctrl
     settings: KernelSettings
+
+    @property
+    def highest_khz(self) -> dict[int, int]:
+        """By CPU the highest frequency that it can have, where that is known."""
+        return highest_khz(self.frequency_policies or [], self.turbo)
 
 
 def read_topology(sysfs: Path = Path("/sys"), procfs: Path = Path("/proc")) -> Topology:
