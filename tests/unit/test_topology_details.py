@@ -13,7 +13,7 @@ from sysfs_tree import Node
 from tracer.kernel.event_specs import parse_event
 from tracer.kernel.topology import Topology, llc_domain_of_cpu
 from tracer.kernel.topology.files import harmless
-from tracer.kernel.topology.frequency import FrequencyPolicy
+from tracer.kernel.topology.frequency import FrequencyPolicy, highest_khz
 from tracer.kernel.topology.memory import Memory
 from tracer.kernel.topology.nesting import nest
 from tracer.kernel.topology.pmu import PmuEvent, encodings, read_pmus
@@ -379,3 +379,14 @@ def test_no_content_of_a_file_is_an_error(
 def test_hostile_names_become_harmless(text: str) -> None:
     name = harmless(text)
     assert name is None if not text else name is not None and name.isprintable()
+
+
+def test_the_highest_frequency_is_told_only_where_it_is_one() -> None:
+    policies = [
+        FrequencyPolicy("0-1", "intel_pstate", None, None, None, None, 3_800_000, 2_000_000, None),
+        FrequencyPolicy("2", "acpi-cpufreq", None, None, None, None, 2_900_000, None, None),
+        FrequencyPolicy("3", None, None, None, None, None, None, None, None),
+    ]
+    assert highest_khz(policies, None) == {0: 3_800_000, 1: 3_800_000, 2: 2_900_000}
+    assert highest_khz(policies, True) == {0: 3_800_000, 1: 3_800_000}
+    assert highest_khz(policies, False) == {}

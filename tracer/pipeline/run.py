@@ -104,11 +104,12 @@ class Run:
             self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
         # After the source took the CPUs that are online, so that it tells of each change from here on.
         self._topology = TopologyRecord()
-        self._counter_check.follow(self._source.counting(), self._topology.now.highest_khz)
+        counting = self._source.counting()
+        self._counter_check.follow(counting, self._topology.now.highest_khz)
         self._manifest = begin_manifest(
             self.run_id,
             options,
-            self._plan,
+            self._plan._replace(cpus=counting),
             self._clock.first,
             self._topology.first,
             first_tick=self._source.first_tick,
@@ -125,7 +126,8 @@ class Run:
             keep_bytes=options.keep_bytes,
             on_full=options.on_full,
         )
-        self._store.write_manifest(self._manifest)
+        notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
+        self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
         self._reading = Reading(self._source.rings, self._stop)
         self._storing = Storing(self._store, self.manifest, self._stop)
         reader_health = ReaderHealth()
@@ -234,7 +236,13 @@ class Run:
         manifest = msgspec.structs.replace(
             self._manifest,
             events=events,
-            notes=[*event_notes(events, cpus.values()), *self._stops(), *self._notes, *left_out],
+            notes=[
+                *self._manifest.notes,
+                *event_notes(events, cpus.values()),
+                *self._stops(),
+                *self._notes,
+                *left_out,
+            ],
             topology_changes=list(self._topology.changes),
             clock=with_sleeps(self._manifest.clock, self._clock),
             totals=self._totals(),

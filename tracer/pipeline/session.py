@@ -37,9 +37,8 @@ def begin_manifest(
     bcc_version: str,
     without_values: Mapping[int, Sequence[str | None]] = _NONE,
 ) -> stored.Manifest:
-    """The manifest of a run that has just started. `without_values` as of `events_of`."""
+    """The manifest of a run that has just started, without `event_notes`. `without_values` as of `events_of`."""
     system = os.uname()
-    events = events_of(plan.specs, plan.cpus, without_values, topology)
     return stored.Manifest(
         run_id=run_id,
         status="running",
@@ -55,7 +54,7 @@ def begin_manifest(
             online_cpus=online_cpus(),
         ),
         topology=topology,
-        events=events,
+        events=events_of(plan.specs, plan.cpus, without_values, topology),
         clock=stored.Clock(start=_stored_anchor(anchor)),
         tick_ns=options.tick_ns,
         window_ticks=options.window_ticks,
@@ -68,7 +67,6 @@ def begin_manifest(
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
         git_revision=_git_revision(),
-        notes=event_notes(events, plan.cpus.values()),
     )
 
 

@@ -49,9 +49,12 @@ def read_frequency_policies(system: Path) -> list[FrequencyPolicy] | None:
 
 
 def highest_khz(policies: Iterable[FrequencyPolicy], turbo: bool | None) -> dict[int, int]:
-    """By CPU the highest frequency that it can have, where that is known."""
+    """By CPU the highest frequency that it can have, where that is known.
+
+    Not while turbo is forbidden: the files have the highest without it then, and it may be allowed at any moment.
+    """
     found: dict[int, int] = {}
-    for policy in policies:
+    for policy in policies if turbo is not False else ():
         # Before Linux kernel commit 3c55e94c0ade ("cpufreq: ACPI: Extend frequency tables to cover boost frequencies")
         # (in v5.11) this driver says the highest without turbo.
         if policy.hardware_max_khz and not (policy.driver == "acpi-cpufreq" and turbo):
