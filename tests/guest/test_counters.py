@@ -91,6 +91,11 @@ def test_instructions_and_cycles_of_cgroups(
     end_ns, end = time.monotonic_ns(), read_counter(of_cpu)
     result = ended(tracer)
     assert result.manifest.totals.records_lost == 0
+    # A processor that counts is believed.
+    assert result.manifest.totals.counter_values_refused == 0
+    assert [(some.cpus, some.counted) for event in result.manifest.events[:2] for some in event.on_cpus] == [
+        ("0", True)
+    ] * 2
 
     constants = [process.counted(result).instructions - process.own.instructions for process in nothing]
     print(f"a process's start and end: {constants} instructions")
@@ -147,6 +152,7 @@ def test_more_events_than_counters(start_tracer: Callable[..., Tracer], new_cont
     tick_ns = result.manifest.tick_ns
     ticks = result.table("ticks").filter(pl.col("tick").is_between(begin_ns // tick_ns, end_ns // tick_ns))
     windows = result.table("windows").filter(pl.col("cgroup_id") == busy.id)
+    assert result.manifest.totals.counter_values_refused == 0
     coverage = windows["counter_coverage"].mean()
     print(f"{len(others)} events more: coverage {coverage}, exact {end - begin}, scaled {ticks['instructions'].sum()}")
     assert windows["counter_coverage"].max() < 1
