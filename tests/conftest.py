@@ -72,6 +72,9 @@ def pytest_sessionstart() -> None:
     # would not end one for a guest.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Under nohup it is ignored, which the tracers of the tests would take over, and rightly go on.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if os.geteuid() == 0:
         remove_what_dead_tests_left()
 
