@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * CPU time, context switches and counters per cgroup, CPU and tick.
+ * CPU time, context switches, counters and waiting for a CPU, per cgroup, CPU and tick.
  *
  * Two events end an interval of a CPU's time: sched_switch and the tick. The interval belongs to the cgroup of the
  * task that ran until then, and is added to that cgroup's accumulator on this CPU. When a tick is over, its
@@ -9,12 +9,19 @@
  *
  * Both programs run with interrupts off (the tick is an hrtimer), so they never interleave on a CPU and the state
  * needs no lock. Compiled by BCC with
- *   TICK_NS     length of a tick
- *   CPUS        size of the per-CPU tables: possible CPUs
- *   COUNTED     bit i: counter i is open in the perf arrays
- *   RING_PAGES  pages of the ring template; the loader puts a ring of its own size in for each CPU
+ *   TICK_NS       length of a tick
+ *   CPUS          size of the per-CPU tables: possible CPUs
+ *   COUNTED       bit i: counter i is open in the perf arrays
+ *   RING_PAGES    pages of the ring template; the loader puts a ring of its own size in for each CPU
+ *   WAIT_BITS     see waits.h; without it, waits are not followed
+ *   EXEC_RUNTIME, TASK_CGROUPS, CSS_SET_CGROUP, CGROUP_KN, KERNFS_NODE_ID
+ *                 offsets of se.sum_exec_runtime and cgroups in task_struct, of dfl_cgrp in css_set, of kn in cgroup
+ *                 and of id in kernfs_node; without them, nothing is read of the kernel's memory and no stolen time told
  */
 #include "records.h"
+#ifdef WAIT_BITS
+#include "waits.h"
+#endif
 
 BPF_F_TABLE("array", int, struct cpu_state, states, CPUS, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(ring_template, RING_PAGES);
@@ -22,11 +29,17 @@ BPF_ARRAY_OF_MAPS(rings, "ring_template", CPUS);
 BPF_PERF_ARRAY(counter0, CPUS);
 BPF_PERF_ARRAY(counter1, CPUS);
 BPF_PERF_ARRAY(counter2, CPUS);
+#ifdef WAIT_BITS
+BPF_F_TABLE("array", int, u64, waiting, 1 << WAIT_BITS, BPF_F_MMAPABLE);
+#endif
 
 /* What is known at the end of an interval: the moment, the readings, and who ran until then. */
 struct observation {
 	u64 now_ns;
 	u64 cgroup_id; /* 0: idle */
+	u64 task;      /* whose interval it was */
+	u64 exec_ns;   /* its sum_exec_runtime */
+	u64 is_switch; /* it is switched out */
 	u64 counters[COUNTERS];
 };
 
@@ -35,6 +48,8 @@ static inline u64 monotonic_ns(struct cpu_state *state)
 {
 	return bpf_ktime_get_ns() + state->clock_offset_ns;
 }
+
+#define EXEC_UNKNOWN ((u64)-1)
 
 /* A failed bpf_perf_event_read returns a negative errno. */
 static inline int is_error(u64 reading)
@@ -90,6 +105,11 @@ static inline void emit(struct cpu_state *state, u32 cpu, struct accumulator *su
 	record->switches = sum->switches;
 	record->tick_count = tick_count;
 	record->lateness_ns = lateness_ns >> 32 ? (u32)-1 : lateness_ns;
+	record->wait_ns = sum->wait_ns;
+	record->wait_self_ns = sum->wait_self_ns;
+	record->waits = sum->waits;
+	record->involuntary = sum->involuntary;
+	record->stolen_ns = sum->stolen_ns;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
@@ -111,8 +131,13 @@ static inline void clear(struct accumulator *sum, u64 cgroup_id)
 	sum->counters[0] = 0;
 	sum->counters[1] = 0;
 	sum->counters[2] = 0;
+	sum->wait_ns = 0;
+	sum->wait_self_ns = 0;
+	sum->stolen_ns = 0;
 	sum->time_ns = 0;
 	sum->switches = 0;
+	sum->waits = 0;
+	sum->involuntary = 0;
 	sum->unread = 0;
 }
 
@@ -154,12 +179,111 @@ static inline void add(struct accumulator *sum, u64 time_ns, u64 *deltas, u32 un
 	sum->unread |= unread;
 }
 
+/* Remembers who held the CPU in the interval that ends now; one cgroup's intervals in a row are one. */
+static inline void remember(struct cpu_state *state, u64 cgroup_id, u64 end_ns)
+{
+	u32 last = state->held_last & (HELD - 1);
+
+	if (state->held[last].cgroup_id != cgroup_id) {
+		last = (last + 1) & (HELD - 1);
+		state->held_last = last;
+		state->held[last].cgroup_id = cgroup_id;
+	}
+	state->held[last].end_ns = end_ns;
+}
+
+/* a - b, or 0 where that is negative; without a branch, for the verifier walks each way of a loop. */
+static inline u64 beyond(u64 a, u64 b)
+{
+	return (a - b) & ~((s64)(a - b) >> 63);
+}
+
+/*
+ * For how long a cgroup held this CPU between two moments, of which the latter is not after the last interval's end.
+ * What lies before the intervals that are remembered is taken to be as the rest, or is `unknown`.
+ */
+static inline u64 held_by(struct cpu_state *state, u64 cgroup_id, u64 from_ns, u64 to_ns, u64 unknown)
+{
+	u32 place = state->held_last;
+	u64 own_ns = 0, left_ns = to_ns - from_ns;
+
+	for (int i = 0; i < HELD - 1 && left_ns; i++) {
+		struct held *held = &state->held[place-- & (HELD - 1)];
+		/* What is left when this interval and the later ones are off. */
+		u64 before_ns = beyond(state->held[place & (HELD - 1)].end_ns, from_ns);
+		u64 taken_ns = beyond(left_ns, before_ns);
+		u64 other = held->cgroup_id ^ cgroup_id;
+
+		own_ns += taken_ns & ~((s64)(other | -other) >> 63);
+		left_ns -= taken_ns;
+	}
+	if (!left_ns)
+		return own_ns;
+	return unknown ? unknown : own_ns + share(own_ns, left_ns, to_ns - from_ns - left_ns);
+}
+
+/*
+ * Charges the wait of the task that was switched in at the CPU's last event, now that its cgroup is known. What lies in
+ * this tick is summed; what lies before it, where accumulators were sent already, leaves by itself.
+ */
+static inline void charge_wait(struct cpu_state *state, u32 cpu, struct accumulator *sum, u64 until_ns)
+{
+	u64 since_ns = state->wait_since_ns;
+	u64 tick_ns = state->tick_end_ns - TICK_NS;
+	u64 from_ns = since_ns > tick_ns ? since_ns : tick_ns;
+
+	state->wait_since_ns = 0;
+	sum->waits++;
+	sum->involuntary += state->wait_preempted;
+	if (from_ns < until_ns) {
+		sum->wait_ns += until_ns - from_ns;
+		sum->wait_self_ns += held_by(state, sum->cgroup_id, from_ns, until_ns, 0);
+	}
+	if (since_ns < tick_ns) {
+		u64 cut_ns = beyond(tick_ns - since_ns, LONGEST_WAIT_TICKS * TICK_NS);
+		u64 tick = (since_ns + cut_ns) / TICK_NS;
+		struct accumulator earlier = {.cgroup_id = sum->cgroup_id};
+
+		since_ns += cut_ns;
+		state->waits_cut_ns += cut_ns;
+		earlier.counters[0] = since_ns;
+		earlier.counters[1] = tick_ns;
+		earlier.counters[2] = held_by(state, sum->cgroup_id, since_ns, (tick + 1) * TICK_NS, (u64)-1);
+		emit(state, cpu, &earlier, tick, 0, 0);
+	}
+}
+
+/*
+ * Of the running task's time here, what it did not get: the scheduler takes off what the hypervisor and interrupts took.
+ * It does so at a switch and at its own timer; between these its sum stands still, so that until the next switch no
+ * more is told than is sure. At a switch both sides are exact, but for where in the switch they end: single stints can
+ * come out below 0 by that, and are added up so.
+ */
+static inline void charge_stolen(struct cpu_state *state, struct accumulator *sum, struct observation *seen, u64 elapsed)
+{
+	u64 got_ns = seen->exec_ns - state->exec_ns + state->stolen_told_ns;
+	/* The last change of the scheduler's sum is not older than the last look. */
+	u64 unsure_ns = seen->exec_ns == state->exec_seen_ns ? (u64)1 << 62 : elapsed;
+	u64 stolen_ns;
+
+	state->stint_ns += elapsed;
+	state->exec_seen_ns = seen->exec_ns;
+	if (!seen->cgroup_id || state->exec_ns == EXEC_UNKNOWN)
+		return;
+	stolen_ns = seen->is_switch ? state->stint_ns - got_ns : beyond(state->stint_ns, got_ns + unsure_ns);
+	sum->stolen_ns += stolen_ns;
+	state->stolen_told_ns += stolen_ns;
+}
+
 /* The first event of a CPU, or the first after it was offline: nothing is known of the time before. */
 static inline void begin(struct cpu_state *state, u32 cpu, struct observation *seen)
 {
 	flush_tick(state, cpu, 0);
 	state->settled = 0;
 	state->restart = 0;
+	state->waits_unknown += !!state->wait_since_ns;
+	state->wait_since_ns = 0;
+	remember(state, (u64)-1, seen->now_ns);
 	state->tick = seen->now_ns / TICK_NS;
 	state->tick_end_ns = (state->tick + 1) * TICK_NS;
 	state->last_ns = seen->now_ns;
@@ -212,6 +336,14 @@ static inline struct accumulator *account(struct cpu_state *state, u32 cpu, stru
 	}
 
 	sum = accumulator_of(state, cpu, seen->cgroup_id);
+#ifdef WAIT_BITS
+	if (state->wait_since_ns)
+		charge_wait(state, cpu, sum, state->last_ns - elapsed);
+	remember(state, seen->cgroup_id, state->last_ns);
+#endif
+#ifdef EXEC_RUNTIME
+	charge_stolen(state, sum, seen, elapsed);
+#endif
 	if (state->last_ns < state->tick_end_ns) {
 		add(sum, elapsed, deltas, unread);
 		return sum;
@@ -256,19 +388,167 @@ static inline struct accumulator *account(struct cpu_state *state, u32 cpu, stru
 	return sum;
 }
 
+static inline u64 exec_runtime(u64 task)
+{
+	u64 exec_ns = 0;
+
+#ifdef EXEC_RUNTIME
+	bpf_probe_read_kernel(&exec_ns, sizeof(exec_ns), (void *)(task + EXEC_RUNTIME));
+#endif
+	return exec_ns;
+}
+
+/* A task's time on this CPU begins. */
+static inline void begin_stint(struct cpu_state *state, u64 task, u64 exec_ns)
+{
+	state->task = task;
+	state->exec_ns = exec_ns;
+	state->exec_seen_ns = exec_ns;
+	state->stint_ns = 0;
+	state->stolen_told_ns = 0;
+}
+
+#ifdef WAIT_BITS
+/* From now on a task is ready to run and does not, or may be: `kind` is 0 or MAYBE. */
+static inline void begin_wait(u64 task, u64 kernel_ns, u64 kind)
+{
+	int key = place_of(task);
+	u64 *entry = waiting.lookup(&key);
+
+	if (entry)
+		*entry = entry_of(task, kernel_ns, kind);
+}
+
+/*
+ * A task that runs since the CPU's last event, found at `now_ns` or `kernel_ns`, waits no longer; charge_wait has the rest
+ * to do.
+ */
+static inline void end_wait(struct cpu_state *state, u64 task, u64 kernel_ns, u64 now_ns)
+{
+	int key = place_of(task);
+	u64 *entry = waiting.lookup(&key);
+
+	if (!entry || !is_of(*entry, task)) {
+		state->waits_unknown++;
+		return;
+	}
+	state->wait_since_ns = now_ns - waited_ns(*entry, kernel_ns);
+	if (state->wait_since_ns > state->last_ns)
+		state->wait_since_ns = state->last_ns;
+	state->wait_preempted = !!(*entry & MAYBE);
+	*entry = 0;
+}
+
+/* A wake-up can come for a task that waits already: it was preempted on its way to sleep. */
+static inline void wake(u64 task, u64 kernel_ns, int is_new)
+{
+	int key = place_of(task);
+	u64 *entry = waiting.lookup(&key);
+
+	/* A new task may lie where one has died. */
+	if (entry && (is_new || !is_of(*entry, task) || *entry & MAYBE))
+		*entry = entry_of(task, kernel_ns, 0);
+}
+#endif
+
+#ifdef WAIT_BITS
+/* Of a task that runs, it is not known any more since when it waited. Returns whether it was. */
+static inline int forget(u64 task)
+{
+	int key = place_of(task);
+	u64 *entry = waiting.lookup(&key);
+
+	if (!entry || !is_of(*entry, task))
+		return 0;
+	*entry = 0;
+	return 1;
+}
+#endif
+
+#ifdef EXEC_RUNTIME
+static inline u64 read_word(u64 address)
+{
+	u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+	return word;
+}
+
+/* The cgroup of a task that does not run. */
+static inline u64 cgroup_of(u64 task)
+{
+	u64 cgroup = read_word(read_word(task + TASK_CGROUPS) + CSS_SET_CGROUP);
+
+	return read_word(read_word(cgroup + CGROUP_KN) + KERNFS_NODE_ID);
+}
+
+/*
+ * The task that the last event left has gone unseen: what the scheduler says it ran of the interval that ends now, and how
+ * it waited, leaves as a record of its own, with its part of the counters. The rest is the task's that is found.
+ */
+static inline void charge_unseen(struct cpu_state *state, u32 cpu, struct observation *seen)
+{
+	struct accumulator gone = {.cgroup_id = cgroup_of(state->task), .switches = 1};
+	u64 ran_ns = beyond(exec_runtime(state->task), state->exec_ns + state->stint_ns);
+	u64 whole_ns = beyond(seen->now_ns, state->last_ns);
+	u64 most_ns = beyond(seen->now_ns < state->tick_end_ns ? seen->now_ns : state->tick_end_ns, state->last_ns);
+
+	if (!gone.cgroup_id)
+		return;
+	if (ran_ns > most_ns)
+		ran_ns = most_ns;
+#pragma unroll
+	for (int i = 0; i < COUNTERS; i++) {
+		u64 delta = seen->counters[i] - state->last_counters[i];
+
+		if (!(COUNTED >> i & 1))
+			continue;
+		if (is_error(seen->counters[i]) || state->last_unread >> i & 1 || (s64)delta < 0) {
+			gone.unread |= 1 << i;
+			continue;
+		}
+		gone.counters[i] = share(delta, ran_ns, whole_ns);
+		state->last_counters[i] += gone.counters[i];
+	}
+#ifdef WAIT_BITS
+	if (state->wait_since_ns)
+		charge_wait(state, cpu, &gone, state->last_ns);
+#endif
+	state->last_ns += ran_ns;
+	remember(state, gone.cgroup_id, state->last_ns);
+	gone.time_ns = ran_ns;
+	state->switches++;
+	emit(state, cpu, &gone, state->tick, 1, 0);
+}
+#endif
+
 /*
  * Who ran in the interval that ends now. A kernel may keep switches to itself (this was seen of the threads of a virtual
  * machine's own agent): then another task runs than the last event left, and the interval is not wholly its own. At a
  * tick it is found as well, so that no such interval is longer than a tick.
  */
-static inline void see_task(struct cpu_state *state, u64 task, u64 now_ns)
+static inline void see_task(struct cpu_state *state, u32 cpu, struct observation *seen)
 {
-	if (state->task && state->task != task && !state->restart) {
+	u64 is_known = state->task && !state->restart;
+
+	if (state->task == seen->task && !state->restart)
+		return;
+	if (is_known) {
 		state->unseen++;
-		if (now_ns > state->last_ns)
-			state->unseen_ns += now_ns - state->last_ns;
+		state->unseen_ns += beyond(seen->now_ns, state->last_ns);
+#ifdef EXEC_RUNTIME
+		if (state->task != state->idle_task && state->exec_ns != EXEC_UNKNOWN)
+			charge_unseen(state, cpu, seen);
+#endif
+#ifdef WAIT_BITS
+		state->waits_unknown += !!state->wait_since_ns;
+		state->wait_since_ns = 0;
+		forget(state->task);
+		if (seen->task != state->idle_task)
+			end_wait(state, seen->task, seen->now_ns - state->clock_offset_ns, seen->now_ns);
+#endif
 	}
-	state->task = task;
+	begin_stint(state, seen->task, is_known ? EXEC_UNKNOWN : seen->exec_ns);
 }
 
 static inline void read_counters(struct observation *seen)
@@ -293,12 +573,15 @@ static inline void account_running(void)
 
 	if (!state)
 		return;
-	seen.now_ns = monotonic_ns(state);
+	seen.now_ns = bpf_ktime_get_ns() + state->clock_offset_ns;
+	seen.task = bpf_get_current_task();
 	/* Each CPU's idle task has pid 0. */
-	if (bpf_get_current_pid_tgid())
+	if (bpf_get_current_pid_tgid()) {
 		seen.cgroup_id = bpf_get_current_cgroup_id();
-	see_task(state, bpf_get_current_task(), seen.now_ns);
+		seen.exec_ns = exec_runtime(seen.task);
+	}
 	read_counters(&seen);
+	see_task(state, key, &seen);
 	account(state, key, &seen);
 }
 
@@ -316,62 +599,124 @@ int poke(void *ctx)
 	return 0;
 }
 
-/* In sched_switch `current` is still the outgoing task. Arguments: preempt, prev, next. */
-int sched_switch(struct bpf_raw_tracepoint_args *ctx)
+/* Whether a task that is switched out can go on at once. */
+enum readiness { ASLEEP = 0, READY = 1, UNTOLD = 2 };
+
+/* Accounts the interval that a switch ends, and what it means for both tasks. */
+static inline void account_switch(struct cpu_state *state, u32 cpu, struct observation *seen, u64 next, u64 next_exec_ns,
+				  enum readiness ready, u64 kernel_ns)
+{
+	struct accumulator *sum;
+
+	see_task(state, cpu, seen);
+	sum = account(state, cpu, seen);
+	state->switches++;
+	if (sum)
+		sum->switches++;
+#ifdef WAIT_BITS
+	if (seen->task != state->idle_task) {
+		if (ready == ASLEEP)
+			forget(seen->task);
+		else
+			begin_wait(seen->task, kernel_ns, ready == READY ? 0 : MAYBE);
+		if (ready == READY && sum)
+			sum->involuntary++;
+	}
+	if (next != state->idle_task)
+		end_wait(state, next, kernel_ns, state->last_ns);
+#endif
+	begin_stint(state, next, next_exec_ns);
+	/* An idle CPU may not tick for long: what it gathered leaves now. */
+	if (sum && next == state->idle_task)
+		flush_slots(state, cpu, 0);
+}
+
+/* In sched_switch `current` is still the outgoing task. Arguments: preempt, prev, next, and since v5.18 prev's state. */
+static inline int see_switch(struct bpf_raw_tracepoint_args *ctx, enum readiness ready)
 {
 	int key = bpf_get_smp_processor_id();
 	struct cpu_state *state = states.lookup(&key);
-	struct observation seen = {};
-	struct accumulator *sum;
+	u64 next = ctx->args[2];
+	u64 kernel_ns = bpf_ktime_get_ns();
+	struct observation seen = {.is_switch = 1};
 
 	if (!state)
 		return 0;
-	seen.now_ns = monotonic_ns(state);
+	seen.now_ns = kernel_ns + state->clock_offset_ns;
+	seen.task = ctx->args[1];
 	if (!state->idle_task && !bpf_get_current_pid_tgid())
-		state->idle_task = ctx->args[1];
-	if (ctx->args[1] != state->idle_task)
+		state->idle_task = seen.task;
+	if (seen.task != state->idle_task) {
 		seen.cgroup_id = bpf_get_current_cgroup_id();
-	see_task(state, ctx->args[1], seen.now_ns);
-	state->task = ctx->args[2];
-	state->switches++;
+		seen.exec_ns = exec_runtime(seen.task);
+	}
 	read_counters(&seen);
-	sum = account(state, key, &seen);
-	if (!sum)
-		return 0;
-	sum->switches++;
-	/* An idle CPU may not tick for long: what it gathered leaves now. */
-	if (ctx->args[2] == state->idle_task)
-		flush_slots(state, key, 0);
+	account_switch(state, key, &seen, next, next == state->idle_task ? 0 : exec_runtime(next), ready, kernel_ns);
 	return 0;
 }
 
+/* TASK_RUNNING is 0. A task can be preempted on its way to sleep: it is ready all the same. */
+int sched_switch(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 state = ctx->args[3];
+
+	/* Without a branch: the verifier would walk everything twice. */
+	return see_switch(ctx, (ctx->args[0] & 1) | (~(state | -state) >> 63));
+}
+
+#ifdef WAIT_BITS
+/* Where the tracepoint has no fourth argument: whether a task was ready shows when it is woken, or runs without that. */
+int sched_switch_untold(struct bpf_raw_tracepoint_args *ctx)
+{
+	return see_switch(ctx, ctx->args[0] & 1 ? READY : UNTOLD);
+}
+
+/* Argument: the task. */
+int sched_wakeup(struct bpf_raw_tracepoint_args *ctx)
+{
+	wake(ctx->args[0], bpf_ktime_get_ns(), 0);
+	return 0;
+}
+
+int sched_wakeup_new(struct bpf_raw_tracepoint_args *ctx)
+{
+	wake(ctx->args[0], bpf_ktime_get_ns(), 1);
+	return 0;
+}
+#endif
+
 /*
  * The same rules on events given as arguments instead of the node's own, for tests through BPF_PROG_TEST_RUN:
- * now_ns, cgroup_id, counters[0..2], cpu, kind (0 tick, 1 switch, 2 switch to idle), task, next task.
+ * now_ns, cgroup_id, counters[0..2], cpu, kind (0 tick, 1 switch, 2 wake-up, 3 wake-up of a new task), task, its
+ * sum_exec_runtime, next task, its sum_exec_runtime, readiness.
  */
 int replay(struct bpf_raw_tracepoint_args *ctx)
 {
 	int key = ctx->args[5];
+	u64 kind = ctx->args[6];
 	struct cpu_state *state = states.lookup(&key);
 	struct observation seen = {
 		.now_ns = ctx->args[0],
 		.cgroup_id = ctx->args[1],
+		.task = ctx->args[7],
+		.exec_ns = ctx->args[8],
+		.is_switch = kind == 1,
 		.counters = {ctx->args[2], ctx->args[3], ctx->args[4]},
 	};
-	struct accumulator *sum;
 
 	if (!state)
 		return 0;
-	see_task(state, ctx->args[7], seen.now_ns);
-	if (ctx->args[6]) {
-		state->task = ctx->args[8];
-		state->switches++;
-	}
-	sum = account(state, key, &seen);
-	if (!sum || !ctx->args[6])
+#ifdef WAIT_BITS
+	if (kind >= 2) {
+		wake(seen.task, seen.now_ns, kind == 3);
 		return 0;
-	sum->switches++;
-	if (ctx->args[6] == 2)
-		flush_slots(state, key, 0);
+	}
+#endif
+	if (kind) {
+		account_switch(state, key, &seen, ctx->args[9], ctx->args[10], ctx->args[11], seen.now_ns);
+		return 0;
+	}
+	see_task(state, key, &seen);
+	account(state, key, &seen);
 	return 0;
 }

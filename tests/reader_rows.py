@@ -12,9 +12,13 @@ def take_rows(rings: Rings, capacity: int) -> list[Row]:
     block = RecordBlock(capacity)
     # A deadline that is over: one drain and no wait.
     count = rings.follow(block, 0, interval_ns=1_000_000, phase_ns=0, deadline_ns=0)
+    columns = (
+        block.tick, block.cpu, block.cgroup_id, block.cpu_time_ns, block.counters, block.unread, block.context_switches,
+        block.lateness_ns, block.wait_ns, block.wait_self_ns, block.waits, block.involuntary, block.stolen_ns,
+    )  # fmt: skip
+    tick, cpu, cgroup_id, time, counters, *rest = (column[..., :count].T.tolist() for column in columns)
     # Counters lie as [counter, row].
-    *before, counters, unread, switches, lateness = (column[..., :count].T.tolist() for column in block.columns())
     return [
-        Row(*scalars, tuple(values), *rest)
-        for *scalars, values, rest in zip(*before, counters, zip(unread, switches, lateness, strict=True), strict=True)
+        Row(*scalars, tuple(values), *others)
+        for *scalars, values, others in zip(tick, cpu, cgroup_id, time, counters, zip(*rest, strict=True), strict=True)
     ]

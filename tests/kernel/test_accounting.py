@@ -106,6 +106,12 @@ def test_cpu_time_switches_and_names(
         assert container.cpu_time_ns() > 0.03 * SECONDS * 1e9
         for table in (windows, ticks):
             assert agrees_with_cpu_stat(of_cgroup(table, container)["cpu_time_ns"].sum(), container, stolen)
+        held = of_cgroup(windows, container).select(pl.sum("cpu_time_ns", "stolen_time_ns")).row(0, named=True)
+        if windows["stolen_time_ns"].null_count() == 0:
+            ran_ns = held["cpu_time_ns"] - held["stolen_time_ns"]
+            # Of a task that is found where the kernel did not tell of its switch, nothing is known to be stolen.
+            unsure_ns = result.table("health")["unseen_time_ns"].sum()
+            assert abs(ran_ns - container.cpu_time_ns()) < 0.001 * container.cpu_time_ns() + 1_000_000 + unsure_ns
     sleeping_ns = of_cgroup(windows, containers[2])["cpu_time_ns"].sum()
     assert abs(sleeping_ns - containers[2].cpu_time_ns()) < 1_000_000
 
@@ -124,9 +130,8 @@ def test_cpu_time_switches_and_names(
     traced = ticks.filter(meanwhile)["context_switches"].sum()
     uncounted = result.table("health")["uncounted_switches"].sum()
     assert within(traced + uncounted, end.context_switches - begin.context_switches, 0.01)
-    # What the kernel counts and tells nobody of is found by who runs where.
-    health = result.table("health")
-    assert abs(health["unseen_switches"].sum() - uncounted) <= 0.1 * uncounted + 20
+    # What the kernel counts and tells nobody of is found by who runs where, and then mostly counted all the same.
+    assert -20 <= uncounted <= 1.1 * result.table("health")["unseen_switches"].sum() + 20
 
     for container in containers:
         rows = of_cgroup(windows, container)
@@ -189,6 +194,8 @@ def test_counters_agree_with_the_time_they_count(
         table = result.table(name)
         for container in containers[:2]:
             rows = of_cgroup(table, container)
+            # Who only waited in a tick counted nothing there.
+            rows = rows.filter(pl.col("cpu_time_ns") > 0)
             for column in ("cycles", "instructions"):
                 assert rows[column].null_count() == 0
                 assert within(rows[column].sum(), rows["cpu_time_ns"].sum(), 0.01)

@@ -6,7 +6,22 @@ from fractions import Fraction
 
 import pytest
 from accumulator_events import EXAMPLES, TICK_NS, Example, event_sequences, settled
-from accumulator_model import COUNTERS, IDLE, U64, CpuModel, Event, Kind, Record, cut, divide, place_of, rows_of
+from accumulator_model import (
+    COUNTERS,
+    IDLE,
+    IDLE_TASK,
+    LONGEST_WAIT_TICKS,
+    OPEN,
+    U64,
+    CpuModel,
+    Event,
+    Kind,
+    Record,
+    cut,
+    divide,
+    place_of,
+    rows_of,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +42,16 @@ def from_tick_10(events: list[Event]) -> list[Event]:
     return [*before, *(event._replace(now_ns=event.now_ns + shift) for event in events)]
 
 
+def intervals(events: list[Event]) -> list[Event]:
+    """The events that end an interval."""
+    return [event for event in events if not event.is_wake_up]
+
+
+def of_time(model: CpuModel) -> list[Record]:
+    """The records that are no part of a wait."""
+    return [record for record in model.sent if record.tick_count]
+
+
 def total_time(model: CpuModel) -> int:
     """CPU time in all records and in what is still held."""
     sent = sum(record.time_ns * record.tick_count for record in model.sent)
@@ -36,7 +61,7 @@ def total_time(model: CpuModel) -> int:
 def observed_time(events: list[Event]) -> int:
     """Time from the first tick boundary seen until the last event, and again after each restart."""
     total, first_boundary, last = 0, 0, 0
-    for position, event in enumerate(events):
+    for position, event in enumerate(intervals(events)):
         if position == 0 or event.restart:
             total += max(0, last - first_boundary)
             first_boundary, last = (event.now_ns // TICK_NS + 1) * TICK_NS, event.now_ns
@@ -58,7 +83,7 @@ def test_no_time_is_lost_or_made(events: list[Event]) -> None:
 def test_every_tick_that_is_over_sums_to_its_length(events: list[Event]) -> None:
     model = run(events)
     by_tick: dict[int, list[Record]] = defaultdict(list)
-    for record in model.sent:
+    for record in of_time(model):
         by_tick[record.tick].append(record)
     tick = events[0].now_ns // TICK_NS + 1
     while tick < model.tick:
@@ -76,10 +101,11 @@ def test_every_tick_that_is_over_sums_to_its_length(events: list[Event]) -> None
 def test_no_count_is_lost_or_made(events: list[Event]) -> None:
     events = from_tick_10(events)
     model = run(events)
+    last = intervals(events)[-1]
     for index in range(COUNTERS):
-        sent = sum(record.counters[index] for record in model.sent)
+        sent = sum(record.counters[index] for record in of_time(model))
         held = sum(held.counters[index] for held in model.held.values())
-        assert (sent + held) % U64 == (events[-1].readings[index] - events[0].readings[index]) % U64
+        assert (sent + held) % U64 == (last.readings[index] - events[0].readings[index]) % U64
     assert all(record.unread == 0 for record in model.sent)
 
 
@@ -88,7 +114,7 @@ def test_every_switch_is_counted_once(events: list[Event]) -> None:
     events = from_tick_10(events)
     model = run(events)
     counted = sum(record.switches for record in model.sent) + sum(held.switches for held in model.held.values())
-    assert counted == sum(event.kind != Kind.TICK for event in events)
+    assert counted == sum(event.kind == Kind.SWITCH for event in events)
 
 
 @given(event_sequences())
@@ -116,17 +142,34 @@ def test_a_counter_that_never_reads_is_marked_everywhere_and_touches_no_other(ev
         others = [value for position, value in enumerate(record.counters) if position != index]
         return record._replace(counters=tuple(others), unread=record.unread & ~(1 << index))
 
-    records = run([unreadable(event) for event in events]).sent
+    records = of_time(run([unreadable(event) for event in events]))
     assert all(record.counters[index] == 0 for record in records)
     assert all(record.unread >> index & 1 for record in records)
-    assert [without(record) for record in records] == [without(record) for record in run(events).sent]
+    assert [without(record) for record in records] == [without(record) for record in of_time(run(events))]
 
 
 @given(event_sequences())
 def test_going_idle_leaves_no_cgroup_behind(events: list[Event]) -> None:
     model = run(events)
-    model.happen(events[-1]._replace(kind=Kind.SWITCH_TO_IDLE, restart=False))
+    model.happen(events[-1]._replace(kind=Kind.SWITCH, next_task=IDLE_TASK, restart=False))
     assert all(held.cgroup_id == IDLE for held in model.held.values())
+
+
+@given(event_sequences())
+def test_idle_never_waits_and_nobody_waits_longer_for_himself_than_at_all(events: list[Event]) -> None:
+    for record in run(events).sent:
+        assert record.wait_self_ns <= record.wait_ns
+        assert record.waits or record.tick_count == 0 or not record.wait_ns
+        assert record.involuntary <= record.switches + record.waits
+        if record.cgroup_id == IDLE:
+            assert record.tick_count
+            assert (record.waits, record.involuntary, record.stolen_ns) == (0, 0, 0)
+        if record.tick_count == 0:
+            begin_ns, end_ns, own_ns = record.counters
+            assert record.tick == begin_ns // TICK_NS
+            assert 0 < end_ns - begin_ns <= LONGEST_WAIT_TICKS * TICK_NS
+            assert end_ns % TICK_NS == 0
+            assert own_ns in range(TICK_NS + 1) or own_ns == OPEN
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**47), st.integers(0, U64 - 1))
@@ -152,7 +195,7 @@ def test_portions_are_in_proportion(start_ns: int, elapsed_ns: int, increment: i
 )
 def test_rows_of_a_run_add_up_to_its_record(tick_count: int, counters: tuple[int, ...]) -> None:
     record = Record(7, 2, counters, 0, 0, 0, TICK_NS, 0, tick_count, 12)
-    rows = list(rows_of(record))
+    rows = list(rows_of(record, TICK_NS))
     assert [row.tick for row in rows] == list(range(7, 7 + tick_count))
     for index in range(COUNTERS):
         values = [row.counters[index] for row in rows]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from accumulator_model import COUNTERS, U16, U32, U64, Record, Row, rows_of
+from accumulator_model import COUNTERS, LONGEST_WAIT_TICKS, OPEN, U16, U32, U64, Record, Row, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 from reader_rows import take_rows
@@ -25,10 +25,12 @@ from tracer.kernel.rings import RingCounts, Rings, default_ring_bytes
 PAGE = mmap.PAGESIZE
 SIZE = PAGE
 HEADER_BYTES = 8
-STEP = HEADER_BYTES + TICK_RECORD.itemsize
+RECORD = TICK_RECORD.itemsize
+STEP = HEADER_BYTES + RECORD
 BUSY = 1 << 31
 DISCARDED = 1 << 30
 
+TICK_NS = 1_000_000
 # More rows than a ring of SIZE has records.
 ENOUGH = 1000
 
@@ -101,7 +103,7 @@ class CraftedRing:
 
 
 def rings_of(*crafted: CraftedRing) -> Rings:
-    rings = Rings(len(crafted), crafted[0].size)
+    rings = Rings(len(crafted), crafted[0].size, TICK_NS)
     for cpu, ring in enumerate(crafted):
         rings.add_mapping(cpu, ring.consumer_address, ring.producer_address, ring.data_address)
     return rings
@@ -115,14 +117,22 @@ def tick_record(
     sequence: int, *, tick: int = 100, tick_count: int = 1, cpu: int = 0, counters: Sequence[int] = (10, 20, 30)
 ) -> Record:
     """A plain record; each of its fields has a value of its own."""
-    return Record(
+    record = Record(
         tick=tick, cgroup_id=(7 << 32) + sequence, counters=tuple(counters), sequence=sequence, cpu=cpu, unread=0b101,
-        time_ns=1_000 + sequence % 1_000, switches=0 if tick_count > 1 else 3, tick_count=tick_count, lateness_ns=77,
+        time_ns=1_000 + sequence % 1_000, switches=0, tick_count=tick_count, lateness_ns=77,
     )  # fmt: skip
+    if tick_count > 1:
+        return record
+    return record._replace(switches=3, wait_ns=501, wait_self_ns=201, waits=4, involuntary=2, stolen_ns=88)
+
+
+def wait_record(sequence: int, begin_ns: int, end_ns: int, own_ns: int = 5_000) -> Record:
+    """The part of a wait that lies in earlier ticks."""
+    return Record(begin_ns // TICK_NS, 7, (begin_ns, end_ns, own_ns), sequence, 0, 0, 0, 0, 0, 0)
 
 
 def rows_of_all(records: Sequence[Record], first: int = 0, last: int = U64 - 1) -> list[Row]:
-    return [row for record in records for row in rows_of(record) if first <= row.tick <= last]
+    return [row for record in records for row in rows_of(record, TICK_NS) if first <= row.tick <= last]
 
 
 def further_and_outside(records: Sequence[Record], first: int, last: int) -> tuple[int, int]:
@@ -147,7 +157,10 @@ def test_records_become_rows_and_the_space_is_given_back() -> None:
 def test_every_value_a_field_can_hold_arrives() -> None:
     ring = CraftedRing()
     rings = rings_of(ring)
-    largest = Record(U64 - 1, U64 - 2, (U64 - 3, U64 - 4, U64 - 5), 0, 0, U16 - 1, U32 - 2, U32 - 3, 1, U32 - 4)
+    largest = Record(
+        U64 - 1, U64 - 2, (U64 - 3, U64 - 4, U64 - 5), 0, 0, U16 - 1, U32 - 2, U32 - 3, 1, U32 - 4, U64 - 6, U64 - 7,
+        U32 - 5, U32 - 6, U64 - 8,
+    )  # fmt: skip
     ring.put(packed(largest))
     assert take_rows(rings, ENOUGH) == rows_of_all([largest])
 
@@ -213,7 +226,7 @@ def test_a_busy_record_that_is_then_discarded_is_passed_over() -> None:
     assert take_rows(rings, ENOUGH) == rows_of_all([tick_record(0)])
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 63, 65, 72, 200])
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 64, RECORD - 1, RECORD + 1, RECORD + 8, 3 * RECORD])
 def test_a_record_of_another_length_is_skipped_and_counted(length: int) -> None:
     ring = CraftedRing()
     rings = rings_of(ring)
@@ -246,7 +259,17 @@ def test_a_length_beyond_the_producer_gives_up_what_the_ring_holds(length: int, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [tick_record(0, cpu=1), tick_record(0, cpu=U16 - 1), tick_record(0, tick_count=0)], ids=repr
+    "wrong",
+    [
+        tick_record(0, cpu=1),
+        tick_record(0, cpu=U16 - 1),
+        wait_record(0, 5 * TICK_NS, 5 * TICK_NS),
+        wait_record(0, 5 * TICK_NS + 9, 5 * TICK_NS + 3),
+        wait_record(0, 5 * TICK_NS, 4 * TICK_NS),
+        wait_record(0, 5 * TICK_NS + 9, (5 + LONGEST_WAIT_TICKS + 1) * TICK_NS + 1),
+        wait_record(0, 0, U64 - 1),
+    ],
+    ids=repr,
 )
 def test_a_record_that_contradicts_itself_is_skipped_and_counted(wrong: Record) -> None:
     ring = CraftedRing()
@@ -272,7 +295,7 @@ def test_positions_no_ring_can_have_give_up_what_it_holds(fill: int) -> None:
 
 def test_cpus_without_a_ring_are_passed_over() -> None:
     ring = CraftedRing()
-    rings = Rings(4, SIZE)
+    rings = Rings(4, SIZE, TICK_NS)
     rings.add_mapping(2, ring.consumer_address, ring.producer_address, ring.data_address)
     ring.put(packed(tick_record(0, cpu=2)))
     assert take_rows(rings, ENOUGH) == rows_of_all([tick_record(0, cpu=2)])
@@ -348,6 +371,25 @@ def test_a_run_waits_on_each_cpu_for_itself() -> None:
         ring.put(packed(record))
     assert take_rows(rings, 7) == rows_of_all(records)[:7]
     assert take_rows(rings, 7) == rows_of_all(records)[7:]
+
+
+def test_a_wait_becomes_a_row_a_tick_that_add_up_to_it() -> None:
+    ring = CraftedRing()
+    waits = [
+        wait_record(0, 3 * TICK_NS + 250_000, 6 * TICK_NS),
+        wait_record(1, 9 * TICK_NS, 10 * TICK_NS),
+        wait_record(2, 20 * TICK_NS + 1, (20 + LONGEST_WAIT_TICKS) * TICK_NS),
+    ]
+    for record in waits:
+        ring.put(packed(record))
+    rows = take_rows(rings_of(ring), 2 * LONGEST_WAIT_TICKS)
+    assert rows == rows_of_all(waits)
+    for record in waits:
+        begin_ns, end_ns, own_ns = record.counters
+        of_record = [row for row in rows if begin_ns // TICK_NS <= row.tick < end_ns // TICK_NS]
+        assert sum(row.wait_ns for row in of_record) == end_ns - begin_ns
+        # Only of the tick in which it began is it known what was its own cgroup's.
+        assert [row.wait_self_ns for row in of_record] == [own_ns, *[OPEN] * (len(of_record) - 1)]
 
 
 def test_a_full_block_takes_nothing_and_loses_nothing() -> None:
@@ -431,6 +473,11 @@ def test_the_rings_of_all_cpus_stay_below_128_mib() -> None:
     assert default_ring_bytes(8192) == 1 << 18
 
 
+def _any_waits(draw: st.DrawFn) -> dict[str, int]:
+    largest = {"wait_ns": U64, "wait_self_ns": U64, "waits": U32, "involuntary": U32, "stolen_ns": U64}
+    return {name: draw(st.integers(0, end - 1)) for name, end in largest.items()}
+
+
 @st.composite
 def valid_records(draw: st.DrawFn) -> list[Record]:
     """What one CPU could send: any values, numbered in order but for losses."""
@@ -438,7 +485,13 @@ def valid_records(draw: st.DrawFn) -> list[Record]:
     sequence = draw(st.sampled_from([0, U32 - 3]))
     for _ in range(draw(st.integers(0, 30))):
         sequence = (sequence + draw(st.sampled_from([0, 0, 0, 1, 5]))) % U32
-        tick_count = draw(st.sampled_from([1, 1, 1, 2, 9, 40]))
+        tick_count = draw(st.sampled_from([0, 1, 1, 1, 2, 9, 40]))
+        if tick_count == 0:
+            begin_ns = draw(st.integers(0, 60 * TICK_NS))
+            length_ns = draw(st.integers(1, 40 * TICK_NS))
+            records.append(wait_record(sequence, begin_ns, begin_ns + length_ns, draw(st.integers(0, U64 - 1))))
+            sequence = (sequence + 1) % U32
+            continue
         records.append(
             Record(
                 tick=draw(st.integers(0, 60)),
@@ -451,6 +504,7 @@ def valid_records(draw: st.DrawFn) -> list[Record]:
                 switches=draw(st.integers(0, U32 - 1)) if tick_count == 1 else 0,
                 tick_count=tick_count,
                 lateness_ns=draw(st.integers(0, U32 - 1)),
+                **(_any_waits(draw) if tick_count == 1 else {}),
             )
         )
         sequence = (sequence + 1) % U32

@@ -16,6 +16,7 @@ from tracer.store.schemas import (
     RESOURCES,
     TABLES,
     TICKS,
+    WAITS,
     WINDOWS,
     Table,
 )
@@ -56,6 +57,25 @@ WINDOWS_COLUMNS = {
     "neighbour_cpu_time_ns": "int64",
     "neighbour_llc_misses": "int64?",
     "counter_coverage": "float?",
+    "wait_time_ns": "int64?",
+    "wait_time_peak_ns": "int64?",
+    "waits": "int64?",
+    "involuntary_switches": "int64?",
+    "wait_behind_others_ns": "int64?",
+    "wait_behind_self_ns": "int64?",
+    "wait_idle_ns": "int64?",
+    "wait_throttled_ns": "int64?",
+    "stolen_time_ns": "int64?",
+}
+WAITS_COLUMNS = {
+    "window_start": TIME,
+    "window_tick": "int64",
+    **{
+        f"holder_{name}": f"{type_.removesuffix('?')}?"
+        for name, type_ in IDENTITY_COLUMNS.items()
+        if name != "node_name"
+    },
+    "wait_time_ns": "int64",
 }
 TICKS_COLUMNS = {
     "tick_start": TIME,
@@ -66,6 +86,7 @@ TICKS_COLUMNS = {
     "instructions": "int64?",
     "llc_misses": "int64?",
     "context_switches": "int64",
+    "wait_time_ns": "int64?",
 }
 LIFECYCLE_COLUMNS = {
     "time": TIME,
@@ -102,6 +123,8 @@ HEALTH_COLUMNS = {
     "uncounted_switches": "int64",
     "unseen_switches": "int64",
     "unseen_time_ns": "int64",
+    "waits_unknown": "int64",
+    "waits_cut_ns": "int64",
     "unresolved_cgroups": "int64",
     "cgroup_events_lost": "int64",
     "nri_events_lost": "int64",
@@ -206,6 +229,7 @@ def described(schema: pa.Schema) -> dict[str, str]:
 def test_columns_of_every_table_are_as_published():
     assert described(WINDOWS.schema) == IDENTITY_COLUMNS | WINDOWS_COLUMNS
     assert described(TICKS.schema) == IDENTITY_COLUMNS | TICKS_COLUMNS
+    assert described(WAITS.schema) == IDENTITY_COLUMNS | WAITS_COLUMNS
     assert described(LIFECYCLE.schema) == IDENTITY_COLUMNS | LIFECYCLE_COLUMNS
     assert described(IO.schema) == IDENTITY_COLUMNS | IO_COLUMNS
     assert described(PROCESSES.schema) == IDENTITY_COLUMNS | PROCESSES_COLUMNS

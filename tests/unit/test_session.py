@@ -32,6 +32,7 @@ OPTIONS = RunOptions(
     containerd_states=(),
     resctrl="off",
     resctrl_mount=False,
+    waits=True,
     resources_interval_ns=10**9,
     io=False,
     processes_interval_ns=None,

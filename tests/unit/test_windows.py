@@ -4,14 +4,17 @@
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.pipeline import windows
+from tracer.pipeline.wait_holders import Times, share_out, times_of
 from tracer.pipeline.windows import (
     RECORDS_SCHEMA,
     TICKS_SCHEMA,
@@ -27,7 +30,8 @@ Row = dict[str, Any]
 
 IDLE = 0
 COUNTERS = ("cycles", "instructions", "llc_misses")
-SUMMED = ("cpu_time_ns", *COUNTERS, "context_switches")
+SUMMED = ("cpu_time_ns", *COUNTERS, "context_switches", "wait_time_ns")
+WAIT_SUMS = ("waits", "involuntary_switches")
 TICK_NS = 1_000_000
 
 
@@ -65,7 +69,8 @@ def reference_scaled(record: Row) -> Row:
 def reference_ticks(records: list[Row]) -> dict[tuple[int, int, int], Row]:
     """Rows of `ticks` by (tick, cpu, cgroup_id)."""
     rows = {}
-    for (tick, cpu), on_cpu in grouped([reference_scaled(record) for record in records], "tick", "cpu").items():
+    scaled = [reference_scaled(record) for record in records]
+    for (tick, cpu), on_cpu in grouped(scaled, "tick", "cpu").items():
         cgroups = {cgroup_id: summed(own) for (cgroup_id,), own in grouped(on_cpu, "cgroup_id").items()}
         if list(cgroups) == [IDLE] and cgroups[IDLE]["cpu_time_ns"] == TICK_NS:
             continue
@@ -82,7 +87,10 @@ def reference_neighbours(own_records: list[Row], all_records: list[Row], llc_of_
     for tick, llc in {(record["tick"], llc_of_cpu.get(record["cpu"])) for record in own_records}:
         here = [record for record in all_records if record["tick"] == tick and llc_of_cpu.get(record["cpu"]) == llc]
         own = [record for record in here if record["cgroup_id"] == cgroup_id]
-        others = [record for record in here if record["cgroup_id"] not in (cgroup_id, IDLE)]
+        by_cgroup = grouped([record for record in here if record["cgroup_id"] not in (cgroup_id, IDLE)], "cgroup_id")
+        # Who only waited is nobody's neighbour.
+        ran = [records for records in by_cgroup.values() if sum(record["cpu_time_ns"] for record in records)]
+        others = [record for records in ran for record in records]
         if sum(record["cpu_time_ns"] for record in own) == 0:
             continue
         cpu_time_ns += sum(record["cpu_time_ns"] for record in others)
@@ -103,6 +111,63 @@ def reference_coverage(records: list[Row]) -> float | None:
     return min(covered_ns, default=0) / time_ns
 
 
+def largest_first(held: dict[int, int]) -> list[int]:
+    return sorted(held, key=lambda cgroup_id: (-held[cgroup_id], cgroup_id))
+
+
+def shared_out(amount: int, held: dict[int, int]) -> dict[int | None, int]:
+    """In proportion to the time held, in whole ns; the largest holder gets what is left, nobody if there is none."""
+    total_ns = sum(held.values())
+    if not amount or not total_ns:
+        return {None: amount}
+    shares: dict[int | None, int] = {holder: amount * ns // total_ns for holder, ns in held.items()}
+    shares[largest_first(held)[0]] += amount - sum(shares.values())
+    return shares
+
+
+def reference_behind(
+    records: list[Row], ran: list[Row], window_ticks: int
+) -> dict[tuple[int, int], dict[int | None, int]]:
+    """By window and victim, what it waited by holder; `ran` says who held the CPUs."""
+    behind: dict[tuple[int, int], dict[int | None, int]] = defaultdict(lambda: defaultdict(int))
+    on_cpu = grouped(ran, "tick", "cpu")
+    for (tick, cpu), here in grouped(records, "tick", "cpu").items():
+        held = {
+            cgroup_id: held_ns
+            for (cgroup_id,), own in grouped(on_cpu[tick, cpu], "cgroup_id").items()
+            if (held_ns := sum(record["cpu_time_ns"] for record in own))
+        }
+        for (victim,), own in grouped(here, "cgroup_id").items():
+            waited = [record for record in own if record["wait_time_ns"]]
+            ended = [record for record in waited if record["wait_self_ns"] is not None]
+            whole_ns = sum(record["wait_time_ns"] for record in waited if record["wait_self_ns"] is None)
+            own_ns = sum(record["wait_self_ns"] for record in ended)
+            others_ns = sum(record["wait_time_ns"] for record in ended) - own_ns
+            others = {holder: ns for holder, ns in held.items() if holder != victim}
+            for shares in ({victim: own_ns}, shared_out(whole_ns, held), shared_out(others_ns, others)):
+                for holder, ns in shares.items():
+                    behind[tick // window_ticks * window_ticks, victim][holder] += ns
+    return behind
+
+
+def reference_waits(own: list[Row], behind: dict[int | None, int], cgroup_id: int) -> Row:
+    by_tick = [total([record["wait_time_ns"] for record in in_tick]) for in_tick in grouped(own, "tick").values()]
+    followed = [ns for ns in by_tick if ns is not None]
+    stolen_ns = total([record["stolen_time_ns"] for record in own])
+    parts = {
+        "wait_behind_others_ns": sum(ns for holder, ns in behind.items() if holder not in (None, IDLE, cgroup_id)),
+        "wait_behind_self_ns": behind.get(cgroup_id, 0),
+        "wait_idle_ns": behind.get(IDLE, 0),
+    }
+    return {
+        "wait_time_peak_ns": max(followed, default=None),
+        **{name: total([record[name] for record in own]) for name in WAIT_SUMS},
+        **(parts if followed else dict.fromkeys(parts)),
+        "wait_throttled_ns": None,
+        "stolen_time_ns": stolen_ns,
+    }
+
+
 def reference_windows(
     records: list[Row],
     *,
@@ -110,11 +175,13 @@ def reference_windows(
     first_tick: int,
     last_tick: int | None,
     llc_of_cpu: dict[int, int],
+    ran: list[Row] | None = None,
 ) -> dict[tuple[int, int], Row]:
-    """Rows of `windows` by (window_tick, cgroup_id)."""
+    """Rows of `windows` by (window_tick, cgroup_id); `ran` are the records that say who held the CPUs, if others."""
     scaled = [reference_scaled(record) for record in records]
     for record in scaled:
         record["window_tick"] = record["tick"] // window_ticks * window_ticks
+    behind = reference_behind(records, records if ran is None else ran, window_ticks)
     rows = {}
     for (window_tick, cgroup_id), own in grouped(scaled, "window_tick", "cgroup_id").items():
         ticks = [summed(in_tick) for in_tick in grouped(own, "tick").values()]
@@ -125,12 +192,15 @@ def reference_windows(
         last = window_tick + window_ticks - 1
         if last_tick is not None:
             last = min(last, last_tick)
-        rows[window_tick, cgroup_id] = {
+        row = {
             "records": len(own),
             "ticks": max(0, last - max(window_tick, first_tick) + 1),
             **summed(own),
             "active_ticks": sum(tick["cpu_time_ns"] > 0 for tick in ticks),
-            "cpus": max(1, len({record["cpu"] for record in own if record["cpu_time_ns"] > 0})),
+            "cpus": max(
+                len({record["cpu"] for record in own if record["cpu_time_ns"] > 0}),
+                any(record["context_switches"] or record["cpu_time_ns"] for record in own),
+            ),
             "cpu_time_peak_ns": max(tick["cpu_time_ns"] for tick in ticks),
             "llc_misses_peak": max(misses, default=None),
             "cpi_min": min(cpi, default=None),
@@ -138,7 +208,9 @@ def reference_windows(
             "cpi_max": max(cpi, default=None),
             **reference_neighbours(own, scaled, llc_of_cpu),
             "counter_coverage": reference_coverage(own),
+            **reference_waits(own, behind[window_tick, cgroup_id], cgroup_id),
         }
+        rows[window_tick, cgroup_id] = row
     return rows
 
 
@@ -160,17 +232,40 @@ def record(tick: int, cpu: int, cgroup_id: int, cpu_time_ns: int, **columns: Any
         "llc_misses": None,
         "context_switches": 0,
         "coverage": 1.0 if any(name in columns for name in COUNTERS) else None,
+        "wait_time_ns": None,
+        "wait_self_ns": None,
+        "waits": None,
+        "involuntary_switches": None,
+        "stolen_time_ns": None,
     } | columns
 
 
 # Half of the counts are small, so that zeros, ties and equal values come up.
 counts = st.none() | st.integers(0, 3) | st.integers(0, 2**45)
 coverages = st.sampled_from([None, 0.0, 1.0, 1.0]) | st.floats(2**-8, 1, width=32)
+waits = st.just({}) | st.builds(
+    lambda parts, whole, waits, involuntary: {
+        "wait_time_ns": sum(parts), "wait_self_ns": None if whole else parts[0], "waits": waits,
+        "involuntary_switches": involuntary,
+    },
+    parts=st.tuples(st.integers(0, 3) | st.integers(0, 2**30), st.integers(0, 3) | st.integers(0, 2**30)),
+    whole=st.booleans(),
+    waits=st.integers(0, 9),
+    involuntary=st.integers(0, 9),
+)  # fmt: skip
+
+
+def any_record(waited: Row, **columns: Any) -> Row:
+    return record(**columns, **waited)
+
+
 records_strategy = st.builds(
-    record,
+    any_record,
+    waited=waits,
+    stolen_time_ns=st.none() | st.integers(-100, 2**30),
     tick=st.integers(1000, 1012),
     cpu=st.sampled_from([0, 1, 2, 3, 65535]),
-    cgroup_id=st.sampled_from([IDLE, 1, 2**63, 2**64 - 1]),
+    cgroup_id=st.sampled_from([IDLE, 1, 2**63, 2**64 - 3]),
     cpu_time_ns=st.sampled_from([0, 1, TICK_NS]) | st.integers(0, 2**40),
     cycles=counts,
     instructions=counts,
@@ -203,10 +298,16 @@ def assert_windows(rows: pl.DataFrame, expected: dict[tuple[int, int], Row]) -> 
             assert actual[key][name] == value, (key, name)
 
 
+def aggregated(records: pl.DataFrame, **options: Any) -> pl.DataFrame:
+    """The windows of records, with what they say of holders."""
+    holders = share_out(records, [times_of(records)], tick_ns=TICK_NS, window_ticks=options["window_ticks"])
+    return aggregate_windows(scale_counters(records), holders, **options)
+
+
 def windows_of(records: list[Row], llc_of_cpu: dict[int, int] | None = None, **options: Any) -> dict[Any, Row]:
     """Rows of `windows` by (window_tick, cgroup_id), for windows of 10 ticks unless told."""
     options = {"window_ticks": 10, "first_tick": 0, "last_tick": None} | options
-    rows = aggregate_windows(scale_counters(frame(records)), llc_by_cpu=llc_lookup(llc_of_cpu or {}), **options)
+    rows = aggregated(frame(records), llc_by_cpu=llc_lookup(llc_of_cpu or {}), **options)
     return by_key(rows, "window_tick", "cgroup_id")
 
 
@@ -217,8 +318,8 @@ def windows_of(records: list[Row], llc_of_cpu: dict[int, int] | None = None, **o
 def test_windows_agree_with_reference(
     records: list[Row], window_ticks: int, first_tick: int, last_tick: int | None, llc_of_cpu: dict[int, int]
 ) -> None:
-    rows = aggregate_windows(
-        scale_counters(frame(records)),
+    rows = aggregated(
+        frame(records),
         window_ticks=window_ticks,
         first_tick=first_tick,
         last_tick=last_tick,
@@ -246,8 +347,8 @@ def test_ticks_agree_with_reference(records: list[Row]) -> None:
 @given(record_lists, window_lengths)
 def test_windows_sum_to_ticks_and_peaks_stay_below_sums(records: list[Row], window_ticks: int) -> None:
     scaled = scale_counters(frame(records))
-    rows = aggregate_windows(
-        scaled, window_ticks=window_ticks, first_tick=0, last_tick=None, llc_by_cpu=llc_lookup({})
+    rows = aggregated(
+        frame(records), window_ticks=window_ticks, first_tick=0, last_tick=None, llc_by_cpu=llc_lookup({})
     ).to_dicts()
     ticks = tick_rows(scaled, tick_ns=TICK_NS).to_dicts()
     for cgroup_id in {row["cgroup_id"] for row in rows} - {IDLE}:
@@ -277,8 +378,10 @@ def test_assembler_agrees_with_reference(
     script: list[tuple[str, Any]], window_ticks: int, llc_of_cpu: dict[int, int]
 ) -> None:
     """Each close hands out the held records of the windows that ended, once, whatever came before."""
-    assembler = WindowAssembler(window_ticks=window_ticks, first_tick=1001, llc_of_cpu=llc_of_cpu)
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=window_ticks, first_tick=1001, llc_of_cpu=llc_of_cpu)
     held: list[Row] = []
+    # Who ran is remembered, for waits that end later.
+    ran: list[Row] = []
     closed_before = 0
     late_rows = added = handed_out = 0
     for action, argument in [*script, ("close_all", 1010)]:
@@ -297,12 +400,15 @@ def test_assembler_agrees_with_reference(
             final = [record for record in held if record["tick"] < end and end > closed_before]
             closed = assembler.close_before(argument)
         held = [record for record in held if record not in final]
+        if any(record["wait_time_ns"] is not None for record in final):
+            ran += final
         expected = reference_windows(
             final,
             window_ticks=window_ticks,
             first_tick=1001,
             last_tick=argument if action == "close_all" else None,
             llc_of_cpu=llc_of_cpu,
+            ran=ran,
         )
         assert_windows(closed.windows, expected)
         assert closed.records.schema == RECORDS_SCHEMA
@@ -315,7 +421,7 @@ def test_assembler_agrees_with_reference(
 
 
 def test_a_window_closes_when_its_last_tick_is_over() -> None:
-    assembler = WindowAssembler(window_ticks=60, first_tick=120, llc_of_cpu={})
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=120, llc_of_cpu={})
     assembler.add(frame([record(120, 0, 5, 1), record(179, 0, 5, 2), record(180, 0, 5, 4)]))
     assert assembler.close_before(179).windows.is_empty()
     closed = assembler.close_before(180)
@@ -326,7 +432,7 @@ def test_a_window_closes_when_its_last_tick_is_over() -> None:
 
 
 def test_a_late_record_becomes_a_further_row_with_the_next_close() -> None:
-    assembler = WindowAssembler(window_ticks=60, first_tick=0, llc_of_cpu={})
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={})
     assembler.add(frame([record(0, 0, 5, 10)]))
     assert assembler.close_before(60).windows["cpu_time_ns"].to_list() == [10]
     assert assembler.late_rows == 0
@@ -338,7 +444,7 @@ def test_a_late_record_becomes_a_further_row_with_the_next_close() -> None:
 
 
 def test_only_late_records_at_the_end() -> None:
-    assembler = WindowAssembler(window_ticks=60, first_tick=0, llc_of_cpu={})
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={})
     assembler.add(frame([record(70, 0, 5, 10)]))
     assert assembler.close_all(last_tick=70).windows["ticks"].to_list() == [11]
     assembler.add(frame([record(69, 0, 5, 1), record(69, 0, 6, 1)]))
@@ -348,7 +454,7 @@ def test_only_late_records_at_the_end() -> None:
 
 
 def test_an_assembler_that_got_nothing_hands_out_empty_frames() -> None:
-    assembler = WindowAssembler(window_ticks=60, first_tick=0, llc_of_cpu={0: 0})
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={0: 0})
     for closed in (assembler.close_before(10), assembler.close_before(1000), assembler.close_all(1000)):
         assert closed.records.schema == RECORDS_SCHEMA
         assert closed.windows.schema == WINDOWS_SCHEMA
@@ -365,7 +471,23 @@ def test_one_window_by_hand() -> None:
     llc_of_cpu = {0: 0, 1: 0, 2: 1}
     rows = windows_of(
         [
-            record(20, 0, 7, 600_000, cycles=1200, instructions=600, llc_misses=10, context_switches=1),
+            record(
+                20,
+                0,
+                7,
+                600_000,
+                cycles=1200,
+                instructions=600,
+                llc_misses=10,
+                context_switches=1,
+                waits=2,
+                wait_time_ns=350_000,
+                wait_self_ns=50_000,
+                involuntary_switches=1,
+                stolen_time_ns=7_000,
+            ),
+            record(20, 0, 8, 300_000),
+            record(20, 0, 0, 100_000),
             record(20, 1, 7, 400_000, cycles=800, instructions=400, llc_misses=5, context_switches=2),
             record(21, 0, 7, 250_000, cycles=900, instructions=300, llc_misses=40),
             record(21, 1, 8, 700_000, cycles=100, instructions=100, llc_misses=9),
@@ -390,13 +512,22 @@ def test_one_window_by_hand() -> None:
         "cpi_min": 2.0,  # tick 20: 2000 / 1000
         "cpi_median": 3.0,  # tick 21: 900 / 300
         "cpi_max": 5.0,  # tick 22: 500 / 100
-        "neighbour_cpu_time_ns": 700_000,  # tick 21; in tick 22 the other ran on another LLC
+        "neighbour_cpu_time_ns": 1_000_000,  # ticks 20 and 21; in tick 22 the other ran on another LLC
         "neighbour_llc_misses": 9,
         "counter_coverage": 1.0,
+        "wait_time_ns": 350_000,
+        "wait_time_peak_ns": 350_000,
+        "waits": 2,
+        "involuntary_switches": 1,
+        "wait_behind_others_ns": 225_000,  # of 300,000: cgroup 8 ran three times as long as nobody
+        "wait_behind_self_ns": 50_000,
+        "wait_idle_ns": 75_000,
+        "wait_throttled_ns": None,
+        "stolen_time_ns": 7_000,
     }
-    assert rows[20, 8]["neighbour_cpu_time_ns"] == 250_000
-    assert rows[20, 8]["neighbour_llc_misses"] == 40
-    assert rows[20, 0]["neighbour_cpu_time_ns"] == 0
+    assert rows[20, 8]["neighbour_cpu_time_ns"] == 1_250_000
+    assert rows[20, 8]["neighbour_llc_misses"] == 55
+    assert rows[20, 0]["neighbour_cpu_time_ns"] == 1_300_000
     assert rows[20, 0]["cpi_median"] is None
 
 
@@ -539,8 +670,8 @@ def test_many_rows_take_the_other_engine_to_the_same_result() -> None:
     many = frame(few).join(pl.DataFrame({"repeat": range(repeats)}), how="cross")
     many = many.with_columns(pl.col("tick") + pl.col("repeat").cast(pl.UInt64) * 10).drop("repeat")
     assert many.height >= windows._STREAMING_FROM_ROWS
-    rows = aggregate_windows(
-        scale_counters(many),
+    rows = aggregated(
+        many,
         window_ticks=10,
         first_tick=0,
         last_tick=None,
@@ -551,3 +682,65 @@ def test_many_rows_take_the_other_engine_to_the_same_result() -> None:
         few, {0: 0, 1: 0, 2: 1}
     )
     assert rows.drop("window_tick").unique().height == 6
+
+
+# --- who was waited behind ----------------------------------------------------------------------------------------
+
+
+def holders_of(records: list[Row], throttled: Sequence[tuple[int, int, int, int]] = ()) -> dict[tuple[Any, ...], int]:
+    """What was waited by window, victim, holder and whether by a limit, in windows of 10 ticks."""
+    rows = frame(records)
+    columns = [np.array(column, np.uint64) for column in zip(*throttled, strict=True)]
+    limits = [Times(columns[0], columns[1].astype(np.uint16), *columns[2:])] if throttled else []
+    shares = share_out(rows, [times_of(rows)], limits, tick_ns=TICK_NS, window_ticks=10)
+    return {key: row["wait_time_ns"] for key, row in by_key(shares, *shares.columns[:-1]).items()}
+
+
+def waited(tick: int, cpu: int, cgroup_id: int, wait_ns: int, own_ns: int | None = 0, held_ns: int = 0) -> Row:
+    return record(tick, cpu, cgroup_id, held_ns, wait_time_ns=wait_ns, wait_self_ns=own_ns, waits=1)
+
+
+def test_a_wait_is_shared_by_the_time_that_others_held_that_cpu() -> None:
+    rows = [
+        waited(3, 0, 7, 600_000, own_ns=100_000, held_ns=200_000),
+        record(3, 0, 8, 600_000),
+        record(3, 0, 9, 200_000),
+    ]
+    elsewhere = [record(3, 1, 10, TICK_NS), record(4, 0, 11, TICK_NS)]
+    assert holders_of([*rows, *elsewhere]) == {
+        (0, 7, 7, False): 100_000,
+        (0, 7, 8, False): 375_000,
+        (0, 7, 9, False): 125_000,
+    }
+
+
+def test_a_tick_that_was_waited_for_throughout_is_everybodys() -> None:
+    rows = [waited(3, 0, 7, 2 * TICK_NS, own_ns=None, held_ns=250_000), record(3, 0, 8, 750_000)]
+    assert holders_of(rows) == {(0, 7, 7, False): 500_000, (0, 7, 8, False): 1_500_000}
+
+
+def test_idle_time_is_a_holder_and_a_tick_without_records_has_none() -> None:
+    rows = [waited(3, 0, 7, 5_000), record(3, 0, IDLE, TICK_NS), waited(4, 0, 7, 4_000)]
+    assert holders_of(rows) == {(0, 7, IDLE, False): 5_000, (0, 7, None, False): 4_000}
+
+
+@pytest.mark.parametrize("busy", [IDLE, 8])
+def test_while_a_cgroup_is_throttled_nobody_else_is_in_its_way(busy: int) -> None:
+    ran_out = [waited(3, 0, 7, 600_000, held_ns=400_000), record(3, 0, busy, 600_000)]
+    waits_on = [waited(4, 0, 7, 2 * TICK_NS, own_ns=None), record(4, 0, busy, TICK_NS)]
+    limit = [(3, 0, 7, 600_000), (4, 0, 7, 400_000), (4, 0, 7, 350_000), (4, 1, 7, TICK_NS), (4, 0, 9, TICK_NS)]
+    assert holders_of([*ran_out, *waits_on], limit) == {
+        (0, 7, None, True): 600_000 + 1_500_000,
+        (0, 7, busy, False): 500_000,
+    }
+
+
+def test_windows_tell_throttling_where_it_is_known() -> None:
+    for told, throttled_ns in ((True, 300_000), (False, None)):
+        assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=10, first_tick=0, llc_of_cpu={}, tells_throttled=told)
+        assembler.add(frame([waited(3, 0, 7, 300_000, held_ns=700_000), record(3, 0, IDLE, 300_000)]))
+        one = np.ones(1, np.uint64)
+        assembler.add_throttled(Times(3 * one, np.zeros(1, np.uint16), 7 * one, (300_000 if told else 0) * one))
+        (row,) = assembler.close_before(10).windows.filter(cgroup_id=7).to_dicts()
+        assert row["wait_time_ns"] == row["wait_idle_ns"] + (row["wait_throttled_ns"] or 0) == 300_000
+        assert row["wait_throttled_ns"] == throttled_ns

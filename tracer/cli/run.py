@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _DEFAULT_OUTPUT = Path("results")
 
 
+class Switch(StrEnum):
+    """Whether something is done."""
+
+    on = "on"
+    off = "off"
+
+
 class OnFull(StrEnum):
     """What to do when the results reach --keep, or the disk is full."""
 
@@ -40,6 +47,9 @@ def run(
     keep: Annotated[str, typer.Option(help="Bound on the closed files' size; `none` for no bound.")] = "1GiB",
     on_full: Annotated[OnFull, typer.Option(help="What to do when they reach it.")] = OnFull.delete_oldest,
     ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
+    waits: Annotated[
+        Switch, typer.Option(help="Follow how long tasks wait for a CPU, and who holds it (the `waits` table).")
+    ] = Switch.on,
     event: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=SPEC", help="Fill the counter NAME (cycles, instructions, llc_misses) with SPEC."),
@@ -91,6 +101,7 @@ def run(
         "keep": keep,
         "on-full": on_full.value,
         "ticks": ticks,
+        "waits": waits.value,
         "event": event or [],
         "identifier": identifier,
         "ring-size": ring_size,
@@ -161,6 +172,8 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
 
     if given["on-full"] not in list(OnFull):
         raise UsageError(f"on-full must be one of {', '.join(OnFull)}, not {given['on-full']!r}")
+    if given["waits"] not in list(Switch):
+        raise UsageError(f"waits must be on or off, not {given['waits']!r}")
     options = RunOptions(
         output=given["output"],
         duration_ns=None if given["duration"] is None else parse_duration_ns(given["duration"]),
@@ -170,6 +183,7 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
         keep_bytes=None if given["keep"] == "none" else parse_bytes(given["keep"]),
         on_full=given["on-full"],
         ticks=given["ticks"],
+        waits=given["waits"] == Switch.on,
         events=parse_events(given["event"]),
         identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
         ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
@@ -197,7 +211,7 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
         on_failure.callback(output.remove_if_empty)
         output.prepare(retention.free_space)
         plan = plan_counters(options.events)
-        load = TickLoad(tick_ns=options.tick_ns, counted=plan.counted)
+        load = TickLoad(tick_ns=options.tick_ns, counted=plan.counted, waits=options.waits)
         on_failure.callback(load.cancel)
         # Polars' threads are for large nodes; more than two would compete with what is measured.
         os.environ.setdefault("POLARS_MAX_THREADS", "2")

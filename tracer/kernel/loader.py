@@ -52,6 +52,8 @@ class LoadSpec(NamedTuple):
     maps: Sequence[str]
     definitions: Mapping[str, str]
     """Become -D flags of the compiler."""
+    optional: Mapping[str, str] = {}
+    """Further ones, left out where the kernel refuses what they lead to."""
 
 
 class ProgramLoadError(NodeUnsupportedError):
@@ -61,9 +63,11 @@ class ProgramLoadError(NodeUnsupportedError):
 class Programs:
     """Descriptors of the loaded programs and their maps, by name; closed as one."""
 
-    def __init__(self, descriptors: dict[str, int], bcc_version: str) -> None:
+    def __init__(self, descriptors: dict[str, int], bcc_version: str, definitions: Mapping[str, str]) -> None:
         self._descriptors = descriptors
         self.bcc_version = bcc_version
+        self.definitions = definitions
+        """What they were compiled with."""
 
     def __getitem__(self, name: str) -> int:
         return self._descriptors[name]
@@ -93,14 +97,24 @@ class ProgramLoad:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         directory = programs_directory()
-        self._request = LoadRequest(
+        headers = str(directory / "headers")
+        request = LoadRequest(
             source=str(directory / spec.source),
-            definitions=dict(spec.definitions),
+            definitions={**spec.definitions, **spec.optional},
             functions=dict(spec.functions),
             maps=list(spec.maps),
-            kernel_source=None if host_headers() else str(directory / "headers"),
+            kernel_source=None if host_headers() else headers,
         )
-        self._headers = directory / "headers"
+        # What is tried where this fails. Headers of another build, or a clang too old for them: the bundled ones do
+        # not depend on either.
+        self._further = []
+        if spec.optional:
+            self._further.append(msgspec.structs.replace(request, definitions=dict(spec.definitions)))
+        if request.kernel_source is None:
+            self._further += [
+                msgspec.structs.replace(attempt, kernel_source=headers) for attempt in (request, *self._further)
+            ]
+        self._request = request
         self._start()
 
     def _start(self) -> None:
@@ -128,9 +142,8 @@ class ProgramLoad:
     def result(self) -> Programs:
         """Waits for the child. Raises ProgramLoadError with what BCC or the verifier said."""
         programs, reason = self._receive()
-        if programs is None and self._request.kernel_source is None:
-            # Headers of another build or a clang too old for them: the bundled ones do not depend on either.
-            self._request.kernel_source = str(self._headers)
+        while programs is None and self._further:
+            self._request = self._further.pop(0)
             self._start()
             programs, reason = self._receive()
         if programs is None:
@@ -157,7 +170,7 @@ class ProgramLoad:
         reply = msgspec.json.decode(message, type=LoadReply)
         if reply.error:
             return None, _explain(said) or reply.error
-        return Programs(dict(zip(names, descriptors, strict=True)), reply.bcc_version), ""
+        return Programs(dict(zip(names, descriptors, strict=True)), reply.bcc_version, self._request.definitions), ""
 
     def cancel(self) -> None:
         """Ends the child, waits for it and forgets what it said. Can be called at any time and twice."""

@@ -12,6 +12,7 @@ from numba import njit, types
 
 from tracer.kernel.atomics import load_acquire_u32, load_acquire_u64, load_u64, store_release_u64
 from tracer.kernel.clock import SHORTEST_SLEEP_NS
+from tracer.kernel.record_block import OPEN
 from tracer.kernel.records import TICK_RECORD
 
 _HEADER_BYTES = 8
@@ -27,13 +28,16 @@ CONSUMER, PRODUCER, DATA, SIZE = range(4)
 EXPECTED, EXPANDED, RECORDS, BYTES, MISSING, MALFORMED, FILL_PEAK, FURTHER_TICKS, OUTSIDE = range(9)
 PROGRESS_COLUMNS = 9
 
-# Places in the bounds: rows of ticks outside [first, last] are left out.
-FIRST_TICK, LAST_TICK = range(2)
+# Places in the bounds: rows of ticks outside [first, last] are left out. TICK_NS is their length.
+FIRST_TICK, LAST_TICK, TICK_NS = range(3)
 
 # Places in the pace: all but STOP in ns. LONGEST_GAP is the longest time between two drains, SLEPT what CLOCK_BOOTTIME
 # is ahead of CLOCK_MONOTONIC, and AWAKE the last drain before the machine's latest sleep.
 STOP, LAST_DRAIN, LONGEST_GAP, SLEPT, AWAKE = range(5)
 PACE_PLACES = 5
+
+# The kernel side cuts what is longer (bpf_programs/records.h), so that no wait becomes millions of rows.
+_LONGEST_WAIT_TICKS = np.uint64((1 << 15) + 1)
 
 _CLOCK_MONOTONIC = 1
 _CLOCK_BOOTTIME = 7
@@ -55,9 +59,11 @@ _COLUMNS = (
     types.uint16[::1],  # unread
     types.uint32[::1],  # context_switches
     types.uint32[::1],  # lateness_ns
+    _U64_TABLE,  # waited
 )
 _drain_signature = types.int64(_U64_TABLE, _U64_TABLE, _U64, *_COLUMNS, types.int64)
 _expand_signature = types.void(types.uint64, types.uint64, types.uint64, *_COLUMNS, types.uint64)
+_spread_signature = types.void(types.uint64, types.uint64, types.uint64, types.uint64, *_COLUMNS, types.uint64)
 _follow_signature = types.int64(
     _U64_TABLE,
     _U64_TABLE,
@@ -73,13 +79,10 @@ _follow_signature = types.int64(
 
 @njit(_expand_signature, nogil=True, cache=True, error_model="numpy")
 def _expand(  # type: ignore[no-untyped-def]
-    address, done, rows, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, row
-):
-    """Writes `rows` ticks of the run of ticks at `address`, of which `done` are written, from `row` on.
-
-    A function of its own: inside the drain's loop LLVM prepares each record for being a long run, and the drain takes
-    twice as long (bench/ring_drain.py).
-    """
+    address, done, rows, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, waited,
+    row,
+):  # fmt: skip
+    """Writes `rows` ticks of the run of ticks at `address`, of which `done` are written, from `row` on."""
     value0 = load_u64(address + np.uint64(16))
     value1 = load_u64(address + np.uint64(24))
     value2 = load_u64(address + np.uint64(32))
@@ -99,6 +102,43 @@ def _expand(  # type: ignore[no-untyped-def]
         unread[row] = np.uint16(sequence_cpu_unread >> np.uint64(48))
         context_switches[row] = 0
         lateness_ns[row] = np.uint32(count_lateness >> np.uint64(32)) if done == 0 else 0
+        waited[row, 0] = 0
+        waited[row, 1] = 0
+        waited[row, 2] = 0
+        waited[row, 3] = 0
+        row += np.uint64(1)
+        done += np.uint64(1)
+
+
+@njit(_spread_signature, nogil=True, cache=True, error_model="numpy")
+def _spread(  # type: ignore[no-untyped-def]
+    address, tick_ns, done, rows, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns,
+    waited, row,
+):  # fmt: skip
+    """Writes `rows` ticks of the part of a wait at `address`, of which `done` are written, from `row` on."""
+    begin_ns = load_u64(address + np.uint64(16))
+    end_ns = load_u64(address + np.uint64(24))
+    first_tick = begin_ns // tick_ns
+    for _ in range(rows):
+        number = first_tick + done
+        from_ns = max(begin_ns, number * tick_ns)
+        until_ns = min(end_ns, (number + np.uint64(1)) * tick_ns)
+        tick[row] = number
+        cpu[row] = np.uint16(load_u64(address + np.uint64(40)) >> np.uint64(32))
+        cgroup_id[row] = load_u64(address + np.uint64(8))
+        cpu_time_ns[row] = 0
+        counters[0, row] = 0
+        counters[1, row] = 0
+        counters[2, row] = 0
+        # In no time nothing is counted: where the others of a row are null, this must not make it 0.
+        unread[row] = 0b111
+        context_switches[row] = 0
+        lateness_ns[row] = 0
+        waited[row, 0] = until_ns - from_ns
+        # Of ticks for which it lasted from end to end, it was in proportion to everybody's time in them.
+        waited[row, 1] = load_u64(address + np.uint64(32)) if done == 0 else OPEN
+        waited[row, 2] = 0
+        waited[row, 3] = 0
         row += np.uint64(1)
         done += np.uint64(1)
 
@@ -116,18 +156,20 @@ def drain(  # type: ignore[no-untyped-def]
     unread,
     context_switches,
     lateness_ns,
+    waited,
     row,
 ):
     """Takes what all rings hold into the columns from `row` on; returns the row after the last one written.
 
     Stops early, with nothing lost, when the columns are full: a run of ticks that did not fit goes on at the next
-    call. A record of another length, of another CPU than its ring's, or of no ticks is skipped and counted as
+    call. A record of another length, of another CPU than its ring's, or of no time is skipped and counted as
     malformed; a length that leads beyond the producer's position gives up all that the ring holds, as nothing behind
     it can be found.
     """
     capacity = np.uint64(len(tick))
     first_tick = bounds[FIRST_TICK]
     last_tick = bounds[LAST_TICK]
+    tick_ns = bounds[TICK_NS]
     # An unsigned index: numba checks a signed one for being below zero at each use.
     place = np.uint64(row)
     for ring in range(len(rings)):
@@ -156,71 +198,108 @@ def drain(  # type: ignore[no-untyped-def]
         elif fill > progress[ring, FILL_PEAK]:
             progress[ring, FILL_PEAK] = fill
         while position < producer and place < capacity:
-            address = data + (position & mask)
-            header = load_acquire_u32(address)
-            if header & _BUSY:
-                break
-            length = header & _LENGTH
-            step = np.uint64((np.int64(length) + _HEADER_BYTES + 7) & ~7)
-            if step > producer - position:
-                malformed += np.uint64(1)
-                position = producer
-                break
-            if header & _DISCARDED:
+            several = False
+            # Nothing is called in here: for a call's sake, all else would leave the registers.
+            while position < producer and place < capacity:
+                address = data + (position & mask)
+                header = load_acquire_u32(address)
+                if header & _BUSY:
+                    break
+                length = header & _LENGTH
+                step = np.uint64((np.int64(length) + _HEADER_BYTES + 7) & ~7)
+                if step > producer - position:
+                    malformed += np.uint64(1)
+                    position = producer
+                    break
+                if header & _DISCARDED:
+                    position += step
+                    continue
+                address += np.uint64(_HEADER_BYTES)
+                if length != _RECORD_BYTES:
+                    malformed += np.uint64(1)
+                    position += step
+                    continue
+                sequence_cpu_unread = load_u64(address + np.uint64(40))
+                if (sequence_cpu_unread >> np.uint64(32)) & np.uint64(0xFFFF) != np.uint64(ring):
+                    malformed += np.uint64(1)
+                    position += step
+                    continue
+                count_lateness = load_u64(address + np.uint64(56))
+                if count_lateness & np.uint64(0xFFFFFFFF) != 1:
+                    several = True
+                    break
+                sequence = sequence_cpu_unread & np.uint64(0xFFFFFFFF)
+                missing += (sequence - expected) & np.uint64(0xFFFFFFFF)
+                expected = (sequence + np.uint64(1)) & np.uint64(0xFFFFFFFF)
+                record_tick = load_u64(address)
+                if first_tick <= record_tick <= last_tick:
+                    time_switches = load_u64(address + np.uint64(48))
+                    tick[place] = record_tick
+                    cpu[place] = np.uint16(ring)
+                    cgroup_id[place] = load_u64(address + np.uint64(8))
+                    cpu_time_ns[place] = np.uint32(time_switches)
+                    counters[0, place] = load_u64(address + np.uint64(16))
+                    counters[1, place] = load_u64(address + np.uint64(24))
+                    counters[2, place] = load_u64(address + np.uint64(32))
+                    unread[place] = np.uint16(sequence_cpu_unread >> np.uint64(48))
+                    context_switches[place] = np.uint32(time_switches >> np.uint64(32))
+                    lateness_ns[place] = np.uint32(count_lateness >> np.uint64(32))
+                    # As they lie in the record: with a column for each, the drain takes a fifth longer.
+                    waited[place, 0] = load_u64(address + np.uint64(64))
+                    waited[place, 1] = load_u64(address + np.uint64(72))
+                    waited[place, 2] = load_u64(address + np.uint64(80))
+                    waited[place, 3] = load_u64(address + np.uint64(88))
+                    place += np.uint64(1)
+                else:
+                    outside += np.uint64(1)
+                records += np.uint64(1)
                 position += step
-                continue
-            if length != _RECORD_BYTES:
-                malformed += np.uint64(1)
-                position += step
-                continue
-            address += np.uint64(_HEADER_BYTES)
-            record_tick = load_u64(address)
-            sequence_cpu_unread = load_u64(address + np.uint64(40))
-            count_lateness = load_u64(address + np.uint64(56))
+            if not several:
+                break
+            # A run of ticks, or the part of a wait that lies in earlier ticks: so many rows, from this tick on.
             count = count_lateness & np.uint64(0xFFFFFFFF)
-            if (sequence_cpu_unread >> np.uint64(32)) & np.uint64(0xFFFF) != np.uint64(ring) or count == 0:
-                malformed += np.uint64(1)
-                position += step
-                continue
+            record_tick = load_u64(address)
+            of_wait = count == 0
+            if of_wait:
+                # Its beginning and its end lie in place of counters.
+                wait_begin_ns = load_u64(address + np.uint64(16))
+                wait_end_ns = load_u64(address + np.uint64(24))
+                record_tick = wait_begin_ns // tick_ns
+                if wait_end_ns > wait_begin_ns:
+                    count = (wait_end_ns - np.uint64(1)) // tick_ns - record_tick + np.uint64(1)
+                if count == 0 or count > _LONGEST_WAIT_TICKS:
+                    malformed += np.uint64(1)
+                    position += step
+                    continue
             if expanded == 0:
                 sequence = sequence_cpu_unread & np.uint64(0xFFFFFFFF)
                 missing += (sequence - expected) & np.uint64(0xFFFFFFFF)
                 expected = (sequence + np.uint64(1)) & np.uint64(0xFFFFFFFF)
-            if count > 1:
-                # Only the part of a run of ticks that lies within the bounds gives rows.
-                end = count
-                if record_tick > last_tick:
-                    end = np.uint64(0)
-                elif count > last_tick - record_tick:
-                    end = last_tick - record_tick + np.uint64(1)
-                begin = min(first_tick - record_tick, count) if record_tick < first_tick else np.uint64(0)
-                done = max(begin, expanded)
-                rows = min(end - done, capacity - place) if done < end else np.uint64(0)
-                _expand(
-                    address, done, rows,
-                    tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, place,
+            # Only the part that lies within the bounds gives rows.
+            end = count
+            if record_tick > last_tick:
+                end = np.uint64(0)
+            elif count > last_tick - record_tick:
+                end = last_tick - record_tick + np.uint64(1)
+            begin = min(first_tick - record_tick, count) if record_tick < first_tick else np.uint64(0)
+            done = max(begin, expanded)
+            rows = min(end - done, capacity - place) if done < end else np.uint64(0)
+            if of_wait:
+                _spread(
+                    address, tick_ns, done, rows, tick, cpu, cgroup_id, cpu_time_ns, counters, unread,
+                    context_switches, lateness_ns, waited, place,
                 )  # fmt: skip
-                place += rows
-                expanded = done + rows
-                if expanded < end:
-                    break
-                if expanded > begin:
-                    further_ticks += expanded - begin - np.uint64(1)
-                else:
-                    outside += np.uint64(1)
-            elif first_tick <= record_tick <= last_tick:
-                time_switches = load_u64(address + np.uint64(48))
-                tick[place] = record_tick
-                cpu[place] = np.uint16(ring)
-                cgroup_id[place] = load_u64(address + np.uint64(8))
-                cpu_time_ns[place] = np.uint32(time_switches)
-                counters[0, place] = load_u64(address + np.uint64(16))
-                counters[1, place] = load_u64(address + np.uint64(24))
-                counters[2, place] = load_u64(address + np.uint64(32))
-                unread[place] = np.uint16(sequence_cpu_unread >> np.uint64(48))
-                context_switches[place] = np.uint32(time_switches >> np.uint64(32))
-                lateness_ns[place] = np.uint32(count_lateness >> np.uint64(32))
-                place += np.uint64(1)
+            else:
+                _expand(
+                    address, done, rows, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches,
+                    lateness_ns, waited, place,
+                )  # fmt: skip
+            place += rows
+            expanded = done + rows
+            if expanded < end:
+                break
+            if expanded > begin:
+                further_ticks += expanded - begin - np.uint64(1)
             else:
                 outside += np.uint64(1)
             expanded = np.uint64(0)
@@ -246,8 +325,8 @@ def _clock_ns(clock, time):  # type: ignore[no-untyped-def]
 
 @njit(_follow_signature, nogil=True, cache=True, error_model="numpy")
 def follow(  # type: ignore[no-untyped-def]
-    rings, progress, bounds, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns, row,
-    pace, interval_ns, phase_ns, deadline_ns,
+    rings, progress, bounds, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches, lateness_ns,
+    waited, row, pace, interval_ns, phase_ns, deadline_ns,
 ):  # fmt: skip
     """Drains each `interval_ns`, `phase_ns` after its multiples of CLOCK_MONOTONIC, until `deadline_ns`.
 
@@ -267,7 +346,7 @@ def follow(  # type: ignore[no-untyped-def]
         pace[LAST_DRAIN] = now
         row = drain(
             rings, progress, bounds, tick, cpu, cgroup_id, cpu_time_ns, counters, unread, context_switches,
-            lateness_ns, row,
+            lateness_ns, waited, row,
         )  # fmt: skip
         if row >= nearly_full or now >= deadline_ns or pace[STOP] != 0:
             return row

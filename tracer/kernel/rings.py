@@ -70,11 +70,11 @@ class Rings:
     One thread calls `follow`; others may add rings, set the bounds and read the counts meanwhile.
     """
 
-    def __init__(self, possible_cpus: int, ring_bytes: int) -> None:
+    def __init__(self, possible_cpus: int, ring_bytes: int, tick_ns: int = 1_000_000) -> None:
         self.ring_bytes = ring_bytes
         self._table = np.zeros((possible_cpus, 4), np.uint64)
         self._progress = np.zeros((possible_cpus, PROGRESS_COLUMNS), np.uint64)
-        self._bounds = np.array([0, _NEVER], np.uint64)
+        self._bounds = np.array([0, _NEVER, tick_ns], np.uint64)
         self._pace = np.zeros(PACE_PLACES, np.int64)
         self._mapped: dict[int, list[mmap.mmap]] = {}
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live node as a source of tick records: programs loaded, events open on each online CPU, rings mapped."""
 
+import errno
 import logging
 import mmap
 import os
@@ -30,11 +31,12 @@ from tracer.kernel.perf_events import (
 )
 from tracer.kernel.records import CPU_STATE
 from tracer.kernel.rings import Rings, default_ring_bytes
-from tracer.kernel.tick_load import TickLoad
+from tracer.kernel.tick_load import EXEC_RUNTIME, TickLoad
 
 _log = logging.getLogger(__name__)
 
 _CLOCK_READINGS = 20
+_WAKE_UPS = ("sched_wakeup", "sched_wakeup_new")
 _COUNTER_MAPS = ("counter0", "counter1", "counter2")
 # The programs are compiled for the counters that there were.
 _NOT_IN_THIS_RUN = "no CPU could count it when the run began"
@@ -66,6 +68,13 @@ class Switches(NamedTuple):
     unseen_ns: int
 
 
+class Waits(NamedTuple):
+    """What is not known of tasks' waiting: waits whose beginning is not, and what was cut off longer ones."""
+
+    unknown: int
+    cut_ns: int
+
+
 class _OnlineCpu:
     """The events of one CPU while it is online."""
 
@@ -91,7 +100,7 @@ class KernelTickSource:
         self._load = load
         self._plan = plan
         self._counting = dict(plan.cpus)
-        self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(present_cpus())))
+        self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(present_cpus())), load.tick_ns)
         self._programs: Programs | None = None
         self._states_map: mmap.mmap | None = None
         self._states = np.zeros(0, CPU_STATE)
@@ -102,6 +111,9 @@ class KernelTickSource:
         self._lock = threading.Lock()
         self.first_tick = 0
         self._switches_at_end = 0
+        self._wakeup_fds: list[int] = []
+        self.tells_readiness = True
+        """Whether the kernel says of a task that is switched out if it could have gone on."""
         self.clock_offset_ns = 0
         """What CLOCK_MONOTONIC here is ahead of the one that other programs' stamps are of."""
 
@@ -110,6 +122,16 @@ class KernelTickSource:
         """The loaded programs; only after `start`."""
         assert self._programs is not None
         return self._programs
+
+    @property
+    def follows_waits(self) -> bool:
+        """Whether waiting for a CPU is told."""
+        return self._load.waits
+
+    @property
+    def tells_stolen(self) -> bool:
+        """Whether it is told what hypervisor and interrupts took of the CPU time."""
+        return EXEC_RUNTIME in self.programs.definitions
 
     @property
     def online(self) -> list[int]:
@@ -148,7 +170,7 @@ class KernelTickSource:
                 self._open_cpu(cpu, self._plan.cpus.get(cpu))
             if not self._cpus:
                 raise NodeUnsupportedError("no CPU could be opened for measuring")
-            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self.programs["sched_switch"])
+            self._attach()
         except OSError as error:
             raise NodeUnsupportedError(f"the kernel refused a BPF map or program: {error.strerror}") from error
         self._enable_ticks(self._cpus)
@@ -227,11 +249,14 @@ class KernelTickSource:
         sums = (int(self._states[name].sum()) for name in ("switches", "unseen", "unseen_ns"))
         return Switches(_context_switches() if self._switch_fd is not None else self._switches_at_end, *sums)
 
+    def waits(self) -> Waits:
+        """What the programs could not follow of tasks that waited, over all CPUs while they were attached."""
+        return Waits(*(int(self._states[name].sum()) for name in ("waits_unknown", "waits_cut_ns")))
+
     def recursion_misses(self) -> int:
         """Times a program was not run because it was already running on its CPU, or a map call held it off."""
-        return sum(
-            bpf.program_statistics(self.programs[name]).get("recursion_misses", 0) for name in ("sched_switch", "tick")
-        )
+        names = ("sched_switch", "tick", *(_WAKE_UPS if self._load.waits else ()))
+        return sum(bpf.program_statistics(self.programs[name]).get("recursion_misses", 0) for name in names)
 
     def detach(self) -> None:
         """Stops the programs; what they sent stays in the rings."""
@@ -244,6 +269,8 @@ class KernelTickSource:
                 self._switches_at_end = _context_switches()
                 os.close(self._switch_fd)
                 self._switch_fd = None
+            while self._wakeup_fds:
+                os.close(self._wakeup_fds.pop())
 
     def close(self) -> None:
         """Gives everything back to the kernel. Can be called at any time and twice."""
@@ -261,6 +288,23 @@ class KernelTickSource:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _attach(self) -> None:
+        if not self._load.waits:
+            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self.programs["sched_switch"])
+            return
+        # Before the switches, which count each task that runs without having been woken.
+        for name in _WAKE_UPS:
+            self._wakeup_fds.append(bpf.attach_raw_tracepoint(name, self.programs[name]))
+        try:
+            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self.programs["sched_switch"])
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # The program looks at an argument that the tracepoint has since Linux kernel commit 9c2136be0878
+            # ("sched/tracing: Append prev_state to tp args instead") (in v5.18).
+            self._switch_fd = bpf.attach_raw_tracepoint("sched_switch", self.programs["sched_switch_untold"])
+            self.tells_readiness = False
 
     def _measure_clock(self) -> int:
         """See `kernel_clock_offset_ns`. Nothing is attached yet, so the state is only ours."""

@@ -36,7 +36,8 @@ from tracer.store.schemas import HEALTH, LIFECYCLE
 from tracer.store.writer import Store
 
 # After a tick's end: its CPU closes it at the next tick or switch, and the reader finds it a millisecond later.
-_GRACE_NS = 20_000_000
+# What a task waited is known when it gets a CPU: so long a wait is in time for its windows, and not a further row.
+_GRACE_NS = 100_000_000
 _SECOND_NS = 1_000_000_000
 # The net below all that tells of cgroups.
 _WALK_NS = 30 * _SECOND_NS
@@ -155,7 +156,7 @@ class Assembling(Stage):
         losses = self._source.losses()
         rings = [self._source.rings.counts(cpu) for cpu in losses]
         totals = self._store.totals
-        switches = self._source.switches()
+        switches, waits = self._source.switches(), self._source.waits()
         return Counts(
             records=sum(ring.records for ring in rings),
             record_bytes=sum(ring.bytes for ring in rings),
@@ -171,6 +172,8 @@ class Assembling(Stage):
             uncounted_switches=switches.of_node - switches.seen,
             unseen_switches=switches.unseen,
             unseen_time_ns=switches.unseen_ns,
+            waits_unknown=waits.unknown,
+            waits_cut_ns=waits.cut_ns,
             unknown_rows=self._labelling.unknown_rows,
             counter_values_refused=self._counter_check.refused,
             cgroup_events_lost=self._watching.lost,
@@ -180,6 +183,10 @@ class Assembling(Stage):
             files_closed=sum(totals.files.values()),
             bytes_written=sum(totals.bytes.values()),
         )
+
+    def sums(self) -> dict[str, int]:
+        """Of columns of `windows` over the run so far, for the manifest."""
+        return dict(self._tables.sums)
 
     def _at_start(self) -> Counts:
         """What the counts had reached when the run began."""
@@ -200,7 +207,15 @@ class Assembling(Stage):
             refused = None
             if coverage and rows:
                 refused = self._counter_check.refuse(block, rows, counter_shares(coverage, self._counter_check.cpus))
-            records = records_frame(block, rows, counted=self._plan.counted, coverage=coverage, refused=refused)
+            records = records_frame(
+                block,
+                rows,
+                counted=self._plan.counted,
+                coverage=coverage,
+                refused=refused,
+                waits=self._source.follows_waits,
+                tells_stolen=self._source.tells_stolen,
+            )
             # An idle CPU may not tick for long, and nothing depends on it: only ticks of busy ones say how late we are.
             lateness = block.lateness_ns[:rows]
             late = lateness[(lateness > 0) & (block.cgroup_id[:rows] != 0)]

@@ -37,6 +37,8 @@ class Counts(NamedTuple):
     uncounted_switches: int = 0
     unseen_switches: int = 0
     unseen_time_ns: int = 0
+    waits_unknown: int = 0
+    waits_cut_ns: int = 0
     unknown_rows: int = 0
     counter_values_refused: int = 0
     cgroup_events_lost: int = 0

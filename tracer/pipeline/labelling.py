@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from tracer.containers.labels import UNTIL
 from tracer.kernel.clock import RunClock
-from tracer.pipeline.frames import labelled_rows
+from tracer.pipeline.frames import HOLDER_ID, labelled_rows
+from tracer.store.fields import HOLDER_IDENTITY
 from tracer.store.schemas import IDENTITY, TABLES, Table
 
 _MONOTONIC = pl.col("monotonic_ns")
@@ -61,10 +62,11 @@ class Labelling:
         rows = rows if held is None else pl.concat([held, rows], how="diagonal")
         if rows.is_empty():
             return
-        cgroup_ids = rows["cgroup_id"].unique().to_list()
+        named_by = [name for name in ("cgroup_id", HOLDER_ID) if name in rows.columns]
+        cgroup_ids = pl.concat([rows[name].drop_nulls() for name in named_by]).unique().to_list()
         pending = self._cgroups.resolve(cgroup_ids)
         if pending and not is_last:
-            is_pending = pl.col("cgroup_id").is_in(list(pending))
+            is_pending = pl.any_horizontal(pl.col(named_by).is_in(list(pending)).fill_null(False))
             self._held[table.name] = rows.filter(is_pending)
             rows = rows.filter(~is_pending)
         further_times = [
@@ -72,7 +74,8 @@ class Labelling:
             for field in table.schema
             if pa.types.is_timestamp(field.type) and rows.schema.get(field.name) == pl.Int64
         ]
-        given = {*rows.columns, *(field.name for field in IDENTITY), table.time_column}
+        identity = [*IDENTITY, *(HOLDER_IDENTITY if HOLDER_ID in named_by else ())]
+        given = {*rows.columns, *(field.name for field in identity), table.time_column}
         labelled = labelled_rows(
             rows.with_columns(further_times),
             self._cgroups.labels(cgroup_ids),

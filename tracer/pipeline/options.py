@@ -38,6 +38,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     keep_bytes: int | None
     on_full: Literal["delete-oldest", "stop"]
     ticks: bool
+    waits: bool
     events: tuple[EventSpec, ...]
     identifier: str
     ring_bytes: int | None

@@ -29,7 +29,7 @@ from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import Reading
-from tracer.pipeline.session import begin_manifest, end_clock, event_notes, events_of, with_sleeps
+from tracer.pipeline.session import begin_manifest, end_clock, event_notes, events_of, wait_notes, with_sleeps
 from tracer.pipeline.stage import Stage, StuckError, await_end
 from tracer.pipeline.storing import Storing
 from tracer.pipeline.uncounted import Uncounted
@@ -115,6 +115,7 @@ class Run:
             first_tick=self._source.first_tick,
             bcc_version=self._source.programs.bcc_version,
             without_values=self._counter_check.reasons(),
+            notes=wait_notes(self._source),
         )
         node_name = self._manifest.host.node_name
         self._store = Store(
@@ -299,6 +300,7 @@ class Run:
             late_rows=counts.late_rows,
             unknown_rows=counts.unknown_rows,
             counter_values_refused=counts.counter_values_refused,
+            sums=self._assembling.sums(),
         )
 
     def _failure(self) -> TracerError | None:

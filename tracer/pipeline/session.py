@@ -17,6 +17,8 @@ from tracer.kernel.clock import ClockAnchor, RunClock, clock_source
 from tracer.kernel.counter_plan import CounterPlan, CpuPlan, alike, missing_everywhere
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.event_specs import EventSpec
+from tracer.kernel.tick_load import why_stolen_time_is_untold
+from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology.pmu import encodings
 from tracer.pipeline.node import NodeTopology
 from tracer.pipeline.options import RunOptions
@@ -36,6 +38,7 @@ def begin_manifest(
     first_tick: int,
     bcc_version: str,
     without_values: Mapping[int, Sequence[str | None]] = _NONE,
+    notes: Sequence[str] = (),
 ) -> stored.Manifest:
     """The manifest of a run that has just started, without `event_notes`. `without_values` as of `events_of`."""
     system = os.uname()
@@ -67,6 +70,7 @@ def begin_manifest(
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
         git_revision=_git_revision(),
+        notes=list(notes),
     )
 
 
@@ -123,6 +127,23 @@ def event_notes(events: Sequence[stored.Event], cpus: Iterable[CpuPlan]) -> list
         ]
     if not all(plan.grouped for plan in cpus):
         notes.append("the counters do not fit the PMU together and take turns: each is scaled by its own share")
+    return notes
+
+
+def wait_notes(source: KernelTickSource) -> list[str]:
+    """What is null of waiting for a CPU, or not quite what it says, and why."""
+    if not source.follows_waits:
+        return ["what windows and ticks have of waiting for a CPU is null, stolen_time_ns too: --waits off"]
+    notes = [
+        "wait_throttled_ns is null: what a cgroup's limit held up is in cpu_throttled_usec of resources, each second"
+    ]
+    if not source.tells_stolen:
+        notes.append(f"stolen_time_ns is null: {why_stolen_time_is_untold()}")
+    if not source.tells_readiness:
+        notes.append(
+            "involuntary_switches counts most switches when the task runs again: before Linux 5.18 the kernel does not "
+            "say of a task that is switched out whether it is still ready"
+        )
     return notes
 
 

@@ -18,11 +18,15 @@ from typing import NamedTuple
 
 import polars as pl
 
+from tracer.pipeline.wait_holders import HOLDERS_SCHEMA, Times, share_out, times_of
+
 IDLE_CGROUP_ID = 0
 
 # Measured: on the 3,000 rows of a 2-CPU node the streaming engine takes half as much CPU time again as the one in
 # memory, on the 512,000 of a 256-CPU node a third less.
 _STREAMING_FROM_ROWS = 100_000
+# A second at the default: of waits that are longer, the part in windows that are written already has an unknown holder.
+_REMEMBERED_TICKS = 1000
 
 RECORDS_SCHEMA = pl.Schema(
     {
@@ -36,9 +40,26 @@ RECORDS_SCHEMA = pl.Schema(
         "context_switches": pl.UInt32,
         # Share of the time the CPU's counters ran (running / enabled), 0 to 1; null if the run counts nothing.
         "coverage": pl.Float32,
+        # Time for which tasks were ready and did not run, by the CPU on which they then ran; of it, what the cgroup
+        # held that CPU itself, null where the tick was waited for from end to end. All null where waits are not
+        # followed.
+        "wait_time_ns": pl.UInt64,
+        "wait_self_ns": pl.UInt64,
+        "waits": pl.UInt32,
+        "involuntary_switches": pl.UInt32,
+        # Null where it cannot be told. Where in a switch a stint ends can make single ones come out a little below 0.
+        "stolen_time_ns": pl.Int64,
     }
 )
-TICKS_SCHEMA = pl.Schema({name: dtype for name, dtype in RECORDS_SCHEMA.items() if name != "coverage"})
+TICKS_SCHEMA = pl.Schema(
+    {
+        name: RECORDS_SCHEMA[name]
+        for name in (
+            "tick", "cpu", "cgroup_id", "cpu_time_ns", "cycles", "instructions", "llc_misses", "context_switches",
+            "wait_time_ns",
+        )
+    }
+)  # fmt: skip
 WINDOWS_SCHEMA = pl.Schema(
     {
         # Not of the table: how many records the row is the sum of.
@@ -61,6 +82,15 @@ WINDOWS_SCHEMA = pl.Schema(
         "neighbour_cpu_time_ns": pl.UInt64,
         "neighbour_llc_misses": pl.UInt64,
         "counter_coverage": pl.Float32,
+        "wait_time_ns": pl.UInt64,
+        "wait_time_peak_ns": pl.UInt64,
+        "waits": pl.UInt32,
+        "involuntary_switches": pl.UInt32,
+        "wait_behind_others_ns": pl.UInt64,
+        "wait_behind_self_ns": pl.UInt64,
+        "wait_idle_ns": pl.UInt64,
+        "wait_throttled_ns": pl.UInt64,
+        "stolen_time_ns": pl.Int64,
     }
 )
 
@@ -87,7 +117,7 @@ def tick_rows(records: pl.DataFrame, *, tick_ns: int) -> pl.DataFrame:
     )
     return (
         records.group_by("tick", "cpu", "cgroup_id")
-        .agg(*_TIME_AND_COUNTERS, pl.sum("context_switches"))
+        .agg(*_TIME_AND_COUNTERS, pl.sum("context_switches"), _WAIT_TIME)
         .filter(~idle_throughout)
         .select(TICKS_SCHEMA.names())
     )
@@ -100,35 +130,47 @@ def llc_lookup(llc_of_cpu: Mapping[int, int]) -> pl.Series:
 
 
 def aggregate_windows(
-    records: pl.DataFrame, *, window_ticks: int, first_tick: int, last_tick: int | None, llc_by_cpu: pl.Series
+    records: pl.DataFrame,
+    holders: pl.DataFrame | None = None,
+    *,
+    window_ticks: int,
+    first_tick: int,
+    last_tick: int | None,
+    llc_by_cpu: pl.Series,
+    tells_throttled: bool = False,
 ) -> pl.DataFrame:
     """Rows of the `windows` table (WINDOWS_SCHEMA) from scaled records: one per (window_tick, cgroup_id).
 
-    A window starts at a multiple of `window_ticks` (1 to 65535). `ticks` counts those of its ticks that lie within
-    the run, from `first_tick` to `last_tick`, both included; None while the run goes on. `llc_by_cpu` is a
-    `llc_lookup`.
+    `holders` is the same records' `share_out`, if waits are followed; it knew of throttling if it `tells_throttled`. A
+    window starts at a multiple of `window_ticks` (1 to 65535). `ticks` counts those of its ticks that lie within the
+    run, from `first_tick` to `last_tick`, both included; None while the run goes on. `llc_by_cpu` is a `llc_lookup`.
     """
     window_tick = (pl.col("tick") - pl.col("tick") % window_ticks).alias("window_tick")
     window = ["window_tick", "cgroup_id"]
     rows = records.lazy().with_columns(window_tick)
     totals = rows.with_columns(_COVERED).group_by(window).agg(_TOTALS)
     with_llc = rows.with_columns(pl.lit(llc_by_cpu).gather("cpu").alias("llc"), *_PAIRS)
-    by_llc = with_llc.group_by("tick", "llc", "cgroup_id").agg(_TIME_AND_COUNTERS)
-    by_tick = _with_neighbours(by_llc).group_by("tick", "cgroup_id").agg(*_TIME_AND_COUNTERS, *_NEIGHBOURS)
+    by_llc = with_llc.group_by("tick", "llc", "cgroup_id").agg(*_TIME_AND_COUNTERS, _WAIT_TIME)
+    by_tick = _with_neighbours(by_llc).group_by("tick", "cgroup_id").agg(*_TIME_AND_COUNTERS, _WAIT_TIME, *_NEIGHBOURS)
     bursts = by_tick.with_columns(window_tick, _CPI).group_by(window).agg(*_BURSTS, *_NEIGHBOURS)
+    behind = (HOLDERS_SCHEMA.to_frame() if holders is None else holders).lazy().group_by(window).agg(_BEHIND)
     return (
         totals.join(bursts, on=window)
-        .with_columns(_ticks_of_run(window_ticks, first_tick, last_tick))
+        .join(behind, on=window, how="left")
+        .with_columns(_ticks_of_run(window_ticks, first_tick, last_tick), *_BEHIND_IF_FOLLOWED)
+        .with_columns([] if tells_throttled else pl.lit(None, pl.UInt64).alias("wait_throttled_ns"))
         .select(_WINDOWS_COLUMNS)
         .collect(engine="streaming" if records.height >= _STREAMING_FROM_ROWS else "in-memory")
     )
 
 
 class ClosedWindows(NamedTuple):
-    """What became final: the scaled records, for `tick_rows`, and their WINDOWS_SCHEMA rows."""
+    """What became final: the scaled records, for `tick_rows`, their WINDOWS_SCHEMA rows, and who was waited behind."""
 
     records: pl.DataFrame
     windows: pl.DataFrame
+    holders: pl.DataFrame
+    """HOLDERS_SCHEMA of `tracer.pipeline.wait_holders`."""
 
 
 class WindowAssembler:
@@ -136,21 +178,33 @@ class WindowAssembler:
 
     A window is final by time: the caller says before which tick nothing more is expected. A record that comes for
     a window already closed is handed out with the next close, as a further row with the same key, so that sums
-    stay right.
+    stay right. Who held the CPUs is remembered for some ticks more, for waits that end so late.
     """
 
-    def __init__(self, *, window_ticks: int, first_tick: int, llc_of_cpu: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        *,
+        tick_ns: int,
+        window_ticks: int,
+        first_tick: int,
+        llc_of_cpu: Mapping[int, int],
+        tells_throttled: bool = False,
+    ) -> None:
         self.late_rows = 0
         """Rows of `windows` for windows that had already been handed out."""
         self.merged = 0
         """Records that were added to a row of `windows` that another had made."""
         self.outside_run = 0
         """Records of ticks after the run's last."""
+        self._tick_ns = tick_ns
         self._window_ticks = window_ticks
+        self._tells_throttled = tells_throttled
         self._first_tick = first_tick
         self.use_llcs(llc_of_cpu)
         self._held = [RECORDS_SCHEMA.to_frame()]
         self._closed_before = 0  # all windows before this tick were closed
+        self._times: list[Times] = []
+        self._throttled: list[Times] = []
 
     def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
         """From the next close on, CPUs belong to these last-level caches: after one came online or went."""
@@ -160,11 +214,15 @@ class WindowAssembler:
         """Take records (RECORDS_SCHEMA) as they were drained, in any order."""
         self._held.append(records)
 
+    def add_throttled(self, times: Times) -> None:
+        """For how long which cgroup was throttled on which CPU, by its own limit or one above it."""
+        self._throttled.append(times)
+
     def close_before(self, tick: int) -> ClosedWindows:
         """Hand out the windows whose last tick is less than `tick`; empty frames if there is no further one."""
         end = tick - tick % self._window_ticks
         if end <= self._closed_before:
-            return ClosedWindows(RECORDS_SCHEMA.to_frame(), WINDOWS_SCHEMA.to_frame())
+            return ClosedWindows(RECORDS_SCHEMA.to_frame(), WINDOWS_SCHEMA.to_frame(), HOLDERS_SCHEMA.to_frame())
         held = pl.concat(self._held)
         final = pl.col("tick") < end
         self._held = [held.filter(~final)]
@@ -181,17 +239,34 @@ class WindowAssembler:
 
     def _close(self, records: pl.DataFrame, end: int, *, last_tick: int | None) -> ClosedWindows:
         scaled = scale_counters(records)
+        holders = self._holders(records)
         windows = aggregate_windows(
             scaled,
+            holders,
             window_ticks=self._window_ticks,
             first_tick=self._first_tick,
             last_tick=last_tick,
             llc_by_cpu=self._llc_by_cpu,
+            tells_throttled=self._tells_throttled,
         )
         self.late_rows += windows.filter(pl.col("window_tick") < self._closed_before).height
         self.merged += int(windows["records"].sum()) - windows.height
         self._closed_before = max(self._closed_before, end)
-        return ClosedWindows(scaled, windows)
+        return ClosedWindows(scaled, windows, holders)
+
+    def _holders(self, records: pl.DataFrame) -> pl.DataFrame:
+        if records["wait_time_ns"].null_count() == records.height:
+            return HOLDERS_SCHEMA.to_frame()
+        self._times.append(times_of(records))
+        holders = share_out(
+            records, self._times, self._throttled, tick_ns=self._tick_ns, window_ticks=self._window_ticks
+        )
+        oldest = max(0, int(records["tick"].max()) - _REMEMBERED_TICKS)  # type: ignore[arg-type]
+        self._times, self._throttled = (
+            [recent for times in remembered if len((recent := times.since(oldest)).tick)]
+            for remembered in (self._times, self._throttled)
+        )
+        return holders
 
 
 def _ticks_of_run(window_ticks: int, first_tick: int, last_tick: int | None) -> pl.Expr:
@@ -249,12 +324,34 @@ _COVERED = [
 ]
 _SCALED_COUNTERS = [_scaled(name) for name in _COUNTERS]
 _TIME_AND_COUNTERS = [pl.sum("cpu_time_ns"), *map(_sum_or_null, _COUNTERS)]
+_WAIT_TIME = _sum_or_null("wait_time_ns")
+_WAS_HERE = (_RAN | (pl.col("context_switches") > 0)).any().cast(pl.UInt32)
 _TOTALS = [
     pl.len().alias("records"),
     *_TIME_AND_COUNTERS,
     pl.sum("context_switches"),
-    pl.col("cpu").filter(_RAN).n_unique().clip(lower_bound=1).alias("cpus"),
+    pl.max_horizontal(pl.col("cpu").filter(_RAN).n_unique(), _WAS_HERE).alias("cpus"),
     _counter_coverage(),
+    _WAIT_TIME,
+    *map(_sum_or_null, ("waits", "involuntary_switches")),
+    _sum_or_null("stolen_time_ns"),
+]
+
+_HOLDER = pl.col("holder_cgroup_id")
+_BEHIND_SELF = pl.col("cgroup_id") == _HOLDER
+_BEHIND_IDLE = _HOLDER == IDLE_CGROUP_ID
+_BEHIND = [
+    pl.col("wait_time_ns").filter(which).sum().alias(name)
+    for name, which in (
+        ("wait_behind_others_ns", _HOLDER.is_not_null() & ~_BEHIND_SELF & ~_BEHIND_IDLE),
+        ("wait_behind_self_ns", _BEHIND_SELF),
+        ("wait_idle_ns", _BEHIND_IDLE),
+        ("wait_throttled_ns", pl.col("is_throttled")),
+    )
+]
+_BEHIND_IF_FOLLOWED = [
+    pl.when(pl.col("wait_time_ns").is_not_null()).then(pl.col(name).fill_null(0)).alias(name)
+    for name in ("wait_behind_others_ns", "wait_behind_self_ns", "wait_idle_ns", "wait_throttled_ns")
 ]
 
 # On a CPU that counts only one of the two, neither belongs to the other's.
@@ -263,6 +360,7 @@ _PAIRS = [pl.when(_BOTH).then(name).alias(name) for name in ("cycles", "instruct
 _CPI = pl.when(pl.col("instructions") > 0).then(pl.col("cycles") / pl.col("instructions")).alias("cpi")
 _BURSTS = [
     _RAN.sum().alias("active_ticks"),
+    pl.max("wait_time_ns").alias("wait_time_peak_ns"),
     pl.max("cpu_time_ns").alias("cpu_time_peak_ns"),
     pl.max("llc_misses").alias("llc_misses_peak"),
     pl.min("cpi").alias("cpi_min"),
@@ -273,10 +371,11 @@ _BURSTS = [
 _BUSY = pl.col("cgroup_id") != IDLE_CGROUP_ID
 _BUSY_TOTALS = [
     pl.len().alias("records"),
-    pl.len().alias("busy_cgroups"),
-    pl.col("llc_misses").count().alias("busy_cgroups_counted"),
+    _RAN.sum().alias("busy_cgroups"),
+    # Who only waited has no misses, which says nothing of those who ran.
+    pl.col("llc_misses").filter(_RAN).count().alias("busy_cgroups_counted"),
     pl.sum("cpu_time_ns").alias("busy_cpu_time_ns"),
-    pl.sum("llc_misses").alias("busy_llc_misses"),
+    pl.col("llc_misses").filter(_RAN).sum().alias("busy_llc_misses"),
 ]
 _COUNTED = pl.col("llc_misses").is_not_null()
 _ALONE = _of_others("busy_cgroups", pl.lit(1, pl.UInt32)) == 0

@@ -67,3 +67,24 @@ IDENTITY: Final = (
     optional("namespace", STRING, "Kubernetes namespace of the pod"),
     optional("qos_class", STRING, "Kubernetes QoS class of the pod: guaranteed, burstable or besteffort"),
 )
+
+HOLDER_PREFIX: Final = "holder_"
+
+
+def _of_holder(field: pa.Field) -> pa.Field:
+    """The same of whoever held the CPU; null for the smaller holders together, and for nobody known."""
+    return optional(
+        f"{HOLDER_PREFIX}{field.name}",
+        field.type,
+        _HOLDER_MEANINGS.get(field.name, f"the same of the holder: {field.name}"),
+    )
+
+
+_HOLDER_MEANINGS: Final = {
+    "cgroup_id": "who held the CPU: its cgroup_id; 0 is idle time; null for the smaller holders together and for "
+    "nobody known",
+    "cgroup_kind": "what the holder is, as in cgroup_kind; `rest` for the smaller holders together, `throttled` where "
+    "a limit of its own kept the cgroup from running, `unknown` where nobody is known to have held the CPU",
+}
+
+HOLDER_IDENTITY: Final = tuple(_of_holder(field) for field in IDENTITY[1:])

@@ -131,7 +131,8 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
 
     `files_removed` counts closed files, of any run, that this run removed to make room. `counter_values_refused`
-    counts values of counters that could not be true, and are null. Null: not measured.
+    counts values of counters that could not be true, and are null. `sums` are of columns of `windows` over the run, but
+    for idle time; a column that is null throughout has none. Null: not measured.
 
     Each of the `records` that came, and each further tick of those that speak of a run of ticks (`records_expanded`),
     was either added to a row of `windows` that was there (`records_merged`), made one that was written or lost
@@ -156,6 +157,7 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     late_rows: Count = 0
     unknown_rows: Count = 0
     counter_values_refused: Count = 0
+    sums: dict[str, int] = {}
 
     @property
     def records_unaccounted(self) -> int:

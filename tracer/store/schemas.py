@@ -15,12 +15,22 @@ from typing import Final
 
 import pyarrow as pa
 
-from tracer.store.fields import DESCRIPTION, IDENTITY, NODE_NAME, STRING, TIME, Table, measured, optional
+from tracer.store.fields import (
+    DESCRIPTION,
+    HOLDER_IDENTITY,
+    IDENTITY,
+    NODE_NAME,
+    STRING,
+    TIME,
+    Table,
+    measured,
+    optional,
+)
 from tracer.store.resource_schemas import IO, LLC, PROCESSES, REGIONS, RESOURCES
 
 __all__ = [
     "DESCRIPTION", "HEALTH", "IDENTITY", "IO", "LIFECYCLE", "LLC", "PROCESSES", "REGIONS", "RESOURCES",
-    "SCHEMA_VERSION", "STRING", "TABLES", "TICKS", "WINDOWS", "Table",
+    "SCHEMA_VERSION", "STRING", "TABLES", "TICKS", "WAITS", "WINDOWS", "Table",
 ]  # fmt: skip
 
 SCHEMA_VERSION: Final = 2
@@ -41,7 +51,7 @@ WINDOWS: Final = Table(
             optional(
                 "cycles",
                 pa.int64(),
-                "CPU cycles, or the event that --event put in their place; null if not counted",
+                "CPU cycles, or the event that --event put in their place; null if not counted, or if it only waited",
             ),
             optional("instructions", pa.int64(), "instructions retired; null if not counted"),
             optional("llc_misses", pa.int64(), "last-level cache misses; null if not counted"),
@@ -81,6 +91,60 @@ WINDOWS: Final = Table(
                 "share of the cgroup's CPU time in which the counters that have a value here counted, the least of "
                 "theirs, 0 to 1; null if the run counts nothing",
             ),
+            optional(
+                "wait_time_ns",
+                pa.int64(),
+                "run-queue wait: time for which tasks of the cgroup were ready to run and did not, over all tasks, ns; "
+                "null with --waits off",
+            ),
+            optional("wait_time_peak_ns", pa.int64(), "most of that in one tick, ns"),
+            optional("waits", pa.int64(), "waits that ended in the window: times a task that had been ready got a CPU"),
+            optional(
+                "involuntary_switches", pa.int64(), "of the context switches, those of tasks that could have gone on"
+            ),
+            optional(
+                "wait_behind_others_ns",
+                pa.int64(),
+                "of the wait, while other cgroups held the CPU (`waits` says which), kernel threads among them, ns",
+            ),
+            optional("wait_behind_self_ns", pa.int64(), "of the wait, while the cgroup itself held the CPU, ns"),
+            optional(
+                "wait_idle_ns",
+                pa.int64(),
+                "of the wait, while the CPU was idle: the task was on its way there or, if wait_throttled_ns is null, "
+                "throttled, ns",
+            ),
+            optional(
+                "wait_throttled_ns",
+                pa.int64(),
+                "of the wait, while the cgroup was throttled there by its own CPU limit or by one above it, ns; null "
+                "where the kernel does not tell",
+            ),
+            optional(
+                "stolen_time_ns",
+                pa.int64(),
+                "of the CPU time, what the hypervisor and interrupts took: the rest is what cpu.stat has. Can be a "
+                "little below 0 of a cgroup that switches all the time; null where it cannot be told, ns",
+            ),
+        ]
+    ),
+    time_column="window_start",
+    sort_columns=("window_start", "cgroup_id"),
+)
+
+WAITS: Final = Table(
+    "waits",
+    pa.schema(
+        [
+            *IDENTITY,
+            measured("window_start", TIME, "start of the window, UTC"),
+            measured("window_tick", pa.int64(), "number of the window's first tick, as in `windows`"),
+            *HOLDER_IDENTITY,
+            measured(
+                "wait_time_ns",
+                pa.int64(),
+                "time for which tasks of the cgroup were ready to run while the holder held the CPU, ns",
+            ),
         ]
     ),
     time_column="window_start",
@@ -99,11 +163,17 @@ TICKS: Final = Table(
             optional(
                 "cycles",
                 pa.int64(),
-                "CPU cycles, or the event that --event put in their place; null if not counted",
+                "CPU cycles, or the event that --event put in their place; null if not counted, or if it only waited",
             ),
             optional("instructions", pa.int64(), "instructions retired; null if not counted"),
             optional("llc_misses", pa.int64(), "last-level cache misses; null if not counted"),
             measured("context_switches", pa.int64(), "context switches away from a task of the cgroup"),
+            optional(
+                "wait_time_ns",
+                pa.int64(),
+                "time in the tick for which tasks that then ran on this CPU were ready to run and did not, ns; null "
+                "with --waits off",
+            ),
         ]
     ),
     time_column="tick_start",
@@ -205,6 +275,12 @@ HEALTH: Final = Table(
                 "time of the intervals at whose ends that was found, at most a tick each: not all of it is of the "
                 "cgroup that has it, ns",
             ),
+            measured(
+                "waits_unknown",
+                pa.int64(),
+                "tasks that got a CPU in this second without its being known since when they had been ready",
+            ),
+            measured("waits_cut_ns", pa.int64(), "what was cut off waits of more than 32,768 ticks, ns"),
             measured("unresolved_cgroups", pa.int64(), "cgroup ids without a known path at the end of the second"),
             measured(
                 "cgroup_events_lost",
@@ -264,5 +340,5 @@ HEALTH: Final = Table(
 )
 
 TABLES: Final = {
-    table.name: table for table in (WINDOWS, TICKS, RESOURCES, IO, PROCESSES, REGIONS, LLC, LIFECYCLE, HEALTH)
+    table.name: table for table in (WINDOWS, TICKS, WAITS, RESOURCES, IO, PROCESSES, REGIONS, LLC, LIFECYCLE, HEALTH)
 }
