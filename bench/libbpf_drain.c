@@ -2,7 +2,7 @@
 /*
  * The rival in bench/ring_drain.py: libbpf's ring_buffer__consume with a callback that does in C what
  * tracer/kernel/ring_reader.py does per record. The same checks (length, CPU, tick count, sequence, bounds, room in
- * the columns), the same runs of ticks, the same columns.
+ * the columns), the same runs of ticks and parts of waits, the same columns.
  *
  * What the reader need not do here: go on with a run of ticks in another block. A record that does not fit ends the
  * drain with -ENOSPC, and the bench is then wrong.
@@ -10,6 +10,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef uint16_t u16;
 typedef uint32_t u32;
@@ -25,6 +26,8 @@ struct columns {
 	u16 *unread;
 	u32 *context_switches;
 	u32 *lateness_ns;
+	u64 (*waited)[4];
+	u64 tick_ns;
 	u64 capacity;
 	u64 row;
 	u64 first_tick;
@@ -36,6 +39,44 @@ struct columns {
 	u64 malformed;
 };
 
+static u64 later(u64 a, u64 b)
+{
+	return a > b ? a : b;
+}
+
+/* The part of a wait that lies in earlier ticks: a row for each of them. */
+static int on_wait(struct columns *columns, const struct tick_record *record)
+{
+	u64 begin_ns = record->counters[0], end_ns = record->counters[1], row = columns->row;
+	u64 first = begin_ns / columns->tick_ns;
+
+	for (u64 tick = first; tick * columns->tick_ns < end_ns; tick++) {
+		u64 tick_end_ns = (tick + 1) * columns->tick_ns;
+
+		if (tick < columns->first_tick || tick > columns->last_tick)
+			continue;
+		if (row >= columns->capacity)
+			return -ENOSPC;
+		columns->tick[row] = tick;
+		columns->cpu[row] = record->cpu;
+		columns->cgroup_id[row] = record->cgroup_id;
+		columns->cpu_time_ns[row] = 0;
+		for (int i = 0; i < COUNTERS; i++)
+			columns->counters[i][row] = 0;
+		columns->unread[row] = 7;
+		columns->context_switches[row] = 0;
+		columns->lateness_ns[row] = 0;
+		columns->waited[row][0] = (tick_end_ns < end_ns ? tick_end_ns : end_ns) - later(tick * columns->tick_ns, begin_ns);
+		columns->waited[row][1] = tick == first ? record->counters[2] : (u64)-1;
+		columns->waited[row][2] = 0;
+		columns->waited[row][3] = 0;
+		row++;
+	}
+	columns->row = row;
+	columns->records++;
+	return 0;
+}
+
 static int on_record(void *context, void *data, size_t size)
 {
 	struct columns *columns = context;
@@ -43,12 +84,15 @@ static int on_record(void *context, void *data, size_t size)
 	u64 row = columns->row;
 	u64 done = 0, count, end;
 
-	if (size != sizeof(*record) || record->cpu != columns->ring_cpu || !record->tick_count) {
+	if (size != sizeof(*record) || record->cpu != columns->ring_cpu ||
+	    (!record->tick_count && record->counters[1] <= record->counters[0])) {
 		columns->malformed++;
 		return 0;
 	}
 	columns->missing += (u32)(record->sequence - columns->expected);
 	columns->expected = (u32)(record->sequence + 1);
+	if (!record->tick_count)
+		return on_wait(columns, record);
 	count = record->tick_count;
 	end = count;
 	if (record->tick > columns->last_tick)
@@ -72,12 +116,14 @@ static int on_record(void *context, void *data, size_t size)
 				columns->counters[i][row] = record->counters[i];
 			columns->context_switches[row] = record->switches;
 			columns->lateness_ns[row] = record->lateness_ns;
+			memcpy(columns->waited[row], &record->wait_ns, sizeof(columns->waited[row]));
 		} else {
 			for (int i = 0; i < COUNTERS; i++)
 				columns->counters[i][row] =
 					record->counters[i] / count + (count - done <= record->counters[i] % count);
 			columns->context_switches[row] = 0;
 			columns->lateness_ns[row] = done ? 0 : record->lateness_ns;
+			memset(columns->waited[row], 0, sizeof(columns->waited[row]));
 		}
 		columns->unread[row] = record->unread;
 	}

@@ -58,6 +58,8 @@ class Columns(ctypes.Structure):
         ("unread", Pointer),
         ("context_switches", Pointer),
         ("lateness_ns", Pointer),
+        ("waited", Pointer),
+        ("tick_ns", ctypes.c_uint64),
         ("capacity", ctypes.c_uint64),
         ("row", ctypes.c_uint64),
         ("first_tick", ctypes.c_uint64),
@@ -81,6 +83,8 @@ class Columns(ctypes.Structure):
             block.unread.ctypes.data,
             block.context_switches.ctypes.data,
             block.lateness_ns.ctypes.data,
+            block.waited.ctypes.data,
+            tick_ns=TICK_NS,
             capacity=block.capacity,
             last_tick=2**64 - 1,
             ring_cpu=CPU,
@@ -101,7 +105,17 @@ class BccRecord(ctypes.Structure):
         ("switches", ctypes.c_uint32),
         ("tick_count", ctypes.c_uint32),
         ("lateness_ns", ctypes.c_uint32),
+        ("wait_ns", ctypes.c_uint64),
+        ("wait_self_ns", ctypes.c_uint64),
+        ("waits", ctypes.c_uint32),
+        ("involuntary", ctypes.c_uint32),
+        ("stolen_ns", ctypes.c_uint64),
     )
+
+
+def task_of(cgroup_id: int) -> int:
+    """An address for the one task of a cgroup, at which no memory can be."""
+    return 0x0100_8880_0000_0000 + 64 * cgroup_id
 
 
 class Ring:
@@ -126,15 +140,22 @@ class Ring:
             self._count += 1
             # Every 20 ticks three ticks pass without an event.
             self._now_ns += 25_000 if self._count % 800 else 3 * TICK_NS
+            cgroup_id, following = (1_000 + 7 * (count % CGROUPS) for count in (self._count, self._count + 1))
             bpf.run_with_arguments(
                 self._replay,
                 self._now_ns,
-                1_000 + 7 * (self._count % CGROUPS),
+                cgroup_id,
                 3 * self._now_ns,
                 2 * self._now_ns,
                 self._now_ns >> 8,
                 CPU,
                 1,
+                task_of(cgroup_id),
+                self._now_ns,
+                task_of(following),
+                self._now_ns,
+                # One in ten is still ready, and waits for all the others.
+                self._count % 10 == 0,
             )
         self.records = (self._position(self._producer) - begun) // (8 + TICK_RECORD.itemsize)
 
@@ -294,6 +315,11 @@ class RowTaker:
                 record.unread,
                 record.switches,
                 record.lateness_ns,
+                record.wait_ns,
+                record.wait_self_ns,
+                record.waits,
+                record.involuntary,
+                record.stolen_ns,
             )
         )
         return 0
@@ -321,7 +347,10 @@ def compare(ring: Ring, tracer: TracerReader, libbpf: LibbpfReader) -> None:
         and tracer.counts()[0] == ring.records
         and tracer.rows == libbpf.rows
         and all(
-            np.array_equal(ours[..., : tracer.rows], theirs[..., : tracer.rows])
+            # Counters lie by row in each of their arrays, all others as rows.
+            np.array_equal(ours.T[: tracer.rows], theirs.T[: tracer.rows])
+            if len(ours) == COUNTERS
+            else np.array_equal(ours[: tracer.rows], theirs[: tracer.rows])
             for ours, theirs in zip(tracer.block.columns(), libbpf.block.columns(), strict=True)
         )
     )

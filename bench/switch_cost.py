@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a context switch costs with the tracer's program on it, against what its readings alone cost.
+"""What a context switch costs with the tracer's programs on it, against what their readings alone cost.
 
     python bench/switch_cost.py [ROUNDS]
 
@@ -8,10 +8,13 @@ times the program at sched_switch (BPF_STATS_RUN_TIME). In each round, one after
 
     empty      a program that does nothing: what the timing itself costs
     readings   clock, cgroup id and counters, read and stored (switch_baselines.c)
-    tracer     the whole program as in a run: tick running, rings drained each millisecond on another CPU
+    tracer     the whole program as in a run with --waits off: tick running, rings drained each millisecond on
+               another CPU
+    waits      likewise with --waits on: the programs at sched_switch and at sched_wakeup together
 
-The mark is on (tracer - empty) / (readings - empty), the median over the rounds: without counters, and with three
-software counters, which any node has.
+The marks are on (tracer - empty) / (readings - empty), the median over the rounds, without counters and with three
+software counters, which any node has; and on what a switch and the wake-up before it cost with waits, both less an
+empty program: with counters as a ratio to the switch without waits, without counters in ns more than that.
 
 Needs root, and nothing else to happen on the node.
 """
@@ -23,7 +26,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from _common import need_root, print_machine, print_mark
 
@@ -50,16 +53,19 @@ COUNTER_OPTIONS = (
 BLOCK_ROWS = 1 << 18
 
 
-def ns_per_run(program_fd: int, cpu: int) -> float:
-    """Mean time of an attached program over a ping-pong."""
-    before = bpf.program_statistics(program_fd)
+def ns_per_run(cpu: int, *programs: int) -> float:
+    """Mean times of attached programs over a ping-pong, added up."""
+    before = [bpf.program_statistics(program) for program in programs]
     if subprocess.run([sys.executable, "-I", str(HERE / "_ping_pong.py"), str(cpu), str(THROWS)]).returncode:
         sys.exit("the ping-pong failed")
-    after = bpf.program_statistics(program_fd)
-    runs = after["run_cnt"] - before["run_cnt"]
-    if runs < THROWS:
-        sys.exit(f"the program ran {runs} times in {THROWS} switches")
-    return (after["run_time_ns"] - before["run_time_ns"]) / runs
+    total = 0.0
+    for program, earlier in zip(programs, before, strict=True):
+        after = bpf.program_statistics(program)
+        runs = after["run_cnt"] - earlier["run_cnt"]
+        if runs < THROWS:
+            sys.exit(f"a program ran {runs} times in {THROWS} throws")
+        total += (after["run_time_ns"] - earlier["run_time_ns"]) / runs
+    return total
 
 
 class Baselines:
@@ -84,22 +90,22 @@ class Baselines:
                     bpf.set_descriptor(array, each, descriptor)
                     stack.callback(bpf.clear_descriptor, array, each)
             stack.callback(os.close, bpf.attach_raw_tracepoint("sched_switch", program))
-            return ns_per_run(program, cpu)
+            return ns_per_run(cpu, program)
 
     def close(self) -> None:
         """Gives programs and maps back."""
         self._module.cleanup()
 
 
-def tracer_ns_per_run(plan: CounterPlan, cpu: int) -> float:
-    """Cost of the tracer's program in a run."""
-    load = TickLoad(tick_ns=TICK_NS, counted=plan.counted)
+def tracer_ns_per_run(plan: CounterPlan, cpu: int, *programs: str, waits: bool) -> float:
+    """Cost of these of the tracer's programs in a run."""
+    load = TickLoad(tick_ns=TICK_NS, counted=plan.counted, waits=waits)
     with KernelTickSource(load, plan) as source:
         source.start()
         reader = threading.Thread(target=drain_until_interrupted, args=(source.rings,))
         reader.start()
         try:
-            return ns_per_run(source.programs["sched_switch"], cpu)
+            return ns_per_run(cpu, *(source.programs[name] for name in programs))
         finally:
             source.rings.interrupt()
             reader.join()
@@ -115,23 +121,39 @@ def drain_until_interrupted(rings: Rings) -> None:
     rings.follow(block, 0, interval_ns=TICK_NS, phase_ns=TICK_NS // 5, deadline_ns=2**62)
 
 
-def measure(title: str, plan: CounterPlan, mark: float, rounds: int) -> None:
+class Round(NamedTuple):
+    """ns a run of what was measured one after the other."""
+
+    empty: float
+    readings: float
+    tracer: float
+    waits: float
+
+    @property
+    def added(self) -> float:
+        """What waits cost more, with a program more."""
+        return self.waits - self.tracer - self.empty
+
+
+def measure(title: str, plan: CounterPlan, rounds: int) -> list[Round]:
     # Away from where the bench and its reader run, if there is a choice.
     cpu = online_cpus()[-1]
     baselines = Baselines(plan)
-    measured: dict[str, list[float]] = {"empty": [], "readings": [], "tracer": []}
-    for _ in range(rounds):
-        measured["empty"].append(baselines.ns_per_run("empty", cpu))
-        measured["readings"].append(baselines.ns_per_run("readings_only", cpu))
-        measured["tracer"].append(tracer_ns_per_run(plan, cpu))
+    measured = [
+        Round(
+            baselines.ns_per_run("empty", cpu),
+            baselines.ns_per_run("readings_only", cpu),
+            tracer_ns_per_run(plan, cpu, "sched_switch", waits=False),
+            tracer_ns_per_run(plan, cpu, "sched_switch", "sched_wakeup", waits=True),
+        )
+        for _ in range(rounds)
+    ]
     baselines.close()
 
-    print(f"{title}: ns per switch, medians of {rounds} rounds of {THROWS:,} throws on CPU {cpu}")
-    for name, values in measured.items():
+    print(f"{title}: ns per throw, medians of {rounds} rounds of {THROWS:,} throws on CPU {cpu}")
+    for name, values in zip(Round._fields, zip(*measured, strict=True), strict=True):
         print(f"  {name:10}{statistics.median(values):7.0f}   from {min(values):.0f} to {max(values):.0f}")
-    ratios = [(tracer - empty) / (readings - empty) for empty, readings, tracer in zip(*measured.values(), strict=True)]
-    print(f"  ratios    {'  '.join(f'{ratio:.2f}' for ratio in ratios)}")
-    print_mark(f"switch_cost {title}", statistics.median(ratios), at_most=mark)
+    return measured
 
 
 def main() -> None:
@@ -147,8 +169,15 @@ def main() -> None:
     if others := set(online_cpus()[:-1]):
         os.sched_setaffinity(0, others)
     statistics_fd = bpf.enable_statistics()
-    measure("without counters", uncounted, 1.4, rounds)
-    measure("with three counters", counted, 1.2, rounds)
+    for title, plan, mark in (("without counters", uncounted, 1.4), ("with three counters", counted, 1.2)):
+        measured = measure(title, plan, rounds)
+        ratios = [(each.tracer - each.empty) / (each.readings - each.empty) for each in measured]
+        print_mark(f"switch_cost {title}", statistics.median(ratios), at_most=mark)
+        if plan is uncounted:
+            print_mark("switch_cost waits, ns more", statistics.median(each.added for each in measured), at_most=120)
+        else:
+            waits = [(each.waits - 2 * each.empty) / (each.tracer - each.empty) for each in measured]
+            print_mark("switch_cost waits with three counters", statistics.median(waits), at_most=1.4)
     os.close(statistics_fd)
 
 

@@ -6,6 +6,9 @@
 For a small and a large node: milliseconds and CPU time per call, rows per second, and the ratio to DuckDB doing the
 same group-bys in one SQL statement on the same records, already in its memory, with as many threads, in turns with
 Polars in the same process. Both must come to the same rows. No optional column is left out: all counters are there.
+
+Then the same with who was waited behind, where half of the records have waits: CPU time of one call against the half
+second that the records are of.
 """
 
 import statistics
@@ -17,7 +20,9 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from _common import print_mark
 
+from tracer.pipeline.wait_holders import largest_holders, share_out, times_of
 from tracer.pipeline.windows import RECORDS_SCHEMA, aggregate_windows, llc_lookup, scale_counters
 
 WINDOW_TICKS = 60
@@ -68,6 +73,7 @@ def node_records(cpus: int, cgroups_per_tick: int, cgroups: int) -> pl.DataFrame
     chosen = 1 + (cpu * 7 + slot * 13 + random.integers(0, 8, rows) * cgroups_per_tick) % cgroups
     ids = np.concatenate(([0], random.integers(1, 2**63, cgroups)))
     cpu_time_ns = random.integers(1, 2 * TICK_NS // cgroups_per_tick, rows)
+    wait_ns = np.where((slot > 0) & (random.random(rows) < 0.5), random.integers(1, TICK_NS, rows), 0)
     return pl.DataFrame(
         {
             "tick": 10_000_000 + np.arange(rows) // (cgroups_per_tick * cpus),
@@ -79,6 +85,11 @@ def node_records(cpus: int, cgroups_per_tick: int, cgroups: int) -> pl.DataFrame
             "llc_misses": cpu_time_ns // random.integers(100, 10_000, rows),
             "context_switches": random.integers(0, 5, rows),
             "coverage": np.ones(rows),
+            "wait_time_ns": wait_ns,
+            "wait_self_ns": wait_ns // 5,
+            "waits": wait_ns > 0,
+            "involuntary_switches": wait_ns > 0,
+            "stolen_time_ns": np.zeros(rows),
         }
     ).cast(dict(RECORDS_SCHEMA))
 
@@ -106,6 +117,18 @@ def compare(name: str, records: pl.DataFrame, rounds: int) -> None:
             llc_by_cpu=llc_by_cpu,
         )
 
+    def with_waits() -> tuple[pl.DataFrame, pl.DataFrame]:
+        holders = share_out(records, [times_of(records)], tick_ns=TICK_NS, window_ticks=WINDOW_TICKS)
+        windows = aggregate_windows(
+            scale_counters(records),
+            holders,
+            window_ticks=WINDOW_TICKS,
+            first_tick=0,
+            last_tick=None,
+            llc_by_cpu=llc_by_cpu,
+        )
+        return windows, largest_holders(holders)
+
     def with_duckdb() -> pa.Table:
         return database.sql(SQL).to_arrow_table()
 
@@ -124,7 +147,13 @@ def compare(name: str, records: pl.DataFrame, rounds: int) -> None:
     print(f"{name}: {records.height:,} records to {ours.height:,} rows, {pl.thread_pool_size()} threads, medians")
     print(f"  polars  {wall * 1e3:8.2f} ms  {cpu * 1e3:8.2f} ms CPU  {records.height / wall / 1e6:6.2f} M records/s")
     print(f"  duckdb  {duckdb_wall * 1e3:8.2f} ms  {duckdb_cpu * 1e3:8.2f} ms CPU")
+    held_rows = with_waits()[1].height
+    waits_wall, waits_cpu = (
+        statistics.median(column) for column in zip(*(seconds(with_waits) for _ in range(rounds)), strict=True)
+    )
+    print(f"  waits   {waits_wall * 1e3:8.2f} ms  {waits_cpu * 1e3:8.2f} ms CPU  {held_rows:,} rows of holders")
     print(f"  ratio   {duckdb_wall / wall:8.2f} times as fast as DuckDB; {duckdb_cpu / cpu:.2f} by CPU time")
+    print_mark(f"windows with waits of {name}, CPU time by time", waits_cpu / (TICKS * TICK_NS / 1e9), at_most=1)
 
 
 def main() -> None:
