@@ -8,7 +8,7 @@ from itertools import pairwise
 import polars as pl
 
 from tracer.analysis.cpu_map import cpu_map
-from tracer.analysis.findings import Basis, Caveat
+from tracer.analysis.findings import Basis, Caveat, TimeSpent
 from tracer.analysis.interference.model import Fitted
 from tracer.analysis.moments import moment_text
 from tracer.analysis.recording import Recording
@@ -19,6 +19,7 @@ _COUNTERS = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_miss
 _LOSSES = ("lost_ring_full", "lost_no_ring", "lost_malformed")
 _GOOD_COVERAGE = 0.95
 _GOOD_KNOWLEDGE = 0.9
+_MUCH_UNKNOWN = 0.01
 _SHORT = timedelta(seconds=30)
 _GAP = timedelta(seconds=2)
 
@@ -59,12 +60,64 @@ def _too_little(recording: Recording, roster: Roster, basis: Basis, models: Sequ
             id="no-neighbours", text="nobody else ran: everything is in one cgroup, whose parts are not told apart"
         )
     length = recording.span.end - recording.span.start
-    if length < _SHORT:
+    if length < _SHORT and not (basis == "cpu-time" and recording.has("waits")):
         yield Caveat(
             id="too-little-data", text=f"only {length.total_seconds():.1f} s were recorded; a minute is better"
         )
     elif basis != "cpu-time" and not models:
         yield Caveat(id="too-little-data", text="nobody ran long enough to be compared with others")
+
+
+def wait_caveats(recording: Recording, spent: Sequence[TimeSpent]) -> Iterator[Caveat]:
+    """What bears on how much was waited."""
+    if not spent:
+        return
+    if not _weights(recording) and any(one.behind_others_ns for one in spent):
+        yield Caveat(
+            id="no-weights",
+            text="no cpu.weight was recorded: for a fair share of the CPUs, all are taken to have the same",
+        )
+    if any(one.throttling == "by-second" and one.throttled_ns for one in spent):
+        yield Caveat(
+            id="throttling-by-second",
+            text="throttling was not told at each wait: waiting for an idle CPU in seconds with throttling is taken "
+            "for it, and what a throttled container waited behind others is an upper bound",
+        )
+    if any(one.throttling == "unknown" for one in spent):
+        yield Caveat(
+            id="throttling-unknown",
+            text="throttling was not told at each wait, nor by cpu.stat: it is part of what is told of others and of "
+            "idle CPUs",
+        )
+    if all(one.stolen_ns is None for one in spent):
+        yield Caveat(
+            id="no-stolen-time",
+            text="what the hypervisor and interrupts took could not be told: it is part of what containers ran",
+        )
+    unknown_ns, wait_ns = sum(one.unknown_ns for one in spent), sum(one.wait_ns for one in spent)
+    if unknown_ns > _MUCH_UNKNOWN * wait_ns:
+        yield Caveat(
+            id="unknown-holders",
+            text=f"of {percent(unknown_ns / wait_ns)} of all waiting nobody knows behind whom it was",
+        )
+    if recording.has("health"):
+        unknown = recording.collect(recording.scan("health").select(pl.sum("waits_unknown"))).item() or 0
+        waits = sum(one.waits for one in spent)
+        if unknown > _MUCH_UNKNOWN * (waits + unknown):
+            yield Caveat(
+                id="unknown-waits",
+                text=f"{unknown:,} waits could not be followed ({percent(unknown / (waits + unknown))}): who waited, "
+                "waited longer than is told",
+            )
+
+
+def _weights(recording: Recording) -> int:
+    counts = [
+        recording.collect(recording.scan(table).select(pl.col("cpu_weight").count())).item()
+        for table in ("lifecycle", "resources")
+        if recording.has(table)
+    ]
+    return sum(counts)
 
 
 def incomplete(recording: Recording) -> Iterator[Caveat]:

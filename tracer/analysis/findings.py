@@ -17,6 +17,9 @@ ExplanationKind = Literal[
     "throttling", "cpu-pressure", "memory-pressure", "io-pressure", "reclaim", "migration", "smt", "cold-cache", "steal"
 ]
 Verdict = Literal["no", "possible", "likely", "unknown"]
+WaitCause = Literal["others", "fair-share", "own-threads", "own-limit", "placement", "unknown", "little"]
+Throttling = Literal["measured", "by-second", "unknown"]
+CostKind = Literal["waiting", "throttling", "cache"]
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +117,79 @@ class Victim(msgspec.Struct, frozen=True, kw_only=True):
     other_explanations: list[Explanation]
 
 
+class WaitHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who held the CPU for `wait_ns` while tasks of another were ready; None: several that held it for little each.
+
+    `held_back_ns` of it fell in times in which it had more CPU time for its weight than the one that waited.
+    """
+
+    container: Container | None
+    wait_ns: int
+    held_back_ns: int
+
+
+class CpuWait(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a container's waiting, the `share` (0 to 1) of waits that ended on a CPU."""
+
+    cpu: int
+    share: float
+
+
+class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a container's time went, as measured at each switch of tasks; times in ns, summed over its tasks.
+
+    `time_ns` is what was recorded from its first to its last window: a task that is ready all the time makes as much.
+    What its tasks were ready to run is `ran_ns` + `stolen_ns` (by the hypervisor and interrupts, None where nobody can
+    tell; then it is part of `ran_ns`) + the wait: `behind_others_ns` + `behind_self_ns` + `throttled_ns` (by its own
+    limit or an ancestor's) + `idle_ns` (the CPU was idle: placement, wake-up) + `unknown_ns` (nobody is known).
+    `held_back_ns` of `behind_others_ns` was behind those that had more CPU time for their weight meanwhile; the rest is
+    its fair share of waiting. `throttling`: whether the kernel told at each wait, or its limits' counters of the same
+    second (then `behind_others_ns` is an upper bound), or nobody.
+
+    `cause` is what most of the wait is, `little` below 1 % of the time. `waits` is how many there were. `bursts` are
+    times of much waiting without a break, `time_ranges` those of most of it, `cpus` from ticks only, else empty.
+    """
+
+    container: Container
+    time_ns: int
+    ran_ns: int
+    stolen_ns: int | None
+    behind_others_ns: int
+    held_back_ns: int
+    behind_self_ns: int
+    throttled_ns: int
+    idle_ns: int
+    unknown_ns: int
+    throttling: Throttling
+    waits: int
+    cause: WaitCause
+    holders: list[WaitHolder]
+    bursts: Bursts | None
+    time_ranges: list[TimeRange]
+    cpus: list[CpuWait]
+
+    @property
+    def wait_ns(self) -> int:
+        """All of the wait."""
+        return (
+            self.behind_others_ns + self.behind_self_ns + self.throttled_ns + self.idle_ns + self.unknown_ns
+        )  # fmt: skip
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What something cost a container, in time of its tasks, and as a share of the time in which it was there.
+
+    `waiting` for a CPU behind `by`, which had more than it for its weight; `throttling` by its own limit (no `by`); and
+    `cache`: CPU time that it would not have needed without `by`, an estimate.
+    """
+
+    container: Container
+    kind: CostKind
+    by: Container | None
+    time_ns: int
+    share_of_time: float
+
+
 class CpuUser(msgspec.Struct, frozen=True, kw_only=True):
     """Who had how much of a node's CPU time while somebody waited for a CPU."""
 
@@ -149,6 +225,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The answer. `headline` is the finding in words, one sentence a line, the most important first.
 
     `pairs_tested` is how many victims and suspects were looked at together. `victims` are ranked by cycles lost.
+    `time_spent` is empty where no waits were recorded, else by what each waited because of others or of its limit.
+    `costs` has waiting and caches in one list, the most time first.
     """
 
     version: int = FINDINGS_VERSION
@@ -157,6 +235,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     end: datetime
     nodes: list[str]
     headline: list[str]
+    costs: list[Cost] = []
+    time_spent: list[TimeSpent] = []
     victims: list[Victim]
     activity: list[Activity]
     containers_examined: int

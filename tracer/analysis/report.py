@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from tracer.analysis.caveats import caveats
+from tracer.analysis import headline
+from tracer.analysis.caveats import caveats, wait_caveats
 from tracer.analysis.cpu_map import cpu_map
-from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, Victim
+from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, TimeSpent, Victim
 from tracer.analysis.interference.attribution import attribute, holm, with_interactions
 from tracer.analysis.interference.cpu_users import cpu_users
 from tracer.analysis.interference.details import Details, look_closer
@@ -26,7 +27,9 @@ from tracer.analysis.interference.window_rows import WindowRows
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 from tracer.analysis.timing import Timing, timing_of
-from tracer.analysis.wording import nothing_found, percent, victim_sentences, waiting_sentences
+from tracer.analysis.waits.costs import ranked_costs
+from tracer.analysis.waits.spent import time_spent
+from tracer.analysis.wording import nothing_found
 
 # With less of the node's cycles or misses, or of what each would have if all had the same, nobody is looked at as a
 # victim or a suspect, and never more than so many.
@@ -51,6 +54,12 @@ class _Node(NamedTuple):
     models: list[Fitted]
 
 
+class _Found(NamedTuple):
+    victims: list[Victim]
+    activity: list[Activity]
+    time_spent: list[TimeSpent]
+
+
 def report(recording: Recording, *, progress: Progress | None = None) -> Report:
     """The report. `progress` is told what is done now, and how many of how many steps are.
 
@@ -71,22 +80,25 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
     believed = _believed(nodes)
     details = {node.name: look_closer(node.source, _again(node, believed[node.name])) for node in nodes}
     say("other explanations", steps - 1, steps)
-    victims, activity = _findings(recording, roster, nodes, believed, details)
+    found = _findings(recording, roster, nodes, believed, details)
     basis = _basis(nodes)
-    pairs = sum(len(model.pairs) for node in nodes for model in node.models)
-    examined = len({(node.name, model.victim) for node in nodes for model in node.models})
     say("done", steps, steps)
     return Report(
         basis=basis,
         start=recording.span.start,
         end=recording.span.end,
         nodes=names,
-        headline=_headline(recording, roster, victims, activity, basis, names, examined, pairs, nodes),
-        victims=victims,
-        activity=activity,
-        containers_examined=examined,
-        pairs_tested=pairs,
-        caveats=caveats(recording, roster, basis=basis, models=[model for node in nodes for model in node.models]),
+        headline=_headline(recording, roster, found, basis, names, nodes),
+        costs=ranked_costs(found.time_spent, found.victims),
+        time_spent=found.time_spent,
+        victims=found.victims,
+        activity=found.activity,
+        containers_examined=_examined(nodes),
+        pairs_tested=sum(len(model.pairs) for node in nodes for model in node.models),
+        caveats=[
+            *caveats(recording, roster, basis=basis, models=[model for node in nodes for model in node.models]),
+            *wait_caveats(recording, found.time_spent),
+        ],
     )
 
 
@@ -172,11 +184,13 @@ def _findings(
     nodes: Sequence[_Node],
     believed: dict[str, dict[int, list[Pair]]],
     details: dict[str, dict[int, Details]],
-) -> tuple[list[Victim], list[Activity]]:
+) -> _Found:
+    spent = time_spent(recording, roster)
     busiest = roster.containers.filter("is_wanted")["member"].head(_MOST_ACTIVITY).to_list()
     harmed = [victim for of_node in believed.values() for victim in of_node]
     containers = {member: roster.container(member) for member in {*busiest, *harmed}}
-    waiting = Waiting(recording, list(containers.values()))
+    with_waits = {one.container.node_name for one in spent}
+    waiting = Waiting(recording, list(containers.values()), with_waits)
     victims = [
         _victim(recording, roster, node, details[node.name][number], waiting)
         for node in nodes
@@ -187,7 +201,7 @@ def _findings(
     waited = [member for member, one in activity.items() if waited_for_cpus(one.other_explanations)]
     for member, users in cpu_users(recording, roster, waited).items():
         activity[member] = msgspec.structs.replace(activity[member], cpu_users=users)
-    return victims, list(activity.values())
+    return _Found(victims, list(activity.values()), spent)
 
 
 def _victim(recording: Recording, roster: Roster, node: _Node, details: Details, waiting: Waiting) -> Victim:
@@ -265,28 +279,24 @@ def _activity(roster: Roster, member: int, container: Container, waiting: Waitin
 def _headline(
     recording: Recording,
     roster: Roster,
-    victims: Sequence[Victim],
-    activity: Sequence[Activity],
+    found: _Found,
     basis: Basis,
     names: Sequence[str],
-    examined: int,
-    pairs: int,
     nodes: Sequence[_Node],
 ) -> list[str]:
-    if not activity:
+    if not found.activity:
         return ["No container matches --container and --namespace in the time looked at."]
-    if victims:
-        return victim_sentences(victims, names, recording.span.start, recording.span.end)
-    busy = percent(1 - roster.idle_share)
-    waiting = waiting_sentences(activity, names)
-    if pairs:
-        return [nothing_found(examined, pairs, max(node.source.least_share for node in nodes)), *waiting]
-    if basis == "cpu-time":
-        first = (
-            "Whether anybody slowed down another in caches or memory cannot be told: the counters for it are missing."
-        )
-    else:
-        first = "Whether anybody slowed down another cannot be told: there is too little to compare."
-    if not waiting:
-        waiting = [f"The CPUs were {busy} busy, and no container is known to have waited for them much."]
-    return [first, *waiting]
+    start, end = recording.span
+    pairs = sum(len(model.pairs) for node in nodes for model in node.models)
+    caches = None
+    if pairs and not found.victims:
+        caches = nothing_found(_examined(nodes), pairs, max(node.source.least_share for node in nodes))
+    if found.time_spent:
+        return headline.from_waits(found.time_spent, found.victims, names, start, end, caches=caches)
+    return headline.without_waits(
+        found.victims, found.activity, basis, names, start, end, busy=1 - roster.idle_share, caches=caches
+    )
+
+
+def _examined(nodes: Sequence[_Node]) -> int:
+    return len({(node.name, model.victim) for node in nodes for model in node.models})

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report's first lines, in words."""
+"""What a report says in words."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from tracer.analysis.findings import Activity, Aggressor, Container, Estimate, TimeRange, Victim
+from tracer.analysis.findings import Activity, Bursts, Container, Estimate, TimeRange, Victim
 
 _MOST_LINES = 3
 _MOST_RANGES = 2
@@ -31,34 +31,39 @@ def name_of(container: Container, nodes: Sequence[str]) -> str:
     return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
 
 
-def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime) -> list[str]:
-    """Who lost how much to whom, and when; a sentence for each pair, the largest losses first."""
-    pairs = [(victim, aggressor) for victim in victims for aggressor in victim.aggressors]
-    pairs.sort(key=lambda pair: -pair[1].lost_cycles.value)
-    lines = [
-        f"{name_of(victim.container, nodes)} lost {share_with_interval(aggressor.lost_share)} to "
-        f"{aggressor.container.name}{_when(aggressor, start, end)}."
-        for victim, aggressor in pairs[:_MOST_LINES]
+def victim_sentences(
+    victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
+) -> list[tuple[float, str]]:
+    """Who lost how much to whom, and when; for each pair the CPU time it cost, ns, and a sentence."""
+    return [
+        (
+            aggressor.lost_share.value * victim.cpu_time_ns,
+            f"{name_of(victim.container, nodes)} lost {share_with_interval(aggressor.lost_share)} to "
+            f"{aggressor.container.name}"
+            f"{when_text(aggressor.bursts, aggressor.delay_ticks, aggressor.time_ranges, start, end)}.",
+        )
+        for victim in victims
+        for aggressor in victim.aggressors
     ]
-    if len(pairs) > _MOST_LINES:
-        lines.append(f"{len(pairs) - _MOST_LINES} smaller losses are listed below.")
-    return lines
 
 
-def _when(aggressor: Aggressor, start: datetime, end: datetime) -> str:
+def when_text(
+    bursts: Bursts | None, delay_ticks: int | None, ranges: Sequence[TimeRange], start: datetime, end: datetime
+) -> str:
+    """`, in bursts of 8–30 ms, felt a tick later, mostly 14:02–14:09`, as far as it is known and says something."""
     parts = []
-    if aggressor.bursts is not None:
-        short, long = aggressor.bursts.short_ms, aggressor.bursts.long_ms
+    if bursts is not None:
+        short, long = bursts.short_ms, bursts.long_ms
         parts.append(
             f"in bursts of {short:.0f}–{long:.0f} ms" if round(short) < round(long) else f"in bursts of {long:.0f} ms"
         )
-    if aggressor.delay_ticks:
-        parts.append("felt a tick later" if aggressor.delay_ticks == 1 else f"felt {aggressor.delay_ticks} ticks later")
-    covered = sum((one.end - one.start for one in aggressor.time_ranges), timedelta())
-    if aggressor.time_ranges and covered < _ALL_OF_IT * (end - start):
-        largest = sorted(aggressor.time_ranges, key=lambda one: -one.share)[:_MOST_RANGES]
-        ranges = " and ".join(range_text(one, end - start) for one in sorted(largest, key=lambda one: one.start))
-        parts.append(f"mostly {ranges}")
+    if delay_ticks:
+        parts.append("felt a tick later" if delay_ticks == 1 else f"felt {delay_ticks} ticks later")
+    covered = sum((one.end - one.start for one in ranges), timedelta())
+    if ranges and covered < _ALL_OF_IT * (end - start):
+        largest = sorted(ranges, key=lambda one: -one.share)[:_MOST_RANGES]
+        texts = " and ".join(range_text(one, end - start) for one in sorted(largest, key=lambda one: one.start))
+        parts.append(f"mostly {texts}")
     return "".join(f", {part}" for part in parts)
 
 
@@ -76,7 +81,7 @@ def nothing_found(containers: int, pairs: int, least_share: float) -> str:
     )
 
 
-def waiting_sentences(activity: Sequence[Activity], nodes: Sequence[str]) -> list[str]:
+def pressure_sentences(activity: Sequence[Activity], nodes: Sequence[str]) -> list[str]:
     """Who was throttled or waited, from the kernel's own files, and who used the CPUs meanwhile."""
     lines = []
     for one in activity:

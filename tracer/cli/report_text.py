@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tracer.analysis.findings import Activity, Aggressor, Container, Explanation, Report, Victim
+from tracer.analysis.findings import Activity, Aggressor, Container, Cost, Explanation, Report, TimeSpent, Victim
+from tracer.analysis.waits.wording import culprits
 from tracer.analysis.wording import percent, range_text, share_with_interval
 from tracer.cli.printing import printable
 from tracer.printable import printable as harmless
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 _MOST_ACTIVITY = 10
 _BASES = {"ticks": "ticks of a millisecond", "windows": "windows", "cpu-time": "CPU time alone"}
+_CACHES = {"ticks": "; caches from ticks", "windows": "; caches from windows", "cpu-time": ""}
+_CAUSES = {
+    "fair-share": "its fair share",
+    "own-threads": "its own threads",
+    "own-limit": "its own limit",
+    "placement": "idle CPUs: placement, wake-up",
+    "unknown": "nobody knows",
+    "little": "",
+}
 _SURE = 0.9995
 
 
@@ -24,11 +34,14 @@ def print_report(report: Report, console: "Console") -> None:
     for line in report.headline:
         _say(console, line)
     _say(console)
-    _say(console, f"{_when(report.start, report.end)}, {_nodes(report.nodes)}, from {_BASES[report.basis]}.")
+    basis = f"waits as measured{_CACHES[report.basis]}" if report.time_spent else f"from {_BASES[report.basis]}"
+    _say(console, f"{_when(report.start, report.end)}, {_nodes(report.nodes)}, {basis}.")
+    if report.time_spent:
+        _print_waits(report, console)
     for number, victim in enumerate(report.victims, 1):
         _say(console)
         _print_victim(report, number, victim, console)
-    if not report.victims and report.activity:
+    if not report.victims and report.activity and not report.time_spent:
         _say(console)
         _print_activity(report, console)
     if report.caveats:
@@ -36,6 +49,47 @@ def print_report(report: Report, console: "Console") -> None:
         _say(console, "What could have hidden something, or bears on this:")
         for caveat in report.caveats:
             _say(console, f"- {caveat.text}", indent=2)
+
+
+def _print_waits(report: Report, console: "Console") -> None:
+    if report.costs:
+        _say(console)
+        _say(console, "What cost the most time:")
+        rows = [_cost_row(cost, report.nodes) for cost in report.costs[:_MOST_ACTIVITY]]
+        _print_table(console, ("CONTAINER OR UNIT", "LOST", "OF ITS TIME", "TO"), rows)
+    _say(console)
+    _say(console, "Where the time went, in % of it (a task that is ready all the time makes 100):")
+    shown = report.time_spent[:_MOST_ACTIVITY]
+    titles = ("CONTAINER OR UNIT", "RAN", "OTHERS", "SELF", "LIMIT", "IDLE", "STOLEN", "MOSTLY FOR")
+    _print_table(console, titles, [_spent_row(one, report.nodes) for one in shown])
+    _say(console, "OTHERS to IDLE: it waited behind others, behind itself, for its limit, for an idle CPU.", indent=3)
+    if any(one.container.name == "/" for one in report.time_spent):
+        _say(console, "/ is kernel threads and whatever is in no other cgroup.", indent=3)
+    if len(report.time_spent) > len(shown):
+        _say(console, f"{len(report.time_spent) - len(shown)} more with --json", indent=3)
+    for one in report.activity:
+        likely = [explanation.text for explanation in one.other_explanations if explanation.verdict == "likely"]
+        if likely:
+            _say(console, f"{_name(one.container, report.nodes)}: {'; '.join(likely)}", indent=3)
+
+
+def _cost_row(cost: Cost, nodes: Sequence[str]) -> list[str]:
+    by = cost.by.name if cost.by else ""
+    to = {"waiting": f"waiting behind {by}", "throttling": "its own limit", "cache": f"caches, shared with {by}"}
+    return [_name(cost.container, nodes), f"{cost.time_ns / 1e9:.3g} s", percent(cost.share_of_time), to[cost.kind]]
+
+
+def _spent_row(one: TimeSpent, nodes: Sequence[str]) -> list[str]:
+    waits = (one.behind_others_ns, one.behind_self_ns, one.throttled_ns, one.idle_ns)
+    shares = [_figure(part / one.time_ns) for part in (one.ran_ns, *waits)]
+    stolen = "-" if one.stolen_ns is None else _figure(one.stolen_ns / one.time_ns)
+    why = " and ".join(culprits(one)) if one.cause == "others" else _CAUSES[one.cause]
+    return [_name(one.container, nodes), *shares, stolen, why]
+
+
+def _figure(share: float) -> str:
+    """In per cent; whole from 10 on."""
+    return f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.1f}" if share >= 0.0005 else "0"
 
 
 def _print_victim(report: Report, number: int, victim: Victim, console: "Console") -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from tracer.analysis.findings import Bursts, TimeRange
 from tracer.analysis.interference.regression import Bools, Floats, Ints
 
-# Of the traffic that an aggressor has when it has much: a burst has more than the first for a moment, than the second
-# throughout.
+# Of the traffic that an aggressor, or the waiting that a victim, has when it has much: a burst has more than the first
+# for a moment, than the second throughout.
 _HIGH_TRAFFIC = 0.5
 _SOME_TRAFFIC = 0.2
 _MUCH_TRAFFIC_QUANTILE = 0.95
@@ -24,17 +24,24 @@ _LONGEST_BREAK_BINS = 3
 _LEAST_SHARE = 0.05
 
 
-def find_bursts(misses: Floats) -> Ints:
-    """[B, 2]: lengths, in steps, of the times in which `misses` [T] are high, and of the pause after each."""
-    active = misses[misses > 0]
-    if not len(active):
+def find_bursts(amounts: Floats, steps: Ints | None = None) -> Ints:
+    """[B, 2]: lengths, in steps, of the times in which `amounts` [T] are high, and of the pause after each.
+
+    `steps` are the numbers of the steps of `amounts`, ascending, where it has not one of each: others have nothing.
+    """
+    if steps is None:
+        steps = np.arange(len(amounts))
+    if not (amounts > 0).any():
         return np.zeros((0, 2), np.int64)
-    much = np.quantile(active, _MUCH_TRAFFIC_QUANTILE)
-    first, end = _runs(misses > _SOME_TRAFFIC * much)
-    highest = np.maximum.reduceat(misses, first)
+    much = np.quantile(amounts[amounts > 0], _MUCH_TRAFFIC_QUANTILE)
+    is_some = amounts > _SOME_TRAFFIC * much
+    amounts, some = amounts[is_some], steps[is_some]
+    first = np.flatnonzero(np.diff(some, prepend=some[0] - 2) > 1)
+    highest = np.maximum.reduceat(amounts, first)
+    begin, end = some[first], some[np.append(first[1:], len(some)) - 1] + 1
     is_high = highest > _HIGH_TRAFFIC * much
-    first, end = first[is_high], end[is_high]
-    return np.column_stack([end - first, np.append(first[1:], len(misses)) - end])
+    begin, end = begin[is_high], end[is_high]
+    return np.column_stack([end - begin, np.append(begin[1:], steps[-1] + 1) - end])
 
 
 def bursts(found: Ints, step_ns: int) -> Bursts | None:

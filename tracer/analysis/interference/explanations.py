@@ -4,7 +4,7 @@
 The verdict is about how much of it there was, not about what it did: nobody can tell that from these figures alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import polars as pl
@@ -59,10 +59,16 @@ def explain(measured: Measured, value: float | None) -> Explanation:
 
 
 class Waiting:
-    """What the `resources` and `health` tables say about the waiting of some containers."""
+    """What the `resources` and `health` tables say about the waiting of some containers.
 
-    def __init__(self, recording: Recording, containers: Sequence[Container]) -> None:
+    Of nodes `with_waits` nothing of waiting for CPUs and of throttling, which is measured there.
+    """
+
+    def __init__(
+        self, recording: Recording, containers: Sequence[Container], with_waits: Set[str] = frozenset()
+    ) -> None:
         ids = pl.Series([number for container in containers for number in container.cgroup_ids], dtype=pl.Int64)
+        self._with_waits = with_waits
         self._sums: dict[tuple[str, int], dict[str, float | None]] = {}
         if recording.has("resources") and len(ids):
             # The root's files speak of the whole node, not of what is in no other cgroup.
@@ -83,9 +89,12 @@ class Waiting:
         throttled, periods = self._sum(container, "cpu_nr_throttled"), self._sum(container, "cpu_nr_periods")
         scanned = [self._sum(container, name) for name in _COUNTERS[-3:]]
         known = [value for value in scanned if value is not None]
-        return [
+        of_cpus = [
             explain(_THROTTLING, None if throttled is None or periods is None else throttled / max(periods, 1.0)),
             explain(_CPU, share("cpu_pressure_some_total_usec")),
+        ]
+        return [
+            *([] if container.node_name in self._with_waits else of_cpus),
             explain(_MEMORY, share("memory_pressure_some_total_usec")),
             explain(_IO, share("io_pressure_some_total_usec")),
             explain(_RECLAIM, sum(known) / seconds if known and seconds else None),

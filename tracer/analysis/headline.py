@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The finding in words: a report's first lines."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from tracer.analysis.findings import Activity, Basis, TimeSpent, Victim
+from tracer.analysis.waits.spent import LEAST_WAIT, cost_ns, is_root, waited_most
+from tracer.analysis.waits.wording import waiting_sentences
+from tracer.analysis.wording import percent, pressure_sentences, victim_sentences
+
+_MOST_LINES: Final = 3
+_MUCH_STOLEN: Final = 0.05
+
+
+def from_waits(
+    spent: Sequence[TimeSpent],
+    victims: Sequence[Victim],
+    nodes: Sequence[str],
+    start: datetime,
+    end: datetime,
+    *,
+    caches: str | None,
+) -> list[str]:
+    """Where waits were recorded: who lost most time by waiting or in caches, the most first.
+
+    `caches` is as for `without_waits`.
+    """
+    found = list(_ranked(spent, victims, nodes, start, end))
+    lines = [line for _is_root, _cost, line in sorted(found)]
+    if not lines:
+        lines = ["No container got less than its share of the CPUs because of another, and none ran into its limit."]
+        if (most := waited_most(spent)) is not None:
+            lines.append(waiting_sentences(most, nodes, start, end))
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES:] = [f"Who else lost time is listed below: {len(lines) - _MOST_LINES} more."]
+    if caches is not None:
+        lines.append(caches)
+    stolen_ns, ran_ns = sum(one.stolen_ns or 0 for one in spent), sum(one.ran_ns for one in spent)
+    if stolen_ns >= _MUCH_STOLEN * (stolen_ns + ran_ns) > 0:
+        share = percent(stolen_ns / (stolen_ns + ran_ns))
+        lines.append(f"The hypervisor and interrupts took {share} of the CPU time from whoever was running.")
+    return lines
+
+
+def _ranked(
+    spent: Sequence[TimeSpent], victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
+) -> Iterator[tuple[bool, float, str]]:
+    for one in spent:
+        if cost_ns(one) >= LEAST_WAIT * one.time_ns:
+            yield is_root(one), -cost_ns(one), waiting_sentences(one, nodes, start, end)
+    for victim in victims:
+        for lost_ns, line in victim_sentences([victim], nodes, start, end):
+            yield victim.container.name == "/", -lost_ns, line
+
+
+def without_waits(
+    victims: Sequence[Victim],
+    activity: Sequence[Activity],
+    basis: Basis,
+    nodes: Sequence[str],
+    start: datetime,
+    end: datetime,
+    *,
+    busy: float,
+    caches: str | None,
+) -> list[str]:
+    """Where no waits were recorded: who lost cycles to whom; else what CPU time, limits and pressure tell.
+
+    `caches` is what to say where all could be looked at and nobody was found to lose cycles.
+    """
+    if victims:
+        found = sorted(victim_sentences(victims, nodes, start, end), reverse=True)
+        lines = [line for _lost_ns, line in found[:_MOST_LINES]]
+        more = len(found) - len(lines)
+        return [*lines, f"{more} smaller losses are listed below."] if more else lines
+    waiting = pressure_sentences(activity, nodes)
+    if caches is not None:
+        return [caches, *waiting]
+    if basis == "cpu-time":
+        first = (
+            "Whether anybody slowed down another in caches or memory cannot be told: the counters for it are missing."
+        )
+    else:
+        first = "Whether anybody slowed down another cannot be told: there is too little to compare."
+    if not waiting:
+        waiting = [f"The CPUs were {percent(busy)} busy, and no container is known to have waited for them much."]
+    return [first, *waiting]

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The waits of a recording, summed up by container and bin of time, a stretch after the other."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from tracer.analysis.recording import Recording, Span
+from tracer.analysis.roster import Roster
+from tracer.analysis.timing import timing_of
+
+_MOST_BINS: Final = 3_600
+_SHORTEST_BIN: Final = timedelta(seconds=1)
+_ROWS_AT_ONCE: Final = 1_000_000
+_WINDOW: Final = ("node_name", "window_start")
+_SUMS: Final = (
+    "cpu_time_ns", "wait_time_ns", "waits", "wait_behind_others_ns", "wait_behind_self_ns", "wait_idle_ns",
+    "wait_throttled_ns", "stolen_time_ns",
+)  # fmt: skip
+
+
+class Waits(NamedTuple):
+    """Members are those of the roster; bins of `bin_length` are numbered from the recording's start.
+
+    by_bin   node_name, member, bin, and the sums of the columns of `windows`, times in ns: cpu_time_ns,
+             wait_time_ns, waits, wait_behind_others_ns, wait_behind_self_ns, wait_idle_ns; wait_throttled_ns and
+             stolen_time_ns are null where nobody told
+    pairs    node_name, victim, holder, bin, wait_time_ns, and in the same unit `victim_use` and `holder_use`:
+             CPU time of both in the victim's windows, each weighed by how long it waited behind others in it
+    time     node_name, member, time_ns: recorded from its first to its last window
+    """
+
+    bin_length: timedelta
+    by_bin: pl.DataFrame
+    pairs: pl.DataFrame
+    time: pl.DataFrame
+
+
+def read_waits(recording: Recording, roster: Roster) -> Waits | None:
+    """None where none were recorded. Raises UsageError where runs of a node had ticks of different length."""
+    if roster.table != "windows" or not _has_waits(recording):
+        return None
+    bin_length = max(_SHORTEST_BIN, (recording.span.end - recording.span.start) / _MOST_BINS)
+    nodes = recording.nodes
+    members = pl.concat([roster.members(node).with_columns(node_name=pl.lit(node)) for node in nodes])
+    by_bin, pairs, recorded, present = [], [], [], []
+    for stretch in _stretches(recording, bin_length):
+        rows = _windows(recording, stretch)
+        windows = _by_member(rows, members)
+        bins = bin_of(recording, bin_length)
+        recorded.append(rows.group_by(_WINDOW).agg(pl.max("ticks")))
+        present.append(
+            windows.group_by("node_name", "member").agg(first=pl.min("window_start"), last=pl.max("window_start"))
+        )
+        holders = _holders(recording, stretch, members)
+        windows = _own_in_all(windows, holders)
+        by_bin.append(_sum(windows.with_columns(bins), ["node_name", "member", "bin"], _SUMS))
+        pairs.append(
+            _pairs(windows, holders)
+            .group_by("node_name", "victim", "holder", bins)
+            .agg(pl.sum("wait_time_ns", "victim_use", "holder_use"))
+        )
+    tick_ns = {node: timing_of(recording, node).tick_ns for node in nodes}
+    return Waits(
+        bin_length,
+        _sum(pl.concat(by_bin), ["node_name", "member", "bin"], _SUMS),
+        pl.concat(pairs),
+        _time(pl.concat(recorded), pl.concat(present), tick_ns),
+    )
+
+
+def _has_waits(recording: Recording) -> bool:
+    return recording.has("waits") or bool(
+        recording.collect(recording.scan("windows").select(pl.col("wait_time_ns").count())).item()
+    )
+
+
+def _stretches(recording: Recording, bin_length: timedelta) -> Iterator[Span]:
+    """The recording's span in pieces of whole bins with about as many rows as are held at once."""
+    rows = recording.collect(
+        recording.scan("windows").group_by(bin_of(recording, bin_length)).agg(pl.len().alias("rows"))
+    ).sort("bin")
+    pieces = rows.with_columns(piece=(pl.col("rows").cum_sum() - pl.col("rows")) // _ROWS_AT_ONCE)
+    begins = pieces.group_by("piece").agg(pl.min("bin"))["bin"].sort().to_list()
+    start, end = recording.span
+    edges = [start, *(start + number * bin_length for number in begins[1:]), end]
+    yield from map(Span, edges, edges[1:])
+
+
+def _windows(recording: Recording, stretch: Span) -> pl.DataFrame:
+    rows = with_throttling(recording.scan("windows", stretch)).filter(pl.col("wait_time_ns").is_not_null())
+    return recording.collect(rows.select(*_WINDOW, "ticks", "cgroup_id", *_SUMS))
+
+
+def with_throttling(windows: pl.LazyFrame) -> pl.LazyFrame:
+    # TODO drop
+    from tracer.analysis.recording import polars_schema
+
+    if "wait_throttled_ns" in polars_schema("windows"):
+        return windows
+    return windows.with_columns(wait_throttled_ns=pl.lit(None, pl.Int64))
+
+
+def _by_member(rows: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """A row for each container and window; late rows added up. Idle time is left out."""
+    return _sum(rows.join(members, on=["node_name", "cgroup_id"]), [*_WINDOW, "member"], _SUMS)
+
+
+def _holders(recording: Recording, stretch: Span, members: pl.DataFrame) -> pl.DataFrame:
+    """By window, victim and holder, both members: only holders that are known by name."""
+    rows = recording.collect(
+        recording.scan("waits", stretch)
+        .filter(pl.col("holder_cgroup_id") != 0)
+        .select(*_WINDOW, "cgroup_id", "holder_cgroup_id", "wait_time_ns")
+    )
+    rows = rows.join(members.rename({"member": "victim"}), on=["node_name", "cgroup_id"])
+    holder = members.rename({"member": "holder", "cgroup_id": "holder_cgroup_id"})
+    is_itself = pl.col("cgroup_id") == pl.col("holder_cgroup_id")
+    rows = rows.filter(~is_itself).join(holder, on=["node_name", "holder_cgroup_id"])
+    return rows.group_by(*_WINDOW, "victim", "holder").agg(pl.sum("wait_time_ns"))
+
+
+def _own_in_all(windows: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
+    """What a container waited behind another cgroup of its own is behind itself."""
+    own = holders.filter(pl.col("victim") == pl.col("holder")).select(*_WINDOW, member="victim", own="wait_time_ns")
+    moved = pl.col("own").fill_null(0)
+    return windows.join(own, on=[*_WINDOW, "member"], how="left").with_columns(
+        wait_behind_others_ns=pl.col("wait_behind_others_ns") - moved,
+        wait_behind_self_ns=pl.col("wait_behind_self_ns") + moved,
+    )
+
+
+def _pairs(windows: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
+    use = windows.select(*_WINDOW, "member", pl.col("cpu_time_ns").cast(pl.Float64), "wait_behind_others_ns")
+    both = (
+        holders.filter(pl.col("victim") != pl.col("holder"))
+        .join(use, left_on=[*_WINDOW, "victim"], right_on=[*_WINDOW, "member"])
+        .join(use, left_on=[*_WINDOW, "holder"], right_on=[*_WINDOW, "member"], how="left", suffix="_of_holder")
+    )
+    weight = pl.col("wait_behind_others_ns")
+    return both.with_columns(
+        victim_use=pl.col("cpu_time_ns") * weight, holder_use=pl.col("cpu_time_ns_of_holder").fill_null(0) * weight
+    )
+
+
+def _time(recorded: pl.DataFrame, present: pl.DataFrame, tick_ns: dict[str, int]) -> pl.DataFrame:
+    present = present.group_by("node_name", "member").agg(pl.min("first"), pl.max("last"))
+    parts = []
+    for (node,), windows in recorded.sort("window_start").group_by("node_name", maintain_order=True):
+        of_node = present.filter(pl.col("node_name") == node)
+        times = windows.group_by("window_start", maintain_order=True).agg(pl.max("ticks"))
+        sums = np.concatenate([[0], np.cumsum(times["ticks"].to_numpy() * tick_ns[str(node)])])
+        starts = times["window_start"].to_numpy()
+        first = np.searchsorted(starts, of_node["first"].to_numpy())
+        last = np.searchsorted(starts, of_node["last"].to_numpy(), side="right")
+        parts.append(of_node.select("node_name", "member", time_ns=pl.Series(sums[last] - sums[first])))
+    return pl.concat(parts)
+
+
+def bin_of(recording: Recording, bin_length: timedelta) -> pl.Expr:
+    """The number of the bin in which a window begins."""
+    since = (pl.col("window_start") - pl.lit(recording.span.start)).dt.total_microseconds()
+    return (since // (bin_length // timedelta(microseconds=1))).alias("bin")
+
+
+def _sum(rows: pl.DataFrame, by: list[str], columns: tuple[str, ...]) -> pl.DataFrame:
+    return rows.group_by(by).agg(
+        # Polars' own sum of nothing but nulls is 0.
+        pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name)
+        for name in columns
+    )

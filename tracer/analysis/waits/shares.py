@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who had less than its share of the CPUs because of whom.
+
+Tasks that share a CPU wait for each other, and a fair scheduler lets both wait: that somebody waited says nothing yet.
+Held back is who waited behind somebody that had more CPU time for its weight meanwhile. Who had as much or more itself
+wanted more than its share, and waited for that.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from tracer.analysis.waits.reading import Waits
+from tracer.analysis.waits.weights import Weights
+
+# Of what a holder had for its weight: in a second, tasks that take turns differ by some slices.
+_AS_GOOD_AS_EQUAL: Final = 0.8
+
+
+def holders(waits: Waits, weights: Weights) -> pl.DataFrame:
+    """By victim, holder and bin `wait_time_ns`, and of it `held_back_ns`."""
+    both = waits.pairs.select("victim", "holder").unique()
+    entitled = [weights.of_both(victim, holder) for victim, holder in both.iter_rows()]
+    both = both.with_columns(
+        victim_weight=pl.Series([one for one, _other in entitled], dtype=pl.Float64),
+        holder_weight=pl.Series([other for _one, other in entitled], dtype=pl.Float64),
+    )
+    had = pl.col("victim_use") / pl.col("victim_weight")
+    is_held_back = had < _AS_GOOD_AS_EQUAL * pl.col("holder_use") / pl.col("holder_weight")
+    return waits.pairs.join(both, on=["victim", "holder"]).select(
+        "victim",
+        "holder",
+        "bin",
+        "wait_time_ns",
+        held_back_ns=pl.when(is_held_back).then("wait_time_ns").otherwise(0),
+    )
