@@ -12,11 +12,13 @@ import pytest
 from browser import Browser
 from planted_findings import Loss, report_of
 from planted_recording import IDLE, START_NS, container, frame, windows_of, write_recording
+from planted_waits import MS, SELF, Load, tables_of
 from selenium.webdriver.common.keys import Keys
 
 from tracer.analysis.findings import Caveat
 from tracer.analysis.pictures.page import write_page
 from tracer.analysis.recording import open_recording
+from tracer.analysis.report import report
 from tracer.cli.main import main
 from tracer.simulate import simulate
 from tracer.store.schemas import TABLES
@@ -424,3 +426,30 @@ def test_it_is_told_what_is_drawn(tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     write_page(recording, report_of(recording), tmp_path / "report.html", progress=lambda *step: said.append(step))
     assert said == [("drawing", 0, 1)]
+
+
+def test_where_the_time_went_is_drawn_for_the_victim(browser: Browser, tmp_path: Path) -> None:
+    web, etl = container(1, "app", "web-1"), container(2, "etl", "batch-7")
+    loads = [
+        Load(web, range(1000), 15 * MS, {2: 15 * MS, SELF: 3 * MS}),
+        Load(etl, range(1000), 45 * MS, {1: 15 * MS}),
+    ]
+    recording = open_recording([write_recording(tmp_path / "recording", **tables_of(loads))])
+    page = tmp_path / "report.html"
+    write_page(recording, report(recording), page)
+    browser.open(page)
+    assert browser.text(".headline").startswith("web-1/app was ready but not running 30 % of the time")
+    assert browser.text(".matrix").count("held back") == 1
+    assert browser.text("#spent h2") == "Where the time of web-1/app went"
+    assert browser.text("#spent .key") == "waited behind batch-7/etl waited behind its own threads ran"
+    # From below: ran 0.25, behind its own threads 0.05, behind the other 0.25.
+    heights = (0.1, 0.4, 0.5, 0.6, 0.9)
+    ran, still_ran, own, behind, still_behind = (colour_at(browser, "#spent .chart", 0.5, height) for height in heights)
+    assert ran == still_ran
+    assert behind == still_behind
+    assert len({tuple(one) for one in (ran, own, behind)}) == 3
+    browser.hover("#spent .chart", 0.5)
+    assert "waited behind batch-7/etl 25.0 %" in tip(browser, "#spent .chart")
+    browser.find_all("#containers input")[1].click()
+    browser.settle()
+    assert browser.text("#spent h2") == "Where the time of batch-7/etl went"

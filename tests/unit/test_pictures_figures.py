@@ -15,7 +15,7 @@ from planted_recording import IDLE, START_NS, container, frame, windows_of, writ
 from tracer.analysis.pictures import figures
 from tracer.analysis.pictures.cast import Cast, choose_cast
 from tracer.analysis.pictures.densities import read_densities
-from tracer.analysis.pictures.matrix import matrix_of
+from tracer.analysis.pictures.matrix import matrices_of
 from tracer.analysis.pictures.scene import read_whole, read_whole_resources
 from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.roster import Roster
@@ -123,8 +123,8 @@ def drawings(counted: Path, uncounted: Path) -> dict[str, Callable[[], Figure]]:
     resources = read_whole_resources(bare_recording, bare, buckets=100)
     assert resources is not None
     labels = [one.name for one in cast.containers]
-    found = matrix_of(report_of(recording, [(labels[0], labels[1], 0.18)]), "node-1")
-    nothing = matrix_of(report_of(recording), "node-1")
+    found = matrices_of(report_of(recording, [(labels[0], labels[1], 0.18)]), "node-1")
+    nothing = matrices_of(report_of(recording), "node-1")
     title, note = HOSTILE, HOSTILE
     return {
         "timeline": lambda: figures.timeline(courses, cast.names, title, note),
@@ -132,8 +132,8 @@ def drawings(counted: Path, uncounted: Path) -> dict[str, Callable[[], Figure]]:
         "heatmap": lambda: figures.heat_map(courses, cast.names, title, note),
         "heatmap-uncounted": lambda: figures.heat_map(bare_courses, bare.names, title, note),
         "density": lambda: figures.densities(densities, cast.names[0], title, note),
-        "matrix": lambda: figures.matrix(found, title, note),
-        "matrix-nothing": lambda: figures.matrix(nothing, title, note),
+        "matrix": lambda: figures.matrices(found, title, note),
+        "matrix-nothing": lambda: figures.matrices(nothing, title, note),
         "resources": lambda: figures.resources(resources, bare.names, title, note),
     }
 

@@ -22,12 +22,13 @@ class Kind(StrEnum):
     matrix = "matrix"
     heatmap = "heatmap"
     resources = "resources"
+    waits = "waits"
 
 
 def plot(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What `tracer run --output` wrote.")],
     kind: Annotated[
-        Kind, typer.Option(metavar="KIND", help="What to show: timeline, density, matrix, heatmap or resources.")
+        Kind, typer.Option(metavar="KIND", help="What to show: timeline, density, matrix, heatmap, resources or waits.")
     ] = Kind.timeline,
     output: Annotated[
         Path | None, typer.Option(help="Where to: a .png or .svg.", show_default="KIND.png in this directory")
@@ -40,7 +41,7 @@ def plot(
     since: Annotated[str | None, typer.Option(help="From then on (14:02, 2026-11-22T14:02:03Z), UTC.")] = None,
     until: Annotated[str | None, typer.Option(help="Until before then.")] = None,
 ) -> None:
-    """Draw one picture of a recording: traffic over time, CPI, who hurts whom, a heat map, or memory and pressure."""
+    """Draw one picture of a recording: traffic over time, CPI, who hurts whom, a heat map, memory, or waiting."""
     if output is None:
         output = Path(f"{kind.value}.png")
     if output.suffix.lower() not in _SUFFIXES:

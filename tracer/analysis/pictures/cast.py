@@ -31,14 +31,14 @@ class Cast:
     containers: list[Container]
     names: list[str]
 
-    def number(self, shown: int) -> pl.Expr:
+    def number(self, shown: int, column: str = "cgroup_id") -> pl.Expr:
         """A row's position in `containers`, `shown` for all from there on, and `IDLE` for idle time."""
         numbers = {
             cgroup_id: min(number, shown)
             for number, container in enumerate(self.containers)
             for cgroup_id in container.cgroup_ids
         }
-        return pl.col("cgroup_id").replace_strict(numbers | {0: IDLE}, default=shown, return_dtype=pl.Int32)
+        return pl.col(column).replace_strict(numbers | {0: IDLE}, default=shown, return_dtype=pl.Int32)
 
     def rows(self, recording: Recording, table: str) -> pl.LazyFrame:
         """What `node` wrote of `table`."""
@@ -46,7 +46,7 @@ class Cast:
 
 
 def choose_cast(recording: Recording, roster: Roster, report: Report | None, node: str) -> Cast:
-    """Those that were asked for come first, then the victims with their aggressors, then who waited long for a CPU.
+    """Those that were asked for come first, then those that lost time with those that took it, then who waited long.
 
     All others follow by what they used.
 
@@ -69,10 +69,26 @@ def choose_cast(recording: Recording, roster: Roster, report: Report | None, nod
 
 
 def _told_of(report: Report) -> Iterator[Container]:
+    lost: dict[tuple[str, str | None], int] = {}
+    for cost in report.costs:
+        key = _key(cost.container)
+        lost[key] = lost.get(key, 0) + cost.time_ns
+    for cost in sorted(report.costs, key=lambda cost: (cost.container.name == "/", -lost[_key(cost.container)])):
+        yield cost.container
+        if cost.by is not None:
+            yield cost.by
+    for spent in report.time_spent:
+        if spent.cause != "little":
+            yield spent.container
+            yield from (holder.container for holder in spent.holders if holder.container is not None)
     for victim in report.victims:
         yield victim.container
         yield from (aggressor.container for aggressor in victim.aggressors)
     yield from (one.container for one in report.activity if one.cpu_users)
+
+
+def _key(container: Container) -> tuple[str, str | None]:
+    return container.name, container.namespace
 
 
 def shown_names(containers: Sequence[Container]) -> list[str]:

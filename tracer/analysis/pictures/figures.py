@@ -3,6 +3,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from tracer.analysis.pictures.courses import Courses, Grid, Line
 from tracer.analysis.pictures.densities import Densities
 from tracer.analysis.pictures.matrix import Matrix
 from tracer.analysis.pictures.resources import Resources
+from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.errors import OutputError
 
 # More buckets than these no picture of this size can show.
@@ -30,6 +32,11 @@ WIDTH_BUCKETS: Final = 1000
 _INK = "#1b1f24"
 _FAINT = "#6b7480"
 _PALE = "#e4e6e9"
+# Of LAYERS: the first container's own colour; what has no container's is yellow, brown or without colour.
+_LAYER_COLOURS = (LIGHT[0], _FAINT, LIGHT[0], *LIGHT, LIGHT_OTHER, "#F0E442", "#A6761D", _PALE)
+# Of all the time: with less, a layer is not seen.
+_TRIFLE = 0.001
+_MOST_CELLS = 10
 _STYLE: Final[dict[Any, Any]] = {
     # A name may have dollars in it.
     "text.parse_math": False,
@@ -151,29 +158,60 @@ def densities(found: Densities, name: str, title: str, note: str | None) -> Figu
     return figure
 
 
-def matrix(found: Matrix, title: str, note: str | None) -> Figure:
-    """Aggressors by row, victims by column, with the share of the victim's cycles that was lost, and its interval."""
-    if not found.victims:
+def matrices(found: Sequence[Matrix], title: str, note: str | None) -> Figure:
+    """Who took how much from whom, victims by column; a panel for each kind of it."""
+    if not found:
         figure = _figure(title, note, 1.6)
         figure.text(0.5, 0.4, "No container was found to slow down another.", ha="center")
         return figure
-    rows = shown_names(found.aggressors)
-    columns = shown_names([victim.container for victim in found.victims])
-    figure = _figure(title, note, 1.8 + 0.45 * len(rows))
+    found = [_cut(matrix) for matrix in found]
+    heights = [1.8 + 0.45 * len(matrix.rows) for matrix in found]
+    figure = _figure(title, note, sum(heights))
+    panels = figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, matrix in zip(panels, found, strict=True):
+        rows, columns = shown_names(matrix.rows), shown_names(matrix.victims)
+        shares = np.array([[cell.share if cell else np.nan for cell in row] for row in matrix.cells])
+        # Not as far as the dark end, on which no text can be read.
+        axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1.6 * max(float(np.nanmax(shares)), 0.01), aspect="auto")
+        for row, cells in enumerate(matrix.cells):
+            for column, cell in enumerate(cells):
+                if cell is not None:
+                    axes.text(column, row, f"{cell.text}\n{cell.more}", ha="center", va="center", fontsize=8)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right", rotation_mode="anchor")
+        axes.set_title(matrix.title)
+        axes.set_ylabel(matrix.taker)
+        axes.set_xlabel(matrix.victim)
+    return figure
+
+
+def _cut(matrix: Matrix) -> Matrix:
+    """As much of it as can be read."""
+    rows = [row[:_MOST_CELLS] for row in matrix.cells[:_MOST_CELLS]]
+    return replace(matrix, rows=matrix.rows[:_MOST_CELLS], victims=matrix.victims[:_MOST_CELLS], cells=rows)
+
+
+def time_spent(found: SpentCourses, names: Sequence[str], title: str, note: str | None) -> Figure:
+    """Running and waiting of the first container's tasks on top of each other, holders in their colours."""
+    figure = _figure(title, note, 4.4)
     axes = figure.subplots()
-    shares = np.array([[cell.lost_share.value if cell else np.nan for cell in row] for row in found.cells])
-    # Not as far as the dark end, on which no text can be read.
-    axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1.6 * max(float(np.nanmax(shares)), 0.01), aspect="auto")
-    for row, cells in enumerate(found.cells):
-        for column, cell in enumerate(cells):
-            if cell is not None:
-                lost = cell.lost_share
-                text = f"{lost.value:.1%}\n{lost.low:.1%} to {lost.high:.1%}"
-                axes.text(column, row, text, ha="center", va="center")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right", rotation_mode="anchor")
-    axes.set_ylabel("aggressor")
-    axes.set_xlabel("victim")
+    layers = found.values[0]
+    under = np.zeros(found.axis.buckets)
+    for layer, (label, colour) in enumerate(zip(LAYERS, _LAYER_COLOURS, strict=True)):
+        if np.nansum(layers[layer]) > _TRIFLE * np.nansum(layers):
+            holder = layer - HOLDERS
+            text = f"waited behind {names[holder]}" if 0 <= holder < COLOURED else label
+            # Its own colour twice: what it waited for itself is striped.
+            stripes = {"hatch": "/////", "edgecolor": "white"} if layer == HOLDERS - 1 else {}
+            _fill(axes, found.axis, under, under + layers[layer], facecolor=colour, label=text, **stripes)
+            under = under + layers[layer]
+    # What it ran, and what was stolen of that.
+    _steps(axes, found.axis, layers[:2].sum(axis=0), color=_INK, linewidth=0.8)
+    axes.set_ylim(0, float(np.nanmax(under, initial=0.01)) * 1.05)
+    axes.set_title(f"Tasks of {names[0]}: below the line they ran, above it they were ready but did not run")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
+    _time_axis(axes, found.axis)
     return figure
 
 
@@ -190,7 +228,7 @@ def resources(found: Resources, names: Sequence[str], title: str, note: str | No
     memory.set_title("Memory")
     memory.yaxis.set_major_formatter(EngFormatter("B"))
     _legend(memory)
-    for (name, share), dashes in zip(found.shares.items(), _DASHES, strict=True):
+    for (name, share), dashes in zip(found.shares.items(), _DASHES, strict=False):
         if not np.isnan(share.largest[0]).all():
             _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=name)
     waiting.set_ylim(0)

@@ -1,39 +1,108 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who took how much from whom, as a table."""
+"""Who took how much from whom, as tables: cycles lost in caches, and waiting for a CPU."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tracer.analysis.findings import Aggressor, Container, Report, Victim
+from tracer.analysis.findings import Container, Report
+from tracer.analysis.waits.spent import LEAST_WAIT
+from tracer.analysis.wording import percent
+
+# As good as none, and as good as all.
+_ALL = 0.01
+
+_Key = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one took from the other: a share of 1, in words, and what more there is to say of it."""
+
+    share: float
+    text: str
+    more: str
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Victims by column, as the report ranks them; aggressors by row, who took the most cycles first.
+    """Victims by column, as the report ranks them; by row those that took something, who took the most first.
 
-    `cells` has, by aggressor and victim, what was found of the two; None where nothing was.
+    `taker` and `victim` are what rows and columns are called. `cells` has, by row and victim, what was found of the
+    two; None where nothing was.
     """
 
-    aggressors: list[Container]
-    victims: list[Victim]
-    cells: list[list[Aggressor | None]]
+    title: str
+    taker: str
+    victim: str
+    rows: list[Container]
+    victims: list[Container]
+    cells: list[list[Cell | None]]
 
 
-def matrix_of(report: Report, node: str) -> Matrix:
-    """What `report` found on `node`."""
-    victims = [victim for victim in report.victims if victim.container.node_name == node]
-    containers: dict[tuple[str, str | None], Container] = {}
-    taken: dict[tuple[str, str | None], float] = {}
+def matrices_of(report: Report, node: str) -> list[Matrix]:
+    """What `report` found on `node`: of waiting, and of caches; only those in which anything is."""
+    found = [_waiting(report, node), _caches(report, node)]
+    return [matrix for matrix in found if matrix.victims]
+
+
+def _waiting(report: Report, node: str) -> Matrix:
+    """Shares of the time: 100 % is one task all the time. Behind itself are its own threads."""
+    victims = [one for one in report.time_spent if one.container.node_name == node and one.cause != "little"]
+    taken: dict[_Key, float] = {}
+    columns: list[dict[_Key, Cell]] = []
+    containers: dict[_Key, Container] = {}
     for victim in victims:
-        for aggressor in victim.aggressors:
-            key = _key(aggressor.container)
-            containers[key] = aggressor.container
-            taken[key] = taken.get(key, 0) + aggressor.lost_cycles.value
-    ranked = sorted(taken, key=lambda key: -taken[key])
-    by_victim = [{_key(aggressor.container): aggressor for aggressor in victim.aggressors} for victim in victims]
-    return Matrix(
-        [containers[key] for key in ranked], victims, [[found.get(key) for found in by_victim] for key in ranked]
+        parts = [(one.container, one.wait_ns, one.held_back_ns) for one in victim.holders if one.container is not None]
+        parts.append((victim.container, victim.behind_self_ns, 0))
+        column = {}
+        for container, wait_ns, held_back_ns in parts:
+            share = wait_ns / victim.time_ns
+            if share >= LEAST_WAIT / 2:
+                key = _key(container)
+                containers[key] = container
+                taken[key] = taken.get(key, 0) + held_back_ns
+                more = "own threads" if container == victim.container else _held_back(held_back_ns / wait_ns)
+                column[key] = Cell(share, percent(share), more)
+        columns.append(column)
+    title = "Share of the time for which tasks of each container were ready but not running, by who held the CPU"
+    return _matrix(
+        (title, "held the CPU", "waited"), [victim.container for victim in victims], columns, taken, containers
     )
 
 
-def _key(container: Container) -> tuple[str, str | None]:
+def _caches(report: Report, node: str) -> Matrix:
+    victims = [victim for victim in report.victims if victim.container.node_name == node]
+    taken: dict[_Key, float] = {}
+    columns: list[dict[_Key, Cell]] = []
+    containers: dict[_Key, Container] = {}
+    for victim in victims:
+        column = {}
+        for one in victim.aggressors:
+            key = _key(one.container)
+            containers[key] = one.container
+            taken[key] = taken.get(key, 0) + one.lost_cycles.value
+            lost = one.lost_share
+            column[key] = Cell(lost.value, percent(lost.value), f"{percent(lost.low)} to {percent(lost.high)}")
+        columns.append(column)
+    title = "Share of its cycles that each container lost to each aggressor, with its 95 % interval"
+    return _matrix((title, "aggressor", "victim"), [victim.container for victim in victims], columns, taken, containers)
+
+
+def _held_back(share: float) -> str:
+    return "fair share" if share < _ALL else "held back" if share > 1 - _ALL else f"{percent(share)} held back"
+
+
+def _matrix(
+    titles: tuple[str, str, str],
+    victims: list[Container],
+    columns: Sequence[Mapping[_Key, Cell]],
+    taken: Mapping[_Key, float],
+    containers: Mapping[_Key, Container],
+) -> Matrix:
+    ranked = sorted(taken, key=lambda key: -taken[key])
+    cells = [[column.get(key) for column in columns] for key in ranked]
+    return Matrix(*titles, [containers[key] for key in ranked], victims, cells)
+
+
+def _key(container: Container) -> _Key:
     return container.name, container.namespace

@@ -16,15 +16,16 @@ import msgspec
 from markupsafe import Markup
 
 from tracer import __version__
-from tracer.analysis.findings import Aggressor, Report
+from tracer.analysis.findings import Report
 from tracer.analysis.moments import moment_text
 from tracer.analysis.pictures.cast import choose_cast, shown_names, shown_text
 from tracer.analysis.pictures.colours import DARK, DARK_OTHER, LIGHT, LIGHT_OTHER
 from tracer.analysis.pictures.courses import Courses
-from tracer.analysis.pictures.matrix import Matrix, matrix_of
+from tracer.analysis.pictures.matrix import Cell, Matrix, matrices_of
 from tracer.analysis.pictures.packing import Packed
 from tracer.analysis.pictures.resources import Resources
 from tracer.analysis.pictures.scene import Scene, read_scene
+from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
@@ -70,7 +71,8 @@ def write_page(recording: Recording, report: Report, path: Path, *, progress: Pr
 
 def _ranked_nodes(roster: Roster, report: Report) -> list[str]:
     by_use = roster.containers.group_by("node_name", maintain_order=True).agg()["node_name"]
-    hurt = [victim.container.node_name for victim in report.victims]
+    hurt = [cost.container.node_name for cost in report.costs]
+    hurt += [victim.container.node_name for victim in report.victims]
     return list(dict.fromkeys([*hurt, *by_use]))
 
 
@@ -87,6 +89,7 @@ def _scene_data(scene: Scene, packed: Packed) -> dict[str, Any]:
         "views": [
             {"title": view.title, "unit": view.unit, **_courses_data(view.courses, packed)} for view in scene.views
         ],
+        "spent": None if scene.spent is None else _spent_data(scene.spent, packed),
         "resources": None if scene.resources is None else _resources_data(scene.resources, packed),
         "densities": {
             str(number): {
@@ -117,6 +120,15 @@ def _courses_data(courses: Courses, packed: Packed) -> dict[str, Any]:
     return data
 
 
+def _spent_data(found: SpentCourses, packed: Packed) -> dict[str, Any]:
+    return _axis_data(found) | {
+        "rows": len(found.values),
+        "layers": LAYERS,
+        "holders": HOLDERS,
+        "values": packed.add(found.values),
+    }
+
+
 def _resources_data(found: Resources, packed: Packed) -> dict[str, Any]:
     return _axis_data(found) | {
         "rows": len(found.memory.largest),
@@ -125,7 +137,7 @@ def _resources_data(found: Resources, packed: Packed) -> dict[str, Any]:
     }
 
 
-def _axis_data(drawn: Courses | Resources) -> dict[str, float]:
+def _axis_data(drawn: Courses | Resources | SpentCourses) -> dict[str, float]:
     """Times as a browser has them, in ms."""
     axis = drawn.axis
     return {"start": axis.start_ns / 1e6, "step": axis.bucket_ns / 1e6, "buckets": axis.buckets}
@@ -134,24 +146,21 @@ def _axis_data(drawn: Courses | Resources) -> dict[str, float]:
 def _matrix_data(matrix: Matrix) -> dict[str, Any]:
     """What the template writes of it: `rows` of a name and its cells, `victim_names` for the columns."""
     cells = [row[:_MOST_VICTIMS] for row in matrix.cells[:_MOST_VICTIMS]]
-    found = [cell for row in cells for cell in row if cell is not None]
-    largest = max((cell.lost_share.value for cell in found), default=1) or 1
+    largest = max((cell.share for row in cells for cell in row if cell is not None), default=1) or 1
 
-    def shown(cell: Aggressor | None) -> dict[str, Any] | None:
+    def shown(cell: Cell | None) -> dict[str, Any] | None:
         if cell is None:
             return None
-        lost = cell.lost_share
-        return {
-            "share": percent(lost.value),
-            "interval": f"{percent(lost.low)} to {percent(lost.high)}",
-            "shade": max(1, min(_SHADES, round(_SHADES * lost.value / largest))),
-        }
+        shade = max(1, min(_SHADES, round(_SHADES * cell.share / largest)))
+        return {"share": cell.text, "more": cell.more, "shade": shade}
 
     return {
-        "victim_names": shown_names([victim.container for victim in matrix.victims[:_MOST_VICTIMS]]),
+        "title": matrix.title,
+        "taker": matrix.taker,
+        "victim_names": shown_names(matrix.victims[:_MOST_VICTIMS]),
         "rows": [
             (name, [shown(cell) for cell in row])
-            for name, row in zip(shown_names(matrix.aggressors[:_MOST_VICTIMS]), cells, strict=True)
+            for name, row in zip(shown_names(matrix.rows[:_MOST_VICTIMS]), cells, strict=True)
         ],
     }
 
@@ -180,8 +189,7 @@ def _render(
         },
         notes=recording.notes,
         matrices=[
-            (node, _matrix_data(matrix_of(report, node)))
-            for node in dict.fromkeys(victim.container.node_name for victim in report.victims)
+            (node, _matrix_data(matrix)) for node in report.nodes[:_MOST_NODES] for matrix in matrices_of(report, node)
         ],
         left_out=left_out,
         version=__version__,

@@ -12,14 +12,14 @@ from tracer.analysis.findings import Report
 from tracer.analysis.pictures import figures
 from tracer.analysis.pictures.cast import Cast, choose_cast
 from tracer.analysis.pictures.densities import read_densities
-from tracer.analysis.pictures.matrix import matrix_of
-from tracer.analysis.pictures.scene import read_whole, read_whole_resources
+from tracer.analysis.pictures.matrix import matrices_of
+from tracer.analysis.pictures.scene import read_whole, read_whole_resources, read_whole_spent
 from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress, report
 from tracer.analysis.roster import Roster
 from tracer.errors import UsageError
 
-Kind = Literal["timeline", "density", "matrix", "heatmap", "resources"]
+Kind = Literal["timeline", "density", "matrix", "heatmap", "resources", "waits"]
 
 
 def write_picture(
@@ -41,7 +41,8 @@ def write_picture(
     is_about_somebody = recording.container is not None or recording.namespace is not None
     findings = None if is_about_somebody and kind != "matrix" else report(recording, progress=progress)
     if node is None:
-        hurt = [victim.container.node_name for victim in findings.victims] if findings else []
+        hurt = [cost.container.node_name for cost in findings.costs] if findings else []
+        hurt += [victim.container.node_name for victim in findings.victims] if findings else []
         node = hurt[0] if hurt else wanted["node_name"][0]
     figures.save(_drawing(recording, findings, choose_cast(recording, roster, findings, node), kind), path)
 
@@ -50,8 +51,14 @@ def _drawing(recording: Recording, findings: Report | None, cast: Cast, kind: Ki
     """How to draw it, with all that it needs read."""
     name = cast.names[0]
     if findings is not None and kind == "matrix":
-        matrix = matrix_of(findings, cast.node)
-        return lambda: figures.matrix(matrix, _title("Cycles lost, by aggressor and victim", cast, recording), None)
+        found = matrices_of(findings, cast.node)
+        return lambda: figures.matrices(found, _title("Who took from whom", cast, recording), None)
+    if kind == "waits":
+        spent = read_whole_spent(recording, cast, buckets=figures.WIDTH_BUCKETS)
+        if spent is None:
+            raise UsageError("the recording has no waits: it was made with --waits off, or by an older tracer")
+        title = _title(f"Where the time of {name} went", cast, recording)
+        return lambda: figures.time_spent(spent, cast.names, title, None)
     if kind == "density":
         densities = read_densities(recording, cast, shown=1).get(0)
         if densities is None:

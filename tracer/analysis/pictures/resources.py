@@ -21,6 +21,9 @@ SHARES: Final = {
     "throttled": "cpu_throttled_usec",
 }
 
+# Of these, what the `waits` table tells better.
+_OF_CPUS: Final = ("for a CPU", "throttled")
+
 
 @dataclass(frozen=True)
 class Extremes:
@@ -34,7 +37,8 @@ class Extremes:
 class Resources:
     """Of the first containers of a cast memory in bytes, and the shares of time of `SHARES`.
 
-    Throttling adds up CPUs, so that its share can be more than 1.
+    Those of CPUs are there only if no waits were recorded, which tell it better. Throttling adds up CPUs, so that its
+    share can be more than 1.
     """
 
     axis: TimeAxis
@@ -74,7 +78,11 @@ def read_resources(recording: Recording, cast: Cast, axis: TimeAxis, *, shown: i
     return Resources(
         axis,
         extremes("memory_current_bytes", 1),
-        {name: extremes(f"{counter}_per_second", 1e-6) for name, counter in SHARES.items()},
+        {
+            name: extremes(f"{counter}_per_second", 1e-6)
+            for name, counter in SHARES.items()
+            if not (name in _OF_CPUS and recording.has("waits"))
+        },
     )
 
 

@@ -14,6 +14,7 @@ from tracer.analysis.pictures.colours import COLOURED
 from tracer.analysis.pictures.courses import Courses, read_courses
 from tracer.analysis.pictures.densities import Densities, read_densities
 from tracer.analysis.pictures.resources import Resources, read_resources
+from tracer.analysis.pictures.time_spent import SpentCourses, read_spent
 from tracer.analysis.recording import Recording
 
 Table = Literal["windows", "ticks"]
@@ -26,6 +27,7 @@ _CLOSER_BUCKETS = 2000
 _CLOSER_TABLES: Final[tuple[tuple[Table, Unit], ...]] = (("ticks", "tick"), ("windows", "window"))
 _RESOURCES_STEP_NS = 10**9
 _RESOURCES_BUCKETS = 2000
+_SPENT_BUCKETS = 2000
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Scene:
 
     cast: Cast
     views: list[View]
+    spent: SpentCourses | None
     resources: Resources | None
     densities: dict[int, Densities]
 
@@ -62,6 +65,7 @@ def read_scene(recording: Recording, report: Report, cast: Cast, *, buckets: int
     return Scene(
         cast,
         views,
+        read_whole_spent(recording, cast, buckets=_SPENT_BUCKETS),
         read_whole_resources(recording, cast, buckets=_RESOURCES_BUCKETS),
         read_densities(recording, cast, shown=COLOURED),
     )
@@ -73,6 +77,14 @@ def read_whole(recording: Recording, cast: Cast, *, buckets: int) -> Courses:
     step_ns = cast.facts.window_ns if table == "windows" else cast.facts.tick_ns
     axis = TimeAxis.over(*_span_ns(recording), step_ns=step_ns, at_most=buckets)
     return read_courses(recording, cast, axis, shown=SHOWN, table=table)
+
+
+def read_whole_spent(recording: Recording, cast: Cast, *, buckets: int) -> SpentCourses | None:
+    """Where the time went, of containers with a colour; None if no waits were recorded."""
+    if not recording.has("waits"):
+        return None
+    axis = TimeAxis.over(*_span_ns(recording), step_ns=cast.facts.window_ns, at_most=buckets)
+    return read_spent(recording, cast, axis, shown=COLOURED)
 
 
 def read_whole_resources(recording: Recording, cast: Cast, *, buckets: int) -> Resources | None:

@@ -14,8 +14,9 @@ function element(tag, properties = {}, ...children) {
 // A name that may be written from right to left must not turn what stands beside it.
 const nameOf = (name) => element("bdi", { textContent: name });
 
+// Of a container by its number, of something else by the name of its colour.
 function swatch(number) {
-  const which = number === null ? "none" : number < COLOURED ? number : "other";
+  const which = typeof number === "string" ? number : number === null ? "none" : number < COLOURED ? number : "other";
   return element("span", { className: `swatch swatch-${which}`, ariaHidden: "true" });
 }
 
@@ -141,6 +142,22 @@ function stackSeries(view) {
   });
   const peak = { stroke: () => `${ink()}80`, fill: () => `${ink()}1c`, width: 0.5, paths: stepped, points: { show: false } };
   return [peak, ...areas];
+}
+
+// Layers, the lowest first, as areas that lie on top of each other; over them a line at the top of the first `ran`.
+function layerData(axis, layers, ran) {
+  const under = new Float64Array(axis.buckets);
+  const tops = layers.map((values) => {
+    values.forEach((value, bucket) => { under[bucket] += value; });
+    return steps(under);
+  });
+  return [edges(axis), ...tops.toReversed(), ran > 0 ? tops[ran - 1] : steps(new Float64Array(axis.buckets))];
+}
+
+function layerSeries(colours) {
+  const areas = colours.toReversed().map((colour) =>
+    ({ fill: colour, stroke: colour, width: 0, paths: stepped, points: { show: false } }));
+  return [...areas, { stroke: ink, width: 1, paths: stepped, points: { show: false } }];
 }
 
 function rampColours() {

@@ -206,7 +206,7 @@ function drawResources() {
     ? Object.entries(found.shares).filter(([, rows]) => !Number.isNaN(largestOf(rows[focus], 0, found.buckets))) : [];
   const waiting = fill(
     // The root's files speak of the whole node.
-    "waiting", shares.length ? `How long ${nameAt(focus) === "/" ? "any task of the node" : nameAt(focus)} waited` : "",
+    "waiting", shares.length ? `How long ${nameAt(focus) === "/" ? "any task of the node" : nameAt(focus)} waited${scene.spent ? " for memory and I/O" : ""}` : "",
     `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${name}`).join(". ")}.`);
   if (shares.length) {
     charts.push(makeChart(waiting, {
@@ -222,6 +222,53 @@ function drawResources() {
       },
     }));
   }
+}
+
+// The least part of all its time that is seen.
+const TRIFLE = 0.001;
+
+function drawSpent() {
+  const { scene, focus } = state;
+  const found = scene.spent;
+  const isThere = found && focus < found.rows;
+  const name = nameAt(focus);
+  const holder = fill("spent", isThere ? `Where the time of ${name} went` : "",
+    "How many of its tasks, on average: below the line they ran, above it they were ready but did not run.");
+  byId("spent").querySelector(".key").replaceChildren();
+  if (!isThere) return;
+  const size = found.layers.length * found.buckets;
+  const all = grid(values, found.values + focus * size, found.layers.length, found.buckets);
+  const sums = all.map((row) => meanOf(row, 0, found.buckets) || 0);
+  const whole = sums.reduce((sum, one) => sum + one, 0);
+  const special = ["limit", "idle-cpu", "line"];
+  const layers = found.layers.map((label, layer) => {
+    const other = layer - found.holders;
+    if (layer === 1) return { layer, label, mark: "faint", colour: () => property("--faint") };
+    if (layer < found.holders) {
+      const isOwn = layer === 0;
+      return { layer, label, mark: isOwn ? focus : `${focus} faded`, colour: () => containerColour(focus) + (isOwn ? "" : "80") };
+    }
+    if (other < COLOURED) return { layer, label: `waited behind ${nameAt(other)}`, mark: other, colour: () => containerColour(other) };
+    if (other === COLOURED) return { layer, label, mark: COLOURED, colour: () => containerColour(COLOURED) };
+    const mark = special[other - COLOURED - 1];
+    return { layer, label, mark, colour: () => property(`--${mark}`) };
+  }).filter(({ layer }) => sums[layer] > TRIFLE * whole);
+  const ran = layers.filter(({ layer }) => layer < 2).length;
+  byId("spent").querySelector(".key").replaceChildren(...layers.toReversed().map(({ label, mark }) =>
+    element("span", {}, swatch(mark), nameOf(label))));
+  charts.push(makeChart(holder, {
+    label: byId("spent-title").textContent,
+    height: 260,
+    data: () => layerData(found, layers.map(({ layer }) => all[layer]), ran),
+    series: layerSeries(layers.map(({ colour }) => colour)),
+    scales: { y: { range: (u, least, largest) => [0, (largest || 1) * 1.05] } },
+    axes: [axisOf(3)],
+    tip: (at) => {
+      const bucket = bucketAt(found, at);
+      const rows = layers.toReversed().map(({ layer, label, mark }) => [mark, label, FORMATS.share(all[layer][bucket])]);
+      return { title: moment(found, bucket), rows };
+    },
+  }));
 }
 
 function drawTable() {
@@ -347,6 +394,7 @@ function drawAll() {
   charts = [];
   state.drawn = state.view;
   drawStack();
+  drawSpent();
   drawCpi();
   drawHeatMap();
   drawDensity();
@@ -388,9 +436,9 @@ function showTime(button) {
   const [from, to] = [Number(button.dataset.from), Number(button.dataset.to)];
   const margin = (to - from) * 0.1;
   setRange(from - margin, to + margin);
-  const holder = byId("stack").querySelector(".chart");
-  holder.focus({ preventScroll: true });
-  byId("stack").scrollIntoView();
+  const section = byId(byId("spent").hidden ? "stack" : "spent");
+  section.querySelector(".chart").focus({ preventScroll: true });
+  section.scrollIntoView();
 }
 
 async function start() {
