@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from perfetto_reader import Read, read_trace
+from planted_recording import START_NS, frame, write_recording
+from planted_recording import container as container_of
+from planted_waits import MS, Load, tables_of
 
 from tracer.analysis.perfetto import export, export_perfetto
 from tracer.analysis.perfetto.events import MEASURED, CounterEvents, slices
@@ -25,6 +29,7 @@ from tracer.errors import OutputError
 from tracer.simulate import simulate
 from tracer.simulate.scenarios import build_scenario
 from tracer.simulate.shape import NodeShape
+from tracer.store.schemas import TABLES
 
 SECOND_NS = 10**9
 TICK_NS = 1_000_000
@@ -215,7 +220,7 @@ def ticks_of_two_cpus(draw: Callable[..., Any]) -> pl.DataFrame:
             times = draw(st.lists(st.integers(0, 40), max_size=5))
             given_out = [time for index, time in enumerate(times) if sum(times[: index + 1]) <= 100]
             for cgroup_id, time in [*enumerate(given_out, 1), (0, 100 - sum(given_out))]:
-                drawn.append(("n", cgroup_id, tick * 100, 100, time, None, None, None, 64, cpu))
+                drawn.append(("n", cgroup_id, tick * 100, 100, time, None, None, None, None, 64, cpu))
     return pl.DataFrame(drawn, schema={**MEASURED, "cpu": pl.UInt16}, orient="row")
 
 
@@ -240,11 +245,28 @@ def test_slices_fill_their_ticks_and_nothing_else(ticks: pl.DataFrame) -> None:
 
 def test_what_was_not_counted_has_no_value() -> None:
     rows_without_counters = pl.DataFrame(
-        [("n", 7, 0, TICK_NS, 500, None, None, None, 64)], schema=MEASURED, orient="row"
+        [("n", 7, 0, TICK_NS, 500, None, None, None, None, 64)], schema=MEASURED, orient="row"
     )
     counters = CounterEvents()
     events = pl.concat([counters.take(rows_without_counters, TICK_NS), counters.finish()])
     assert events.rows() == [(0, "n", 7, 0, 0.0005), (TICK_NS, "n", 7, 0, 0.0)]
+
+
+@pytest.mark.parametrize("table", ["windows", "ticks"])
+def test_each_container_has_a_track_of_its_waiting(tmp_path: Path, table: str) -> None:
+    etl, web = container_of(1, "etl", "batch-7"), container_of(2, "app", "web-1")
+    tables = tables_of([Load(web, range(50), 10 * MS, {1: 20 * MS}), Load(etl, range(50), 40 * MS, {})])
+    if table == "ticks":
+        time = START_NS + np.arange(500) * MS
+        given = {"node_name": "node-1", **web, "tick_start": time, "tick": time // MS, "wait_time_ns": 2 * MS}
+        tables["ticks"] = [frame(TABLES["ticks"], 500, given)]
+    export_perfetto(open_recording([write_recording(tmp_path / "recording", **tables)]), tmp_path / "t")
+    read = read_trace(tmp_path / "t")
+    waiting = read.counters["Containers", "web-1/app", "Waiting for a CPU"]
+    assert read.units["Containers", "web-1/app", "Waiting for a CPU"] == "tasks"
+    assert waiting[0] == (START_NS, 2.0 if table == "ticks" else pytest.approx(1 / 3))
+    # Ticks are there for the first half second, and windows that begin after them.
+    assert integral(waiting) == pytest.approx(1.0 + 41 * 0.02 if table == "ticks" else 1.0)
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(recorded: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ MEASURED: Final = pl.Schema(
         "time_ns": pl.Int64,
         "length_ns": pl.Int64,
         "cpu_time_ns": pl.Int64,
+        "wait_time_ns": pl.Int64,
         "cycles": pl.Int64,
         "instructions": pl.Int64,
         "llc_misses": pl.Int64,
@@ -45,6 +46,7 @@ def _per_second(amount: pl.Expr) -> pl.Expr:
 
 COUNTERS: Final[Sequence[Counter]] = (
     Counter("CPU", "CPUs", pl.col("cpu_time_ns") / pl.col("length_ns")),
+    Counter("Waiting for a CPU", "tasks", pl.col("wait_time_ns") / pl.col("length_ns")),
     Counter(
         "CPI",
         "cycles per instruction",
@@ -87,7 +89,7 @@ class CounterEvents:
         """Events, COUNTER_EVENTS, of rows of MEASURED that began before this time, all of the stretch."""
         measured = (
             rows.group_by(*_CGROUP, "time_ns")
-            .agg(pl.max("length_ns", "line_bytes"), *map(_sum_or_null, _SUMS))
+            .agg(pl.max("length_ns", "line_bytes"), *map(_sum_or_null, [*_SUMS, "wait_time_ns"]))
             .select(MEASURED.names())
         )
         at = pl.concat([self._open.with_columns(is_new=False), measured.with_columns(is_new=True)]).sort(

@@ -111,6 +111,7 @@ def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
                 *more,
                 pl.col(TABLES[table].time_column).dt.epoch("ns").alias("time_ns"),
                 "cpu_time_ns",
+                "wait_time_ns",
                 "cycles",
                 "instructions",
                 "llc_misses",
