@@ -335,3 +335,42 @@ def test_other_circumstances_and_losses_are_told(tmp_path: Path) -> None:
     assert texts["processor"] == "not the same processor: Example 1 in A, Example 2 in B"
     same = compare(open_side(str(tmp_path / "a")), open_side(str(tmp_path / "a@..+20s")))
     assert "overlap" in {caveat.id for caveat in same.caveats}
+
+
+def waiting(rows: list[dict[str, Any]], per_cpu_time: float) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(7)
+    noise = np.exp(generator.normal(0, 0.3, len(rows)))
+    return [
+        row | {"wait_time_ns": int(row["cpu_time_ns"] * per_cpu_time * factor)}
+        for row, factor in zip(rows, noise, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("before", "after", "exceeded"), [(0.02, 0.3, True), (0.001, 0.003, False), (0, 0, False)])
+def test_waiting_slows_down_by_what_it_adds_to_the_cpu_time(
+    tmp_path: Path, before: float, after: float, exceeded: bool
+) -> None:
+    web = windows(1, 7, cpi=None, **container("web-1"))
+    found = compared(tmp_path, waiting(web, before), waiting(web, after), "wait>5%")
+    change = next(one for one in found.workloads[0].changes if one.metric == "wait_slowdown")
+    assert change.before == pytest.approx(1 + before, rel=0.02)
+    assert change.after == pytest.approx(1 + after, rel=0.05)
+    assert bool(found.verdicts[0].exceeded) == exceeded
+
+
+def test_windows_in_which_it_only_waited_count(tmp_path: Path) -> None:
+    web = windows(1, 7, cpi=None, **container("web-1"))
+    starved = [row | {"cpu_time_ns": 0, "wait_time_ns": WINDOW_NS} if n % 2 else row for n, row in enumerate(web)]
+    starved = [row | {"wait_time_ns": row.get("wait_time_ns", 0)} for row in starved]
+    found = compared(tmp_path, waiting(web, 0.0), starved)
+    change = next(one for one in found.workloads[0].changes if one.metric == "wait_slowdown")
+    assert change.after == pytest.approx(3, rel=0.05)
+
+
+def test_waits_of_one_side_are_not_compared(tmp_path: Path) -> None:
+    web = windows(1, 7, cpi=None, **container("web-1"))
+    found = compared(tmp_path, waiting(web, 0.1), web)
+    assert "wait_slowdown" not in {one.metric for one in found.workloads[0].changes}
+    assert [caveat.text for caveat in found.caveats if caveat.id == "no-waits"] == [
+        "B: no waits were recorded, so they are not compared"
+    ]

@@ -32,10 +32,11 @@ def compare(
     Pods are matched by the name of what made them: web-7d9f8c6b5d-x2x7q is web.
 
     A limit is METRIC>5% for a rise or METRIC<-5% for a fall, of cpi,
-    misses_per_kilo_instruction, instructions_per_second, cores or
-    context_switches_per_second. It is exceeded if the whole interval is beyond
-    it, so that noise is no failure. Exit code: 0 if none was, 1 if one was, 2
-    if one could not be judged, as nothing of the kind was measured.
+    misses_per_kilo_instruction, instructions_per_second, cores,
+    wait_slowdown (by waiting for CPUs) or context_switches_per_second. It
+    is exceeded if the whole interval is beyond it, so that noise is no failure.
+    Exit code: 0 if none was, 1 if one was, 2 if one could not be judged, as
+    nothing of the kind was measured.
     """
     from tracer.analysis.comparison import limits
     from tracer.analysis.comparison.compare import compare as compare_recordings

@@ -125,6 +125,11 @@ def _caveats(before: Recording, after: Recording, first: Slices, second: Slices)
     for caveat in dict.fromkeys(itertools.chain(*of_both)):
         sides = " and ".join(side for side, caveats in zip("AB", of_both, strict=True) if caveat in caveats)
         yield Caveat(id=caveat.id, text=f"{sides}: {caveat.text}")
+    waits = [slices.measured("cpu_time_with_waits_ns") for slices in (first, second)]
+    if any(waits) and not all(waits):
+        yield Caveat(
+            id="no-waits", text=f"{'AB'[waits.index(False)]}: no waits were recorded, so they are not compared"
+        )
     if _same_rows(before, after):
         yield Caveat(id="overlap", text="A and B have rows in common: changes seem less than they are")
     for id_, what, of in _CIRCUMSTANCES:

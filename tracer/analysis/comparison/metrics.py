@@ -3,7 +3,9 @@
 
 from typing import Final, NamedTuple
 
-from tracer.analysis.comparison.changes import Series
+import numpy as np
+
+from tracer.analysis.comparison.changes import Floats, Series
 from tracer.analysis.comparison.slices import Slices
 
 _NS: Final = 1e-9
@@ -26,7 +28,10 @@ class Metric(NamedTuple):
         """What slices say of `workload`; slices in which it was not counted weigh nothing."""
         numerator = slices.column(workload, self.column) * self.scale
         if self.per is not None:
-            return Series(numerator, slices.column(workload, self.per), slices.slice_seconds)
+            denominator = slices.column(workload, self.per)
+            if self.column == "ready_time_ns":
+                numerator = _until_it_ran(numerator, denominator)
+            return Series(numerator, denominator, slices.slice_seconds)
         seconds = slices.wall_ns * _NS
         if self.column != "instructions":
             return Series(numerator, seconds, slices.slice_seconds)
@@ -35,6 +40,15 @@ class Metric(NamedTuple):
         known = (counted > 0) | (ran == 0)
         whole = numerator[known] * ran[known] / counted[known].clip(1)
         return Series(whole, seconds[known], slices.slice_seconds)
+
+
+def _until_it_ran(ready: Floats, ran: Floats) -> Floats:
+    """`ready`, of slices in which it did not run at all, with that of the next one in which it did."""
+    at = np.flatnonzero(ran)
+    next_one = np.searchsorted(at, np.arange(len(ran)))
+    is_followed = next_one < len(at)
+    found: Floats = np.bincount(at[next_one[is_followed]], ready[is_followed], len(ran)).astype(np.float64)
+    return found
 
 
 METRICS: Final = (
@@ -48,5 +62,7 @@ METRICS: Final = (
     ),
     Metric("instructions_per_second", "instructions/s", "instructions"),
     Metric("cores", "CPU time, cores", "cpu_time_ns", scale=_NS),
+    # With the CPU time, as waiting alone is next to nothing for many: twice that is nothing to worry about.
+    Metric("wait_slowdown", "slowdown by waiting", "ready_time_ns", per="cpu_time_with_waits_ns"),
     Metric("context_switches_per_second", "switches/s", "context_switches"),
 )

@@ -85,6 +85,7 @@ def _wall(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
 def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     """By cgroup, as far as it was known, and slice."""
     counted = pl.col("instructions").is_not_null()
+    with_waits = pl.col("wait_time_ns").is_not_null()
     with_cycles, with_misses = (counted & pl.col(name).is_not_null() for name in ("cycles", "llc_misses"))
     # A `filter` within `agg` would hold all rows at once.
     parts = {
@@ -95,6 +96,8 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
         "cycles": pl.when(with_cycles).then("cycles"),
         "instructions_with_cycles": pl.when(with_cycles).then("instructions"),
         "llc_misses": pl.when(with_misses).then("llc_misses"),
+        "ready_time_ns": pl.col("cpu_time_ns") + pl.col("wait_time_ns"),
+        "cpu_time_with_waits_ns": pl.when(with_waits).then("cpu_time_ns"),
         "instructions_with_misses": pl.when(with_misses).then("instructions"),
     }
     return (
