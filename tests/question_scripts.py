@@ -11,6 +11,8 @@ SCRIPTS = [
     _DIRECTORY / f"{name}.py"
     for name in ("noisy_neighbours", "cpi_by_llc_misses", "burst_timeline", "cpi_histogram", "memory_against_cpi")
 ]
+# Needs no counters, but waits.
+WHO_WAITED = _DIRECTORY / "who_waited.py"
 
 
 def question(script: Path | str, *arguments: object) -> str:

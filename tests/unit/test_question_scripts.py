@@ -8,7 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from question_scripts import SCRIPTS, dependencies, question
+from planted_recording import container, write_recording
+from planted_waits import IDLE_CPU, MS, SELF, Load, tables_of
+from question_scripts import SCRIPTS, WHO_WAITED, dependencies, question
 from recording_examples import windows_rows, write_rows
 
 from tracer.simulate import simulate
@@ -25,7 +27,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_can_be_copied() -> None:
-    for script in SCRIPTS:
+    for script in [*SCRIPTS, WHO_WAITED]:
         text = script.read_text()
         assert text.count("\n") < 80, script
         assert dependencies(text) == ["polars>=1.20"]
@@ -47,6 +49,26 @@ def test_each_fits_a_terminal_and_says_how_it_is_used(script: Path, recording: P
         assert result.returncode == 1
         assert re.match(said, result.stderr)
         assert result.stderr.count("\n") == 1
+
+
+def test_who_waited_behind_whom(tmp_path: Path) -> None:
+    web, etl = container(1, "app", "web-1\x1b[31m"), container(2, "etl", "batch-7")
+    loads = [
+        Load(web, range(100), 9 * MS, {2: 15 * MS, SELF: 3 * MS, IDLE_CPU: 6 * MS}, stolen=3 * MS),
+        Load(etl, range(100), 45 * MS, {1: 6 * MS}),
+    ]
+    write_recording(tmp_path, **tables_of(loads))
+    lines = question(WHO_WAITED, tmp_path).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["web-1?[31m/app", "10.0", "25.0", "5.0", "10.0", "0.0", "5.0"]
+    assert [line.split() for line in lines[5:]] == [
+        ["web-1?[31m/app", "25.0%", "batch-7/etl"],
+        ["batch-7/etl", "10.0%", "web-1?[31m/app"],
+    ]
+    command = [sys.executable, str(WHO_WAITED), str(tmp_path / "none")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("no waits of `tracer run`")
 
 
 def test_the_noisy_neighbour_is_found(recording: Path) -> None:
