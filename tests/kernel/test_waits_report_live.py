@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A web server beside a batch job in bursts: its own log, and what the tracer says of it."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import numpy as np
+import polars as pl
+import pytest
+from live_node import Cgroup, Tracer
+
+from tracer.analysis.labels import container_label
+from tracer.analysis.recording import open_recording
+from tracer.analysis.report import report
+
+pytestmark = pytest.mark.root
+PROGRAM = Path(__file__).with_name("web_server.py")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[[int, int], None]]:
+    started: list[Popen[bytes]] = []
+
+    def start(cpu: int, port: int) -> None:
+        command = [sys.executable, str(PROGRAM), "client", str(cpu), str(port)]
+        started.append(Popen(command, stdout=DEVNULL, stderr=DEVNULL))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Without a CPU of its own: it would be in the way of those that are looked at."""
+    while not condition():
+        time.sleep(0.1)
+
+
+def wait_within(ticks: pl.DataFrame, requests: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """How long the server waited for a CPU from the begin to the end of each request, ns: whole ticks."""
+    starts = ticks["tick_start"].dt.epoch("ns").to_numpy()
+    sums = np.concatenate([[0], np.cumsum(ticks["wait_time_ns"].to_numpy())])
+    first, last = (np.searchsorted(starts, requests[name].to_numpy()) for name in ("sent", "ready"))
+    return (sums[last] - sums[np.maximum(first - 1, 0)]).astype(np.float64)
+
+
+def test_slow_requests_are_those_in_which_it_waited_and_the_job_is_named(
+    start_tracer: Callable[..., Tracer],
+    new_container: Callable[[], Cgroup],
+    client: Callable[[int, int], None],
+    tmp_path: Path,
+) -> None:
+    first, *_others, last = sorted(os.sched_getaffinity(0))
+    port, log = free_port(), tmp_path / "latencies"
+    web, batch = new_container(), new_container()
+    tracer = start_tracer("--ticks")
+    tracer.wait_until_tracing()
+    web.start(f"exec '{sys.executable}' '{PROGRAM}' server {last} {port} '{log}'")
+    wait_for(lambda: is_listening(port))
+    batch.start(f"exec '{sys.executable}' '{PROGRAM}' batch {last}")
+    client(first, port)
+    wait_for(lambda: len(log.read_text().splitlines()) >= 300)
+    tracer.process.send_signal(2)
+    result = tracer.result()
+    requests = pl.read_csv(log, has_header=False, new_columns=["sent", "ready"], separator=" ")
+    ticks = result.table("ticks").filter(pl.col("cgroup_id") == web.id)
+    ticks = ticks.group_by("tick_start").agg(pl.sum("wait_time_ns")).sort("tick_start")
+    latencies = (requests["ready"] - requests["sent"]).to_numpy().astype(np.float64)
+    waited = wait_within(ticks, requests)
+    correlation = float(np.corrcoef(latencies, waited)[0, 1])
+    print(f"{len(requests)} requests, latency and waiting correlate by {correlation:.3f}")
+    assert correlation > 0.9
+    names = dict(
+        result.table("windows").filter(pl.col("cgroup_id").is_in([web.id, batch.id]))
+        .select("cgroup_id", container_label()).iter_rows()
+    )  # fmt: skip
+    found = report(open_recording([result.output], container=names[web.id]))
+    print(found.headline[0])
+    assert found.headline[0].startswith(f"{names[web.id]} was ready but not running")
+    assert f"behind {names[batch.id]}" in found.headline[0]
+    (spent,) = found.time_spent
+    behind_batch = next(one for one in spent.holders if one.container and one.container.name == names[batch.id])
+    # It uses a tenth of the CPU, and the job most of the rest.
+    assert behind_batch.held_back_ns > 0.9 * behind_batch.wait_ns

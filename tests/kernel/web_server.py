@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A web server with a log of its latencies, a client, and a batch job in bursts: web_server.py server|client|batch ...
+
+`server CPU PORT LOG` writes a line for each request: when it was sent and when its answer was ready, UTC ns.
+"""
+
+import os
+import sys
+import time
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+WORK_SECONDS = 0.002
+BETWEEN_SECONDS = 0.02
+BURST_SECONDS, PERIOD_SECONDS = 0.3, 0.8
+
+
+def spin(clock_seconds: float, clock: int) -> None:
+    end = time.clock_gettime(clock) + clock_seconds
+    while time.clock_gettime(clock) < end:
+        pass
+
+
+def serve(port: str, log: str) -> None:
+    with Path(log).open("w", buffering=1) as lines:
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                spin(WORK_SECONDS, time.CLOCK_THREAD_CPUTIME_ID)
+                lines.write(f"{self.path[1:]} {time.time_ns()}\n")
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
+
+
+def ask(port: str) -> None:
+    while True:
+        time.sleep(BETWEEN_SECONDS)
+        connection = HTTPConnection("127.0.0.1", int(port), timeout=60)
+        # What it itself waits for a CPU until then is no latency of the server.
+        connection.connect()
+        connection.request("GET", f"/{time.time_ns()}")
+        connection.getresponse().read()
+        connection.close()
+
+
+def batch() -> None:
+    """Of high priority, so that it has most of the CPU while it runs, whoever else is there."""
+    os.nice(-15)
+    # Where each session is a group of its own, the priority is the group's (sched(7), autogroup).
+    autogroup = Path("/proc/self/autogroup")
+    if autogroup.exists():
+        autogroup.write_text("-15")
+    while True:
+        # All of them at the same time.
+        time.sleep(PERIOD_SECONDS - time.time() % PERIOD_SECONDS)
+        spin(BURST_SECONDS, time.CLOCK_MONOTONIC)
+
+
+if __name__ == "__main__":
+    role, cpu, *arguments = sys.argv[1:]
+    os.sched_setaffinity(0, {int(cpu)})
+    {"server": serve, "client": ask, "batch": batch}[role](*arguments)
