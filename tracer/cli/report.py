@@ -29,12 +29,13 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Write it with its pictures too, as one page for a browser.")
     ] = None,
 ) -> None:
-    """Say which containers lost cycles to which others, when, how many, and how sure that is.
+    """Say which containers waited behind which others or lost cycles to them, when, and how much.
 
-    All runs and nodes in the directories are looked at, from `ticks` where they
-    were recorded, else from `windows`. What else could have slowed a container
-    down stands beside it: throttling, pressure, reclaim, migration, SMT. How it
-    is found, and what cannot be found, is in docs/analysis.md.
+    All runs and nodes in the directories are looked at. Waiting for CPUs is as
+    measured; what was lost in caches is from `ticks` where they were recorded,
+    else from `windows`, with how sure it is. What else could have slowed a
+    container down stands beside it: pressure, reclaim, migration, SMT. How it is
+    found, and what cannot be found, is in docs/analysis.md.
     """
     # The analysis has threads of its own; those of the linear algebra would wait for each other, spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
