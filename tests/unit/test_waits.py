@@ -68,6 +68,34 @@ def test_two_that_take_turns_wait_for_their_fair_share(tmp_path: Path) -> None:
     assert "That was its fair share" in found.headline[1]
 
 
+def test_replicas_with_requests_of_their_own_wait_for_their_fair_share(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    loads = []
+    for number in MINUTE:
+        ran = random.lognormal(2, 0.8, 2).clip(0.1, 30)
+        # Who comes while the other runs waits for the rest of that.
+        waits = ran[::-1] * random.uniform(0, 0.5, 2)
+        for who, other, of_ran, wait in zip((WEB, ETL), (2, 1), ran, waits, strict=True):
+            loads.append(Load(who, range(number, number + 1), int(of_ran * MS), {other: int(wait * MS)}))
+    found = reported(tmp_path, loads)
+    assert {one.cause for one in found.time_spent} == {"fair-share"}
+    assert found.costs == []
+
+
+def test_a_job_in_bursts_holds_back_though_it_uses_less_in_all(tmp_path: Path) -> None:
+    loads = []
+    for start in range(0, 1000, 20):
+        loads.append(Load(WEB, range(start, start + 4), 20 * MS, {2: 20 * MS}))
+        loads.append(Load(ETL, range(start, start + 4), 40 * MS, {1: 20 * MS}))
+        loads.append(Load(WEB, range(start + 4, start + 20), 20 * MS, {}))
+    found = reported(tmp_path, loads)
+    web, etl = spent(found)["web-1/app"], spent(found)["batch-7/etl"]
+    assert web.ran_ns > 2 * etl.ran_ns
+    assert (web.cause, etl.cause) == ("others", "fair-share")
+    assert web.bursts is not None
+    assert (web.bursts.count, web.bursts.short_ms, web.bursts.long_ms) == (50, 240, 240)
+
+
 @pytest.mark.parametrize(("weight", "cause"), [(100, "others"), (300, "fair-share")])
 def test_a_share_is_by_weight(tmp_path: Path, weight: int, cause: str) -> None:
     web, etl = WEB | {"cgroup_path": "/web"}, ETL | {"cgroup_path": "/etl"}

@@ -28,8 +28,8 @@ class Waits(NamedTuple):
     by_bin   node_name, member, bin, and the sums of the columns of `windows`, times in ns: cpu_time_ns,
              wait_time_ns, waits, wait_behind_others_ns, wait_behind_self_ns, wait_idle_ns; wait_throttled_ns and
              stolen_time_ns are null where nobody told
-    pairs    node_name, victim, holder, bin, wait_time_ns, and in the same unit `victim_use` and `holder_use`:
-             CPU time of both in the victim's windows, each weighed by how long it waited behind others in it
+    pairs    victim, holder, wait_time_ns by minute, and in the same unit `victim_use` and `holder_use`: the CPU
+             time of both, of each window in proportion to how long the two waited for each other in it
     time     node_name, member, time_ns: recorded from its first to its last window
     """
 
@@ -58,16 +58,12 @@ def read_waits(recording: Recording, roster: Roster) -> Waits | None:
         holders = _holders(recording, stretch, members)
         windows = _own_in_all(windows, holders)
         by_bin.append(_sum(windows.with_columns(bins), ["node_name", "member", "bin"], _SUMS))
-        pairs.append(
-            _pairs(windows, holders)
-            .group_by("node_name", "victim", "holder", bins)
-            .agg(pl.sum("wait_time_ns", "victim_use", "holder_use"))
-        )
+        pairs.append(_pairs(windows, holders, _minute_of(recording)))
     tick_ns = {node: timing_of(recording, node).tick_ns for node in nodes}
     return Waits(
         bin_length,
         _sum(pl.concat(by_bin), ["node_name", "member", "bin"], _SUMS),
-        pl.concat(pairs),
+        pl.concat(pairs).group_by("victim", "holder", "minute").agg(pl.sum("wait_time_ns", "victim_use", "holder_use")),
         _time(pl.concat(recorded), pl.concat(present), tick_ns),
     )
 
@@ -133,17 +129,42 @@ def _own_in_all(windows: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _pairs(windows: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
-    use = windows.select(*_WINDOW, "member", pl.col("cpu_time_ns").cast(pl.Float64), "wait_behind_others_ns")
-    both = (
-        holders.filter(pl.col("victim") != pl.col("holder"))
-        .join(use, left_on=[*_WINDOW, "victim"], right_on=[*_WINDOW, "member"])
-        .join(use, left_on=[*_WINDOW, "holder"], right_on=[*_WINDOW, "member"], how="left", suffix="_of_holder")
+def _pairs(windows: pl.DataFrame, holders: pl.DataFrame, minute: pl.Expr) -> pl.DataFrame:
+    rows = holders.filter(pl.col("victim") != pl.col("holder"))
+    # Both ways in one row, so that both are looked at in the same windows.
+    waited = pl.col("wait_time_ns")
+    is_first = pl.col("victim") < pl.col("holder")
+    couples = (
+        rows.with_columns(one=pl.min_horizontal("victim", "holder"), other=pl.max_horizontal("victim", "holder"))
+        .group_by(*_WINDOW, "one", "other")
+        .agg(one_waited=waited.filter(is_first).sum(), other_waited=waited.filter(~is_first).sum())
     )
-    weight = pl.col("wait_behind_others_ns")
-    return both.with_columns(
-        victim_use=pl.col("cpu_time_ns") * weight, holder_use=pl.col("cpu_time_ns_of_holder").fill_null(0) * weight
-    )
+    use = windows.select(*_WINDOW, "member", use=pl.col("cpu_time_ns").cast(pl.Float64))
+    for who in ("one", "other"):
+        couples = couples.join(
+            use.rename({"member": who, "use": f"{who}_use"}), on=[*_WINDOW, who], how="left"
+        ).with_columns(pl.col(f"{who}_use").fill_null(0) * (pl.col("one_waited") + pl.col("other_waited")))
+    both_ways = [
+        couples.select(
+            minute,
+            victim=victim,
+            holder=holder,
+            wait_time_ns=f"{victim}_waited",
+            victim_use=f"{victim}_use",
+            holder_use=f"{holder}_use",
+        )
+        for victim, holder in (("one", "other"), ("other", "one"))
+    ]
+    return pl.concat(both_ways).group_by("victim", "holder", "minute").agg(
+        pl.sum("wait_time_ns", "victim_use", "holder_use")
+    )  # fmt: skip
+
+
+def _minute_of(recording: Recording) -> pl.Expr:
+    """Of a window: which minute of the recording it is in; the last one is longer than a minute."""
+    minutes = max(int((recording.span.end - recording.span.start) / timedelta(minutes=1)), 1)
+    since = (pl.col("window_start") - pl.lit(recording.span.start)).dt.total_minutes()
+    return since.clip(0, minutes - 1).alias("minute")
 
 
 def _time(recorded: pl.DataFrame, present: pl.DataFrame, tick_ns: dict[str, int]) -> pl.DataFrame:

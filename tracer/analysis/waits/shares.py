@@ -13,12 +13,12 @@ import polars as pl
 from tracer.analysis.waits.reading import Waits
 from tracer.analysis.waits.weights import Weights
 
-# Of what a holder had for its weight: in a second, tasks that take turns differ by some slices.
+# Of what a holder had for its weight: in a minute, those that want as much do not have just as much.
 _AS_GOOD_AS_EQUAL: Final = 0.8
 
 
 def holders(waits: Waits, weights: Weights) -> pl.DataFrame:
-    """By victim, holder and bin `wait_time_ns`, and of it `held_back_ns`."""
+    """By victim and holder `wait_time_ns`, and of it `held_back_ns`: judged minute by minute."""
     both = waits.pairs.select("victim", "holder").unique()
     entitled = [weights.of_both(victim, holder) for victim, holder in both.iter_rows()]
     both = both.with_columns(
@@ -27,10 +27,10 @@ def holders(waits: Waits, weights: Weights) -> pl.DataFrame:
     )
     had = pl.col("victim_use") / pl.col("victim_weight")
     is_held_back = had < _AS_GOOD_AS_EQUAL * pl.col("holder_use") / pl.col("holder_weight")
-    return waits.pairs.join(both, on=["victim", "holder"]).select(
-        "victim",
-        "holder",
-        "bin",
-        "wait_time_ns",
-        held_back_ns=pl.when(is_held_back).then("wait_time_ns").otherwise(0),
+    held_back = pl.when(is_held_back).then("wait_time_ns").otherwise(0)
+    return (
+        waits.pairs.filter(pl.col("wait_time_ns") > 0)
+        .join(both, on=["victim", "holder"])
+        .group_by("victim", "holder")
+        .agg(pl.sum("wait_time_ns"), held_back_ns=held_back.sum())
     )

@@ -118,15 +118,12 @@ def _spent(
 
 def _holders(roster: Roster, member: int, others_ns: int, by_holder: pl.DataFrame) -> list[WaitHolder]:
     """The most first; those that held little, and those that the table itself put together, as one."""
-    of_member = (
-        by_holder.filter(pl.col("victim") == member).group_by("holder").agg(pl.sum("wait_time_ns", "held_back_ns"))
-    )
-    large = of_member.filter(pl.col("wait_time_ns") >= _NAMED_SHARE * others_ns).sort(
-        "wait_time_ns", "holder", descending=[True, False]
-    )
+    of_member = by_holder.filter(pl.col("victim") == member)
+    is_large = pl.col("wait_time_ns") >= _NAMED_SHARE * others_ns
+    large = of_member.filter(is_large).sort("wait_time_ns", "holder", descending=[True, False])
     found = [
         WaitHolder(container=roster.container(holder), wait_ns=wait_ns, held_back_ns=held_back_ns)
-        for holder, wait_ns, held_back_ns in large.iter_rows()
+        for holder, wait_ns, held_back_ns in large.select("holder", "wait_time_ns", "held_back_ns").iter_rows()
     ]
     small_ns = others_ns - sum(holder.wait_ns for holder in found)
     if small_ns > 0:
