@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from planted_recording import container, write_recording
+from planted_waits import MS, SELF, Load, tables_of
 from recording_examples import windows_rows, write_rows
 
 from tracer.simulate import simulate
@@ -77,3 +79,39 @@ def test_mistakes_are_one_line_and_exit_2(output: Path, arguments: list[str], me
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def with_waits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("waits")
+    web, etl = container(1, "app", HOSTILE), container(2, "etl", "batch-7")
+    loads = [
+        Load(web, range(500), 9 * MS, {2: 9 * MS, SELF: 3 * MS}, stolen=3 * MS),
+        Load(etl, range(500), 45 * MS, {1: 9 * MS}, stolen=None),
+    ]
+    return write_recording(output, **tables_of(loads))
+
+
+def test_waits_are_told_in_80_columns_and_names_in_them_do_no_harm(with_waits: Path) -> None:
+    done = run_report(with_waits)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "was ready but not running 20 % of the time" in " ".join(done.stdout.split())
+    assert not set(done.stdout) & {"\x1b", "\x00", "\u202e"}
+    (row,) = (line for line in done.stdout.splitlines() if line.strip().startswith("batch-7/etl"))
+    assert row.split() == ["batch-7/etl", "75", "15", "0", "0", "0", "-", "its", "fair", "share"]
+
+
+def test_waits_are_told_to_a_terminal_without_unicode(with_waits: Path) -> None:
+    done = run_report(with_waits, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+
+
+def test_json_has_where_the_time_went(with_waits: Path) -> None:
+    found = json.loads(run_report(with_waits, "--json").stdout)
+    web = found["time_spent"][0]
+    wait = sum(web[f"{part}_ns"] for part in ("behind_others", "behind_self", "throttled", "idle", "unknown"))
+    assert wait == 500 * 12 * MS
+    assert found["costs"][0]["by"]["name"] == "batch-7/etl"
+    assert found["time_spent"][1]["stolen_ns"] is None

@@ -101,7 +101,7 @@ def _spent(
     stolen_ns = int(row["stolen_time_ns"]) if row["tells_stolen"] else None
     return TimeSpent(
         container=roster.container(row["member"]),
-        time_ns=time_ns,
+        time_ns=max(time_ns, 1),
         ran_ns=int(row["cpu_time_ns"]) - (stolen_ns or 0),
         stolen_ns=stolen_ns,
         held_back_ns=held_back_ns,
