@@ -36,7 +36,9 @@ class Load(NamedTuple):
     waits: int = 10
 
 
-def tables_of(loads: Sequence[Load], *, node: str = "node-1", **columns: Any) -> dict[str, list[pl.DataFrame]]:
+def tables_of(
+    loads: Sequence[Load], *, node: str = "node-1", tells_throttled: bool = True, **columns: Any
+) -> dict[str, list[pl.DataFrame]]:
     """`windows` and `waits`. Further `columns` are of windows. A holder's identity is that of its own loads."""
     identities = {load.who["cgroup_id"]: load.who for load in loads}
     windows, waits = [], []
@@ -50,7 +52,8 @@ def tables_of(loads: Sequence[Load], *, node: str = "node-1", **columns: Any) ->
             "wait_behind_others_ns": known + behind.get(REST, 0),
             "wait_behind_self_ns": behind.get(SELF, 0),
             "wait_idle_ns": behind.get(IDLE_CPU, 0),
-            "wait_throttled_ns": behind.get(THROTTLED, 0),
+            # Null where the kernel does not tell it.
+            "wait_throttled_ns": behind.get(THROTTLED, 0) if tells_throttled else None,
             "stolen_time_ns": load.stolen,
         }
         windows.append(windows_of(load.who, load.windows, node=node, **{**amounts, **columns}))

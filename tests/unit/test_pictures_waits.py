@@ -70,7 +70,7 @@ def test_where_nothing_was_recorded_there_is_nothing(tmp_path: Path) -> None:
 
 
 def test_throttling_by_the_second_is_in_the_picture_as_in_the_report(tmp_path: Path) -> None:
-    tables = tables_of([Load(WEB, WINDOWS, 10 * MS, {IDLE_CPU: 20 * MS})])
+    tables = tables_of([Load(WEB, WINDOWS, 10 * MS, {IDLE_CPU: 20 * MS})], tells_throttled=False)
     time = START_NS + np.arange(61) * 10**9
     throttled = {"time": time, "cpu_nr_throttled": np.minimum(np.arange(61), 30)}
     tables["resources"] = [frame(TABLES["resources"], 61, {"node_name": "node-1", **WEB, **throttled})]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planted_recording import START_NS, WINDOW_NS, Columns, container, frame, write_recording
-from planted_waits import IDLE_CPU, MS, REST, SELF, UNKNOWN, Load, tables_of
+from planted_waits import IDLE_CPU, MS, REST, SELF, THROTTLED, UNKNOWN, Load, tables_of
 
 from tracer.analysis.findings import Report, TimeSpent
 from tracer.analysis.recording import open_recording
@@ -22,8 +22,10 @@ WEB, ETL, DB = container(1, "app", "web-1"), container(2, "etl", "batch-7"), con
 MINUTE = range(1000)
 
 
-def reported(output: Path, loads: Sequence[Load], *more: tuple[str, pl.DataFrame], **asked: Any) -> Report:
-    tables = tables_of(loads)
+def reported(
+    output: Path, loads: Sequence[Load], *more: tuple[str, pl.DataFrame], tells_throttled: bool = True, **asked: Any
+) -> Report:
+    tables = tables_of(loads, tells_throttled=tells_throttled)
     for name, rows in more:
         tables.setdefault(name, []).append(rows)
     write_recording(output, **tables)
@@ -169,7 +171,8 @@ def test_throttling_that_nobody_told_is_waiting_for_an_idle_cpu_in_those_seconds
     loads = [Load(WEB, MINUTE, 10 * MS, {IDLE_CPU: 30 * MS}), Load(ETL, MINUTE, 10 * MS, {IDLE_CPU: 6 * MS})]
     # It is the pod's limit, in the first half.
     throttled = np.minimum(np.arange(61), 30)
-    found = reported(tmp_path, loads, resources(WEB), resources(ETL), resources(pod, cpu_nr_throttled=throttled))
+    counters = resources(WEB), resources(ETL), resources(pod, cpu_nr_throttled=throttled)
+    found = reported(tmp_path, loads, *counters, tells_throttled=False)
     web, etl = spent(found)["web-1/app"], spent(found)["batch-7/etl"]
     assert web.throttled_ns == pytest.approx(15_000 * MS, rel=0.01)
     assert web.throttled_ns + web.idle_ns == 30_000 * MS
@@ -177,6 +180,23 @@ def test_throttling_that_nobody_told_is_waiting_for_an_idle_cpu_in_those_seconds
     assert [(cost.kind, cost.by) for cost in found.costs] == [("throttling", None)]
     assert "throttled by its own limit" in found.headline[0]
     assert "throttling-by-second" in {caveat.id for caveat in found.caveats}
+
+
+def test_throttling_is_as_the_kernel_told_it(tmp_path: Path) -> None:
+    loads = [
+        Load(WEB, MINUTE, 10 * MS, {THROTTLED: 30 * MS, IDLE_CPU: 1 * MS, 2: 3 * MS}),
+        Load(ETL, MINUTE, 45 * MS, {}),
+    ]
+    found = reported(tmp_path, loads, resources(WEB, cpu_nr_throttled=np.arange(61)))
+    web = spent(found)["web-1/app"]
+    assert (web.throttled_ns, web.idle_ns, web.held_back_ns) == (30_000 * MS, 1_000 * MS, 3_000 * MS)
+    assert (web.throttling, web.cause) == ("measured", "own-limit")
+    assert [(cost.kind, cost.time_ns) for cost in found.costs] == [
+        ("throttling", 30_000 * MS),
+        ("waiting", 3_000 * MS),
+    ]
+    assert "50 % throttled by its own limit" in found.headline[0]
+    assert not {"throttling-by-second", "throttling-unknown"} & {caveat.id for caveat in found.caveats}
 
 
 def test_cgroups_of_one_container_wait_for_themselves_and_late_rows_add_up(tmp_path: Path) -> None:
@@ -228,7 +248,7 @@ def test_what_waits_tell_is_not_told_again_from_pressure(tmp_path: Path) -> None
             st.integers(0, 30),
             st.integers(0, 60 * MS),
             st.dictionaries(
-                st.sampled_from([1, 2, 3, SELF, IDLE_CPU, REST, UNKNOWN]), st.integers(1, 10**9), max_size=4
+                st.sampled_from([1, 2, 3, SELF, IDLE_CPU, REST, THROTTLED, UNKNOWN]), st.integers(1, 10**9), max_size=4
             ),
         ),
         min_size=3,

@@ -12,7 +12,6 @@ from tracer.analysis.pictures.axis import TimeAxis
 from tracer.analysis.pictures.cast import Cast
 from tracer.analysis.pictures.colours import COLOURED
 from tracer.analysis.recording import Recording
-from tracer.analysis.waits.reading import with_throttling
 from tracer.analysis.waits.throttling import throttled_by_second
 
 HOLDERS: Final = 3
@@ -52,7 +51,7 @@ def read_spent(recording: Recording, cast: Cast, axis: TimeAxis, *, shown: int) 
     The axis begins with the recording.
     """
     shown = min(shown, len(cast.containers))
-    waited = with_throttling(cast.rows(recording, "windows")).filter(pl.col("wait_time_ns").is_not_null())
+    waited = cast.rows(recording, "windows").filter(pl.col("wait_time_ns").is_not_null())
     bucket = axis.bucket_of(pl.col("window_start")).alias("bucket")
     within = axis.is_within(pl.col("window_start"), 0, axis.buckets)
     starts = waited.filter(within).group_by("window_start").agg(cast.facts.seconds(pl.max("ticks")).alias("seconds"))

@@ -88,18 +88,9 @@ def _stretches(recording: Recording, bin_length: timedelta) -> Iterator[Span]:
 
 
 def _windows(recording: Recording, stretch: Span) -> pl.DataFrame:
-    rows = with_throttling(recording.scan("windows", stretch)).filter(pl.col("wait_time_ns").is_not_null())
+    rows = recording.scan("windows", stretch).filter(pl.col("wait_time_ns").is_not_null())
     sums = [pl.col(name).fill_null(0) if name in _ALWAYS_TOLD else pl.col(name) for name in _SUMS]
     return recording.collect(rows.select(*_WINDOW, "ticks", "cgroup_id", *sums))
-
-
-def with_throttling(windows: pl.LazyFrame) -> pl.LazyFrame:
-    # TODO drop
-    from tracer.analysis.recording import polars_schema
-
-    if "wait_throttled_ns" in polars_schema("windows"):
-        return windows
-    return windows.with_columns(wait_throttled_ns=pl.lit(None, pl.Int64))
 
 
 def _by_member(rows: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:

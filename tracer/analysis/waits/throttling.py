@@ -10,7 +10,7 @@ from datetime import timedelta
 import polars as pl
 
 from tracer.analysis.recording import Recording
-from tracer.analysis.waits.reading import bin_of, with_throttling
+from tracer.analysis.waits.reading import bin_of
 
 _KEY = ("node_name", "cgroup_id")
 
@@ -22,7 +22,7 @@ def throttled_by_second(recording: Recording, members: pl.DataFrame, bin_length:
     """
     times = _throttled_times(recording, members)
     rows = recording.collect(
-        with_throttling(recording.scan("windows"))
+        recording.scan("windows")
         .filter(pl.col("cgroup_id").is_in(times["cgroup_id"].unique().implode()), pl.col("wait_idle_ns") > 0)
         .filter(pl.col("wait_throttled_ns").is_null())
         .select(*_KEY, "window_start", "wait_idle_ns")
