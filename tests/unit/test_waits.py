@@ -120,6 +120,40 @@ def test_weights_are_those_where_the_paths_part(tmp_path: Path) -> None:
     assert spent(reported(tmp_path, loads, *pods, *own))["web-1/app"].cause == "fair-share"
 
 
+def test_weights_below_where_the_paths_part_do_where_nothing_else_was_recorded(tmp_path: Path) -> None:
+    loads = [Load(WEB, MINUTE, 15 * MS, {2: 45 * MS}), Load(ETL, MINUTE, 45 * MS, {1: 15 * MS})]
+    own = [resources(who, cpu_weight=weight) for who, weight in ((WEB, 100), (ETL, 300))]
+    assert spent(reported(tmp_path, loads, *own))["web-1/app"].cause == "fair-share"
+
+
+def test_a_little_behind_many_is_nobodys_doing(tmp_path: Path) -> None:
+    many = [container(number, "app", f"pod-{number}") for number in range(2, 8)]
+    loads = [Load(who, MINUTE, 30 * MS, {}) for who in many]
+    waits = {number: MS // 3 for number in range(2, 8)}
+    found = reported(tmp_path, [Load(WEB, MINUTE, 12 * MS, waits), *loads])
+    web = spent(found)["web-1/app"]
+    assert web.held_back_ns == web.behind_others_ns > 0.03 * web.time_ns
+    assert web.cause == "several"
+    assert found.costs == []
+    assert found.headline[0].startswith("No container got less than its share")
+    assert "That was little, and behind several." in found.headline[1]
+
+
+def test_a_little_mostly_behind_one_is_its_doing(tmp_path: Path) -> None:
+    loads = [Load(ETL, MINUTE, 45 * MS, {}), Load(DB, MINUTE, 30 * MS, {})]
+    found = reported(tmp_path, [Load(WEB, MINUTE, 12 * MS, {2: MS, 3: MS // 2}), *loads])
+    assert spent(found)["web-1/app"].cause == "others"
+    assert [cost.by.name for cost in found.costs if cost.by] == ["batch-7/etl", "db-1/db"]
+
+
+def test_what_the_hypervisor_took_is_said_where_it_was_much(tmp_path: Path) -> None:
+    loads = [Load(WEB, MINUTE, 20 * MS, {}, stolen=8 * MS), Load(ETL, MINUTE, 40 * MS, {}, stolen=4 * MS)]
+    found = reported(tmp_path, loads)
+    assert found.headline[0] == (
+        "The hypervisor and interrupts took 20 % of the CPU time, most from web-1/app (40 % of its own)."
+    )
+
+
 def test_own_threads_idle_cpus_and_nobody_known_are_nobodys_doing(tmp_path: Path) -> None:
     loads = [
         Load(WEB, MINUTE, 60 * MS, {SELF: 180 * MS}, stolen=3 * MS),

@@ -17,7 +17,7 @@ ExplanationKind = Literal[
     "throttling", "cpu-pressure", "memory-pressure", "io-pressure", "reclaim", "migration", "smt", "cold-cache", "steal"
 ]
 Verdict = Literal["no", "possible", "likely", "unknown"]
-WaitCause = Literal["others", "fair-share", "own-threads", "own-limit", "placement", "unknown", "little"]
+WaitCause = Literal["others", "several", "fair-share", "own-threads", "own-limit", "placement", "unknown", "little"]
 Throttling = Literal["measured", "by-second", "unknown"]
 CostKind = Literal["waiting", "throttling", "cache"]
 
@@ -146,8 +146,10 @@ class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
     its fair share of waiting. `throttling`: whether the kernel told at each wait, or its limits' counters of the same
     second (then `behind_others_ns` is an upper bound), or nobody.
 
-    `cause` is what most of the wait is, `little` below 1 % of the time. `waits` is how many there were. `bursts` are
-    times of much waiting without a break, `time_ranges` those of most of it, `cpus` from ticks only, else empty.
+    `cause` is what most of the wait is, `little` below 1 % of the time; of waiting behind others: `others` if it was
+    held back by them, `several` if that was little and behind many, else its `fair-share`. `waits` is how many there
+    were. `bursts` are times of much waiting without a break, `time_ranges` those of most of it, `cpus` from ticks
+    only, else empty.
     """
 
     container: Container
@@ -179,7 +181,7 @@ class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What something cost a container, in time of its tasks, and as a share of the time in which it was there.
 
-    `waiting` for a CPU behind `by`, which had more than it for its weight; `throttling` by its own limit (no `by`); and
+    `waiting` for a CPU behind `by`, of those that were held back; `throttling` by its own limit (no `by`); and
     `cache`: CPU time that it would not have needed without `by`, an estimate.
     """
 

@@ -28,20 +28,36 @@ def from_waits(
     `caches` is as for `without_waits`.
     """
     found = list(_ranked(spent, victims, nodes, start, end))
-    lines = [line for _is_root, _cost, line in sorted(found)]
-    if not lines:
-        lines = ["No container got less than its share of the CPUs because of another, and none ran into its limit."]
+    lines = [line for _is_root, _cost, line in sorted([*found, *_stolen(spent)])]
+    if not found:
+        lines.append(
+            "No container got less than its share of the CPUs because of another, and none ran into its limit."
+        )
         if (most := waited_most(spent)) is not None:
             lines.append(waiting_sentences(most, nodes, start, end))
-    if len(lines) > _MOST_LINES:
+    elif len(lines) > _MOST_LINES:
         lines[_MOST_LINES:] = [f"Who else lost time is listed below: {len(lines) - _MOST_LINES} more."]
     if caches is not None:
         lines.append(caches)
-    stolen_ns, ran_ns = sum(one.stolen_ns or 0 for one in spent), sum(one.ran_ns for one in spent)
-    if stolen_ns >= _MUCH_STOLEN * (stolen_ns + ran_ns) > 0:
-        share = percent(stolen_ns / (stolen_ns + ran_ns))
-        lines.append(f"The hypervisor and interrupts took {share} of the CPU time from whoever was running.")
     return lines
+
+
+def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:
+    """As `_ranked`, where it was much of all CPU time; and from whom most."""
+    told = [one for one in spent if one.stolen_ns is not None]
+    stolen_ns = sum(one.stolen_ns or 0 for one in told)
+    used_ns = stolen_ns + sum(one.ran_ns for one in told)
+    if stolen_ns >= _MUCH_STOLEN * used_ns > 0:
+        worst = max(told, key=lambda one: one.stolen_ns or 0)
+        share = percent((worst.stolen_ns or 0) / max(worst.ran_ns + (worst.stolen_ns or 0), 1))
+        yield (
+            False,
+            -stolen_ns,
+            (
+                f"The hypervisor and interrupts took {percent(stolen_ns / used_ns)} of the CPU time, most from "
+                f"{worst.container.name}: {share} of its."
+            ),
+        )
 
 
 def _ranked(

@@ -76,8 +76,8 @@ def range_text(time_range: TimeRange, whole: timedelta) -> str:
 def nothing_found(containers: int, pairs: int, least_share: float) -> str:
     """The sentence where everything could be looked at."""
     return (
-        f"No container lost more than {percent(least_share)} of its cycles to another, as far as can be told: "
-        f"{containers} containers and units, {pairs} pairs looked at."
+        f"No container lost more than {percent(least_share)} of its cycles to another in caches, as far as can be "
+        f"told: {containers} containers and units, {pairs} pairs looked at."
     )
 
 

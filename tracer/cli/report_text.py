@@ -19,6 +19,7 @@ _MOST_ACTIVITY = 10
 _BASES = {"ticks": "ticks of a millisecond", "windows": "windows", "cpu-time": "CPU time alone"}
 _CACHES = {"ticks": "; caches from ticks", "windows": "; caches from windows", "cpu-time": ""}
 _CAUSES = {
+    "several": "several",
     "fair-share": "its fair share",
     "own-threads": "its own threads",
     "own-limit": "its own limit",
@@ -68,7 +69,12 @@ def _print_waits(report: Report, console: "Console") -> None:
     if len(report.time_spent) > len(shown):
         _say(console, f"{len(report.time_spent) - len(shown)} more with --json", indent=3)
     for one in report.activity:
-        likely = [explanation.text for explanation in one.other_explanations if explanation.verdict == "likely"]
+        likely = [
+            explanation.text
+            for explanation in one.other_explanations
+            # What was stolen is in the table.
+            if explanation.verdict == "likely" and explanation.kind != "steal"
+        ]
         if likely:
             _say(console, f"{_name(one.container, report.nodes)}: {'; '.join(likely)}", indent=3)
 

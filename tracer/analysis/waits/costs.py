@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tracer.analysis.findings import Cost, TimeSpent, Victim
+from tracer.analysis.waits.spent import is_held_back
 
 # Of the victim's time.
 _LEAST_SHARE: Final = 0.005
@@ -19,7 +20,7 @@ def ranked_costs(spent: Sequence[TimeSpent], victims: Sequence[Victim]) -> list[
 
 def _waits(spent: Sequence[TimeSpent]) -> Iterator[Cost]:
     for one in spent:
-        for holder in one.holders:
+        for holder in one.holders if is_held_back(one) else ():
             if holder.container is not None:
                 yield Cost(
                     container=one.container,

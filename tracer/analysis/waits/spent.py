@@ -20,11 +20,17 @@ from tracer.analysis.waits.weights import Weights
 
 # Of the time: less is not worth a sentence.
 LEAST_WAIT: Final = 0.01
+# Of the time: less is what happens on any node that does something, unless it is the doing of one.
+_MUCH: Final = 0.05
+_MOSTLY: Final = 0.5
 _MOST_LOOKED_AT: Final = 16
 # Of what a container waited behind others: smaller holders are told together.
 _NAMED_SHARE: Final = 0.02
-# Of the same: with so much behind those that had more than it, that is what it suffered from.
-_MOSTLY: Final = 0.5
+# Where times of most waiting are those of something that is its own or nobody's doing.
+_COLUMNS: Final[dict[WaitCause, tuple[str, ...]]] = {
+    "own-threads": ("wait_behind_self_ns",),
+    "placement": ("wait_idle_ns",),
+}
 
 
 def time_spent(recording: Recording, roster: Roster) -> list[TimeSpent]:
@@ -57,8 +63,16 @@ def time_spent(recording: Recording, roster: Roster) -> list[TimeSpent]:
 
 
 def cost_ns(spent: TimeSpent) -> int:
-    """What it waited for other reasons than its own demand, as far as it can be helped."""
-    return spent.held_back_ns + spent.throttled_ns
+    """What it waited for other reasons than its own demand, as far as it is more than what happens anyway."""
+    return (spent.held_back_ns if is_held_back(spent) else 0) + spent.throttled_ns
+
+
+def is_held_back(spent: TimeSpent) -> bool:
+    """Whether it waited much behind those that had more than it, or mostly behind one of them."""
+    worst_ns = max((one.held_back_ns for one in spent.holders if one.container is not None), default=0)
+    return spent.held_back_ns >= _MUCH * spent.time_ns or (
+        worst_ns >= LEAST_WAIT * spent.time_ns and worst_ns >= _MOSTLY * spent.behind_others_ns
+    )
 
 
 def is_root(spent: TimeSpent) -> bool:
@@ -99,7 +113,7 @@ def _spent(
     parts["unknown_ns"] = max(wait_ns - sum(parts.values()), 0)
     held_back_ns = sum(holder.held_back_ns for holder in found)
     stolen_ns = int(row["stolen_time_ns"]) if row["tells_stolen"] else None
-    return TimeSpent(
+    spent = TimeSpent(
         container=roster.container(row["member"]),
         time_ns=max(time_ns, 1),
         ran_ns=int(row["cpu_time_ns"]) - (stolen_ns or 0),
@@ -107,13 +121,14 @@ def _spent(
         held_back_ns=held_back_ns,
         throttling=throttling,
         waits=int(row["waits"]),
-        cause=_cause(parts, held_back_ns, time_ns),
+        cause="little",
         holders=found,
         bursts=None,
         time_ranges=[],
         cpus=[],
         **parts,
     )
+    return msgspec.structs.replace(spent, cause=_cause(spent))
 
 
 def _holders(roster: Roster, member: int, others_ns: int, by_holder: pl.DataFrame) -> list[WaitHolder]:
@@ -132,25 +147,28 @@ def _holders(roster: Roster, member: int, others_ns: int, by_holder: pl.DataFram
     return found
 
 
-def _cause(parts: dict[str, int], held_back_ns: int, time_ns: int) -> WaitCause:
-    if sum(parts.values()) < LEAST_WAIT * time_ns:
+def _cause(spent: TimeSpent) -> WaitCause:
+    if spent.wait_ns < LEAST_WAIT * spent.time_ns:
         return "little"
-    is_held_back = held_back_ns >= _MOSTLY * parts["behind_others_ns"]
-    causes: dict[str, WaitCause] = {
-        "behind_others_ns": "others" if is_held_back else "fair-share",
-        "behind_self_ns": "own-threads",
-        "throttled_ns": "own-limit",
-        "idle_ns": "placement",
-        "unknown_ns": "unknown",
-    }
-    return causes[max(parts, key=lambda name: parts[name])]
+    behind_others: WaitCause = "fair-share"
+    if spent.held_back_ns >= _MOSTLY * spent.behind_others_ns:
+        behind_others = "others" if is_held_back(spent) else "several"
+    causes: list[tuple[int, WaitCause]] = [
+        (spent.behind_others_ns, behind_others),
+        (spent.behind_self_ns, "own-threads"),
+        (spent.throttled_ns, "own-limit"),
+        (spent.idle_ns, "placement"),
+        (spent.unknown_ns, "unknown"),
+    ]
+    return max(causes, key=lambda one: one[0])[1]
 
 
 def _with_moments(recording: Recording, spent: TimeSpent, waits: Waits, bins: pl.DataFrame) -> TimeSpent:
     found = moments(recording, spent.container.node_name, spent.container.cgroup_ids)
     amounts = np.zeros(int(bins["bin"].max() or 0) + 1)  # type: ignore[arg-type]
-    # Its own doing, and what an idle CPU takes to wake up, are no times to look at.
-    amounts[bins["bin"].to_numpy()] = bins["wait_behind_others_ns"] + bins["wait_throttled_ns"]
+    # What can be helped, unless it waited for something else.
+    of_cause = _COLUMNS.get(spent.cause, ("wait_behind_others_ns", "wait_throttled_ns"))
+    amounts[bins["bin"].to_numpy()] = bins.select(pl.sum_horizontal(of_cause)).to_series()
     start, end = recording.span
     return msgspec.structs.replace(
         spent,

@@ -44,7 +44,7 @@ class Weights:
         self._nodes = dict(roster.containers.select("member", "node_name").iter_rows())
 
     def of_both(self, one: int, other: int) -> tuple[float, float]:
-        """What two members compete with: the weights where their paths part, 100 where none was recorded.
+        """What two members compete with: the first weights that were recorded from where their paths part on, or 100.
 
         Below that, each shares its part with whoever else is there, which is not looked at.
         """
@@ -53,10 +53,11 @@ class Weights:
         common = 0
         while common < min(map(len, paths)) and paths[0][common] == paths[1][common]:
             common += 1
-        weights = [
-            self._weights.get((node, "/" + "/".join(path[: common + 1])), _DEFAULT_WEIGHT)
-            if len(path) > common
-            else _DEFAULT_WEIGHT
-            for path in paths
-        ]
-        return weights[0], weights[1]
+        first, second = (self._first(node, path, common) for path in paths)
+        return first, second
+
+    def _first(self, node: str, path: list[str], common: int) -> float:
+        for depth in range(common + 1, len(path) + 1):
+            if (weight := self._weights.get((node, "/" + "/".join(path[:depth])))) is not None:
+                return weight
+        return _DEFAULT_WEIGHT

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tracer.analysis.findings import TimeSpent
-from tracer.analysis.waits.spent import LEAST_WAIT
+from tracer.analysis.waits.spent import is_held_back
 from tracer.analysis.wording import name_of, percent, when_text
 
 _MOST_HOLDERS = 2
@@ -13,6 +13,8 @@ _MOST_HOLDERS = 2
 _LEAST_PART = 0.05
 # Of the wait: then it is on that CPU.
 _ONE_CPU = 0.8
+# Of the wait behind others.
+_ALMOST_ALL = 0.5
 # Of what held it back.
 _MAIN_CULPRIT = 0.25
 
@@ -62,11 +64,13 @@ def _parts(spent: TimeSpent) -> list[tuple[float, str]]:
 
 def _judgement(spent: TimeSpent) -> str:
     found = " and ".join(culprits(spent))
-    if spent.cause == "fair-share":
-        if spent.held_back_ns < LEAST_WAIT * spent.time_ns or not found:
-            return " That was its fair share: for its weight, it had as much CPU time as those that it waited for."
+    if is_held_back(spent) and found:
+        if spent.held_back_ns >= _ALMOST_ALL * spent.behind_others_ns:
+            return f" It got less than its share because of {found}."
         held_back = percent(spent.held_back_ns / spent.behind_others_ns)
         return f" {held_back} of that because {found} had more CPU time for its weight; the rest was its fair share."
-    if spent.held_back_ns >= LEAST_WAIT * spent.time_ns and found:
-        return f" It got less than its share because of {found}."
+    if spent.cause == "fair-share":
+        return " That was its fair share: for its weight, it had as much CPU time as those that it waited for."
+    if spent.cause == "several":
+        return " That was little, and behind several."
     return ""
