@@ -25,10 +25,10 @@ def test_it_says_what_it_knows_and_what_it_cannot(
     assert found.activity[0].cpu_share_of_node > 0
     assert "container" in {one.container.kind for one in found.activity}
     assert found.headline
-    assert "too-little-data" in {caveat.id for caveat in found.caveats}
+    # What it says of waits is measured, however short it was.
+    assert sum(one.wait_ns for one in found.time_spent) > 0
     has_counters = all(event.counted for manifest in recording.manifests for event in manifest.events)
     if not has_counters:
         assert found.basis == "cpu-time"
         assert found.victims == []
-        assert "cannot be told" in found.headline[0]
         assert "no-llc-counter" in {caveat.id for caveat in found.caveats}

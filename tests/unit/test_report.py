@@ -2,6 +2,7 @@
 """The report on simulated runs, whose truth is known, and on recordings that are odd."""
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,13 +72,7 @@ def test_a_planted_aggressor_comes_first_with_about_what_it_cost(simulated: Any,
     assert "to batch-7/etl" in found.headline[0]
     assert victim.noisy_and_quiet is not None
     assert victim.noisy_and_quiet.ratio > 1.2
-    assert {one.kind for one in victim.other_explanations} >= {
-        "throttling",
-        "cpu-pressure",
-        "migration",
-        "smt",
-        "steal",
-    }
+    assert {one.kind for one in victim.other_explanations} >= {"memory-pressure", "migration", "smt", "steal"}
 
 
 def test_bursts_have_their_length_and_the_times_are_those_of_the_loss(simulated: Any) -> None:
@@ -116,13 +111,14 @@ def test_nobody_is_blamed_where_nobody_harms(simulated: Any, scenario: str, tick
     found = report_on(simulated(scenario, ticks=ticks))
     assert found.victims == []
     assert found.pairs_tested > 10
-    assert found.headline[0].startswith("No container lost more than ")
+    assert any(line.startswith("No container lost more than ") for line in found.headline)
 
 
 def test_throttling_is_said_and_nobody_blamed_for_it(simulated: Any) -> None:
     found = report_on(simulated("throttled", ticks=False))
     assert found.victims == []
-    assert any("web-1/app was throttled by its CPU limit" in line for line in found.headline)
+    # By its own limit where waits tell, else by its CPU limit.
+    assert any(re.match("web-1/app .*throttled by its (own|CPU) limit", line) for line in found.headline)
 
 
 def test_counters_that_counted_part_of_the_time_are_scaled_and_said(simulated: Any) -> None:

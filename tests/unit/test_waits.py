@@ -129,7 +129,7 @@ def test_weights_below_where_the_paths_part_do_where_nothing_else_was_recorded(t
 def test_a_little_behind_many_is_nobodys_doing(tmp_path: Path) -> None:
     many = [container(number, "app", f"pod-{number}") for number in range(2, 8)]
     loads = [Load(who, MINUTE, 30 * MS, {}) for who in many]
-    waits = {number: MS // 3 for number in range(2, 8)}
+    waits = dict.fromkeys(range(2, 8), MS // 3)
     found = reported(tmp_path, [Load(WEB, MINUTE, 12 * MS, waits), *loads])
     web = spent(found)["web-1/app"]
     assert web.held_back_ns == web.behind_others_ns > 0.03 * web.time_ns

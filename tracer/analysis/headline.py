@@ -55,7 +55,7 @@ def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:
             -stolen_ns,
             (
                 f"The hypervisor and interrupts took {percent(stolen_ns / used_ns)} of the CPU time, most from "
-                f"{worst.container.name}: {share} of its."
+                f"{worst.container.name} ({share} of its own)."
             ),
         )
 
