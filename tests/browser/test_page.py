@@ -440,6 +440,9 @@ def test_where_the_time_went_is_drawn_for_the_victim(browser: Browser, tmp_path:
     browser.open(page)
     assert browser.text(".headline").startswith("web-1/app was ready but not running 30 % of the time")
     assert browser.text(".matrix").count("held back") == 1
+    assert (
+        browser.text("[aria-label='What cost the most time'] tbody") == "web-1/app 15 s 25 % waiting behind batch-7/etl"
+    )
     assert browser.text("#spent h2") == "Where the time of web-1/app went"
     assert browser.text("#spent .key") == "waited behind batch-7/etl waited behind its own threads ran"
     # From below: ran 0.25, behind its own threads 0.05, behind the other 0.25.

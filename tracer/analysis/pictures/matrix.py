@@ -4,8 +4,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tracer.analysis.findings import Container, Report
-from tracer.analysis.waits.spent import LEAST_WAIT
+from tracer.analysis.findings import Container, Report, TimeSpent
+from tracer.analysis.waits.spent import LEAST_WAIT, is_held_back
 from tracer.analysis.wording import percent
 
 # As good as none, and as good as all.
@@ -61,7 +61,7 @@ def _waiting(report: Report, node: str) -> Matrix:
                 key = _key(container)
                 containers[key] = container
                 taken[key] = taken.get(key, 0) + held_back_ns
-                more = "own threads" if container == victim.container else _held_back(held_back_ns / wait_ns)
+                more = "own threads" if container == victim.container else _share_text(victim, held_back_ns / wait_ns)
                 column[key] = Cell(share, percent(share), more)
         columns.append(column)
     title = "Share of the time for which tasks of each container were ready but not running, by who held the CPU"
@@ -88,8 +88,13 @@ def _caches(report: Report, node: str) -> Matrix:
     return _matrix((title, "aggressor", "victim"), [victim.container for victim in victims], columns, taken, containers)
 
 
-def _held_back(share: float) -> str:
-    return "fair share" if share < _ALL else "held back" if share > 1 - _ALL else f"{percent(share)} held back"
+def _share_text(victim: TimeSpent, share: float) -> str:
+    """What a victim waited behind somebody that had more than it for its weight was this `share` of that wait."""
+    if share < _ALL:
+        return "fair share"
+    # Of a little behind many, nobody is told to have held it back.
+    text = "held back" if is_held_back(victim) else "had more"
+    return text if share > 1 - _ALL else f"{percent(share)} {text}"
 
 
 def _matrix(

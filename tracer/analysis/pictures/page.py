@@ -36,6 +36,7 @@ from tracer.errors import OutputError
 _BUCKETS: Final = 6000
 _MOST_NODES: Final = 4
 _MOST_VICTIMS: Final = 20
+_MOST_COSTS: Final = 10
 _LONGEST_TEXT: Final = 400
 _SURE: Final = 0.999
 # Of the cells of the matrix, as the style has them.
@@ -186,6 +187,7 @@ def _render(
         limits={
             "victims": _MOST_VICTIMS,
             "activity": _MOST_VICTIMS,
+            "costs": _MOST_COSTS,
         },
         notes=recording.notes,
         matrices=[

@@ -157,7 +157,7 @@ function layerData(axis, layers, ran) {
 function layerSeries(colours) {
   const areas = colours.toReversed().map((colour) =>
     ({ fill: colour, stroke: colour, width: 0, paths: stepped, points: { show: false } }));
-  return [...areas, { stroke: ink, width: 1, paths: stepped, points: { show: false } }];
+  return [...areas, { stroke: ink, width: 0.5, paths: stepped, points: { show: false } }];
 }
 
 function rampColours() {
