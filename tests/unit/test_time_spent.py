@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from planted_recording import START_NS, WINDOW_NS, Columns, container, frame, write_recording
+from planted_recording import START_NS, WINDOW_NS, Columns, container, frame, windows_of, write_recording
 from planted_waits import IDLE_CPU, MS, REST, SELF, THROTTLED, UNKNOWN, Load, tables_of
 
 from tracer.analysis.findings import Report, TimeSpent
@@ -36,9 +36,9 @@ def spent(found: Report) -> dict[str, TimeSpent]:
     return {one.container.name: one for one in found.time_spent}
 
 
-def resources(who: Columns, seconds: int = 61, **columns: Any) -> tuple[str, pl.DataFrame]:
+def resources(who: Columns, seconds: int = 61, node: str = "node-1", **columns: Any) -> tuple[str, pl.DataFrame]:
     time = {"time": START_NS + np.arange(seconds) * 10**9}
-    return "resources", frame(TABLES["resources"], seconds, {"node_name": "node-1", **who, **time, **columns})
+    return "resources", frame(TABLES["resources"], seconds, {"node_name": node, **who, **time, **columns})
 
 
 def test_who_uses_less_than_whom_it_waits_for_is_held_back_by_it(tmp_path: Path) -> None:
@@ -263,6 +263,16 @@ def test_without_waits_nothing_is_said_of_them(tmp_path: Path) -> None:
     found = report(open_recording([tmp_path]))
     assert (found.time_spent, found.costs) == ([], [])
     assert "cpu-pressure" in {one.kind for one in found.activity[0].other_explanations}
+
+
+def test_a_node_without_waits_is_told_of_as_before(tmp_path: Path) -> None:
+    write_recording(tmp_path / "one", **tables_of([Load(WEB, MINUTE, MS, {SELF: 10 * MS})]))
+    pressed = resources(ETL, node="node-2", cpu_pressure_some_total_usec=np.arange(61) * 500_000)[1]
+    rows = windows_of(ETL, MINUTE, node="node-2")
+    write_recording(tmp_path / "two", node="node-2", windows=[rows], resources=[pressed])
+    found = report(open_recording([tmp_path / "one", tmp_path / "two"]))
+    assert [one.container.node_name for one in found.time_spent] == ["node-1"]
+    assert found.headline[-1].startswith("batch-7/etl on node-2 waited for a CPU in 50 % of the time")
 
 
 def test_what_waits_tell_is_not_told_again_from_pressure(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ _MUCH_STOLEN: Final = 0.05
 def from_waits(
     spent: Sequence[TimeSpent],
     victims: Sequence[Victim],
+    activity: Sequence[Activity],
     nodes: Sequence[str],
     start: datetime,
     end: datetime,
@@ -39,7 +40,12 @@ def from_waits(
         lines[_MOST_LINES:] = [f"Who else lost time is listed below: {len(lines) - _MOST_LINES} more."]
     if caches is not None:
         lines.append(caches)
-    return lines
+    told = {one.container.node_name for one in spent}
+    # Waiting for memory and I/O, if there is nothing worse, and all of it of nodes without waits.
+    return [
+        *lines,
+        *pressure_sentences([one for one in activity if not found or one.container.node_name not in told], nodes),
+    ]
 
 
 def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:

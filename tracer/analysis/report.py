@@ -292,7 +292,7 @@ def _headline(
     if pairs and not found.victims:
         caches = nothing_found(_examined(nodes), pairs, max(node.source.least_share for node in nodes))
     if found.time_spent:
-        return headline.from_waits(found.time_spent, found.victims, names, start, end, caches=caches)
+        return headline.from_waits(found.time_spent, found.victims, found.activity, names, start, end, caches=caches)
     return headline.without_waits(
         found.victims, found.activity, basis, names, start, end, busy=1 - roster.idle_share, caches=caches
     )

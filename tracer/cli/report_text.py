@@ -42,9 +42,11 @@ def print_report(report: Report, console: "Console") -> None:
     for number, victim in enumerate(report.victims, 1):
         _say(console)
         _print_victim(report, number, victim, console)
-    if not report.victims and report.activity and not report.time_spent:
+    with_waits = {one.container.node_name for one in report.time_spent}
+    others = [one for one in report.activity if one.container.node_name not in with_waits]
+    if not report.victims and others:
         _say(console)
-        _print_activity(report, console)
+        _print_activity(others, report.nodes, console)
     if report.caveats:
         _say(console)
         _say(console, "What could have hidden something, or bears on this:")
@@ -53,6 +55,7 @@ def print_report(report: Report, console: "Console") -> None:
 
 
 def _print_waits(report: Report, console: "Console") -> None:
+    with_waits = {one.container.node_name for one in report.time_spent}
     if report.costs:
         _say(console)
         _say(console, "What cost the most time:")
@@ -68,7 +71,7 @@ def _print_waits(report: Report, console: "Console") -> None:
         _say(console, "/ is kernel threads and whatever is in no other cgroup.", indent=3)
     if len(report.time_spent) > len(shown):
         _say(console, f"{len(report.time_spent) - len(shown)} more with --json", indent=3)
-    for one in report.activity:
+    for one in (one for one in report.activity if one.container.node_name in with_waits):
         likely = [
             explanation.text
             for explanation in one.other_explanations
@@ -144,12 +147,12 @@ def _print_explanations(explanations: Iterable[Explanation], console: "Console")
         _say(console, f"Not measured: {', '.join(one.kind for one in unknown)}", indent=3)
 
 
-def _print_activity(report: Report, console: "Console") -> None:
-    shown = report.activity[:_MOST_ACTIVITY]
-    rows = [[*_activity_row(one, report.nodes)] for one in shown]
+def _print_activity(activity: Sequence[Activity], nodes: Sequence[str], console: "Console") -> None:
+    shown = activity[:_MOST_ACTIVITY]
+    rows = [[*_activity_row(one, nodes)] for one in shown]
     _print_table(console, ("CONTAINER OR UNIT", "OF NODE", "CPI", "MPKI", "WAITED, WAS THROTTLED"), rows)
-    if len(report.activity) > len(shown):
-        _say(console, f"{len(report.activity) - len(shown)} more of the busiest with --json")
+    if len(activity) > len(shown):
+        _say(console, f"{len(activity) - len(shown)} more of the busiest with --json")
 
 
 def _activity_row(one: Activity, nodes: Sequence[str]) -> list[str]:
