@@ -217,10 +217,11 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
         os.environ.setdefault("POLARS_MAX_THREADS", "2")
         ensure_compiler_cache()
 
-        from tracer.kernel.cgroup_events import CgroupEvents
-        from tracer.kernel.tick_source import KernelTickSource
-        from tracer.pipeline.run import Run
-        from tracer.pipeline.stage import StuckError
+        with signals.while_importing():
+            from tracer.kernel.cgroup_events import CgroupEvents
+            from tracer.kernel.tick_source import KernelTickSource
+            from tracer.pipeline.run import Run
+            from tracer.pipeline.stage import StuckError
 
         source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
         try:

@@ -3,8 +3,8 @@
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -29,6 +29,21 @@ class StopSignals:
     def stop(self, run: Callable[[], None]) -> None:
         """From now on the first signal calls `run`."""
         self._stop = run
+
+    @contextmanager
+    def while_importing(self) -> Iterator[None]:
+        """For imports of libraries that take over signals: what comes meanwhile waits, and they do not keep them.
+
+        Polars makes a SIGINT end the query under way, in whatever thread, with a KeyboardInterrupt; and one that
+        comes while it sets that up can be lost.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+        try:
+            yield
+        finally:
+            for number in self._before:
+                signal.signal(number, self._handle)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
