@@ -30,14 +30,15 @@ lint: ## Check format, style and types
 
 check: lint test ## Everything that must pass before a commit
 
-bench-analysis: ## Hold report and compare to the truth of simulated runs; prints tables (some minutes)
+bench-analysis: ## Hold report, compare and waits to the truth of simulated runs; prints tables (some minutes)
 	@scripts/setup dev
 	@.venv/bin/python bench/analysis.py
 	@.venv/bin/python bench/comparing.py
+	@.venv/bin/python bench/blame.py
 
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in $(filter-out bench/analysis.py bench/comparing.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out bench/analysis.py bench/comparing.py bench/blame.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"

@@ -27,13 +27,14 @@ from _common import print_machine, print_mark
 from tracer.analysis.labels import container_label
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
-from tracer.simulate import SCENARIOS, simulate
+from tracer.simulate import CACHE_SCENARIOS, simulate
 
 # What is to be found, what is nothing, and how near an estimate has to be.
 LARGE_SHARE = 0.10
 VISIBLE_SHARE = 0.01
 NEXT_TO_NOTHING = 0.01
 NEAR = 0.15
+SCENARIOS = (*CACHE_SCENARIOS, "throttled")
 HARMLESS = ("quiet", "decoy", "throttled")
 CPI2_CORRELATION = 0.35
 

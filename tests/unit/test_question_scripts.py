@@ -131,8 +131,9 @@ def test_nodes_are_kept_apart(tmp_path: Path) -> None:
     ticks = [line for line in question("burst_timeline", tmp_path).splitlines() if re.match(r" +\d+\.\d ", line)]
     assert len(ticks) <= 40
     assert [float(line.split()[0]) for line in ticks] == sorted({float(line.split()[0]) for line in ticks})
-    for script in ("noisy_neighbours", "cpi_by_llc_misses", "cpi_histogram"):
+    for script in ("noisy_neighbours", "cpi_by_llc_misses"):
         assert AGGRESSOR in question(script, tmp_path)
+    assert VICTIM in question("cpi_histogram", tmp_path)
 
 
 def test_hostile_names_stay_on_their_line(tmp_path: Path) -> None:

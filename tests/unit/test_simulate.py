@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 from tracer.cli.main import main
 from tracer.errors import UsageError
-from tracer.simulate import SCENARIOS, SimulatedRun, simulate
+from tracer.simulate import CACHE_SCENARIOS, SCENARIOS, SimulatedRun, simulate
+from tracer.simulate.neighbours import Neighbours
 from tracer.simulate.scenario import Scenario
 from tracer.simulate.scenarios import build_scenario
 from tracer.simulate.shape import NodeShape
@@ -46,7 +48,7 @@ def test_it_is_an_ordinary_recording_that_says_it_is_simulated(recorded: tuple[P
     assert manifest.totals.records_unaccounted == 0
     assert manifest.last_tick == manifest.first_tick + 7530 - 1
     assert manifest.end.utc_ns - manifest.start.utc_ns == 7_530_000_000
-    for table in ("windows", "ticks", "resources", "lifecycle", "health"):
+    for table in ("windows", "ticks", "waits", "resources", "lifecycle", "health"):
         (path,) = output.glob(f"{table}/dt=2026-01-05/identifier=simulated/*.parquet")
         assert pq.read_schema(path).equals(TABLES[table].schema)
         assert pq.read_metadata(path).num_rows == manifest.totals.rows[table] > 0
@@ -97,7 +99,10 @@ def test_the_same_seed_gives_the_same_tables(recorded: tuple[Path, SimulatedRun]
     assert again.manifest.run_id == run.manifest.run_id
     assert again.truth == run.truth
     for table in run.manifest.totals.rows:
-        assert rows(tmp_path, table).equals(rows(output, table)), table
+        # The order of one victim's holders in a window is nobody's promise.
+        order = [] if table != "waits" else ["window_start", "cgroup_id", "holder_cgroup_id", "wait_time_ns"]
+        ours, theirs = (rows(directory, table) for directory in (tmp_path, output))
+        assert ours.sort(order).equals(theirs.sort(order)) if order else ours.equals(theirs), table
     other = simulate("cache-thrash", seed=SEED + 1, duration_ns=7_530_000_000, output=tmp_path / "other")
     assert other.manifest.run_id != run.manifest.run_id
     assert other.truth.victims != run.truth.victims
@@ -114,21 +119,46 @@ def without(scenario: Scenario, label: str) -> Scenario:
     )
 
 
+def test_what_is_lost_to_one_is_what_would_not_be_without_it() -> None:
+    """Of a block in which all else stays as it was."""
+    scenario = build_scenario("two-aggressors", shape=NodeShape(), seed=SEED, containers=6)
+    threads = np.array([index for index, c in enumerate(scenario.containers) for _ in range(c.threads)])
+    random = np.random.default_rng(SEED)
+    shape = (200, len(threads))
+    traffic, busy, alone = (random.uniform(0, most, shape) for most in (80e3, 1.0, 2e6))
+    domain = np.array([container.domain for container in scenario.containers])[threads]
+    cpu = 4 * domain + random.integers(0, 4, shape)
+    meeting = Neighbours(scenario, NodeShape(), threads).meet(traffic, busy, cpu)
+    for aggressor in range(len(scenario.containers)):
+        others = threads != aggressor
+        without = Neighbours(scenario, NodeShape(), threads).meet(traffic * others, busy * others, cpu)
+        lost = np.bincount(threads, (alone * (meeting.factor - without.factor) * others).sum(axis=0))
+        assert meeting.lost_to(aggressor, alone) == pytest.approx(lost, rel=1e-9, abs=1e-3)
+
+
 @pytest.mark.parametrize("name", ["cache-thrash", "bandwidth", "delayed"])
-def test_lost_cycles_are_those_that_a_run_without_the_aggressor_does_not_spend(name: str, tmp_path: Path) -> None:
-    """The same node again, without it: in each tick, the same instructions at that run's cycles per instruction."""
-    scenario = build_scenario(name, shape=NodeShape(), seed=SEED, containers=12)
-    runs = [
-        (directory, simulate(one, seed=SEED, duration_ns=10 * SECOND_NS, output=directory, ticks=True))
-        for directory, one in ((tmp_path / "with", scenario), (tmp_path / "without", without(scenario, "batch-7/etl")))
-    ]
-    truth = runs[0][1].truth
-    key = ["tick", "cpu", "cgroup_id"]
-    columns = [*key, "cycles", "instructions"]
+def test_a_run_without_the_aggressor_does_without_the_lost_cycles(name: str, tmp_path: Path) -> None:
+    """The same node again, without it: in each tick, the same instructions at that run's cycles per instruction.
+
+    That is not quite the truth's question: nobody is late then, and the others' misses come at other times. The node
+    has room for all, so that the threads are about where they were, and fuller ticks are no slower.
+    """
+    shape = NodeShape(cpus=16, llc_domains=1, smt=False)
+    scenario = build_scenario(name, shape=shape, seed=SEED, containers=12)
+    even = [msgspec.structs.replace(container, work_effect=0.0) for container in scenario.containers]
+    scenario = msgspec.structs.replace(scenario, containers=even)
+    truth = simulate(
+        scenario, seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / "with", ticks=True, shape=shape
+    ).truth
+    alone = without(scenario, "batch-7/etl")
+    simulate(alone, seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / "without", ticks=True, shape=shape)
+
+    def by_tick(output: Path) -> pl.DataFrame:
+        return rows(output, "ticks").group_by("tick", "cgroup_id").agg(pl.sum("cycles", "instructions"))
+
     joined = (
-        rows(runs[0][0], "ticks")
-        .select(columns)
-        .join(rows(runs[1][0], "ticks").select(columns), on=key, suffix="_without")
+        by_tick(tmp_path / "with")
+        .join(by_tick(tmp_path / "without"), on=["tick", "cgroup_id"], suffix="_without")
         .filter(pl.col("instructions") > 10_000, pl.col("instructions_without") > 10_000)
         .with_columns(
             lost=pl.col("cycles")
@@ -143,11 +173,11 @@ def test_lost_cycles_are_those_that_a_run_without_the_aggressor_does_not_spend(n
     assert victim.aggressors[0] == told
     assert told.label == "batch-7/etl"
     assert told.lost_share > 0.1
-    assert lost[victim.cgroup_id] == pytest.approx(told.lost_cycles, rel=0.03)
+    assert lost[victim.cgroup_id] == pytest.approx(told.lost_cycles, rel=0.1)
 
 
-def test_every_scenario_runs_and_harms_as_it_says(tmp_path: Path) -> None:
-    for name in SCENARIOS:
+def test_every_scenario_of_caches_harms_as_it_says(tmp_path: Path) -> None:
+    for name in CACHE_SCENARIOS:
         truth = simulate(name, seed=11, duration_ns=10 * SECOND_NS, output=tmp_path / name).truth
         planted = {container.label for container in truth.containers if container.planted}
         shares = {
@@ -155,7 +185,7 @@ def test_every_scenario_runs_and_harms_as_it_says(tmp_path: Path) -> None:
             for victim in truth.victims
             for aggressor in victim.aggressors
         }
-        if name in ("quiet", "throttled", "decoy"):
+        if name in ("quiet", "decoy"):
             assert not planted
             assert max(share for (victim, _), share in shares.items() if "/" in victim) < 0.03, name
         for aggressor in planted:
@@ -227,7 +257,9 @@ def test_a_quota_shows_in_resources_and_costs_what_it_says(tmp_path: Path) -> No
     resources = rows(tmp_path, "resources").filter(pl.col("pod_name") == "web-1").sort("time")
     victim = next(victim for victim in run.truth.victims if victim.label == "web-1/app")
     last = resources.row(-1, named=True)
-    assert last["cpu_throttled_usec"] == victim.other_causes.throttled_ns // 1000 > 0
+    (waiting,) = (waiting for waiting in run.truth.waiting if waiting.label == "web-1/app")
+    # Of one thread at least, of both at the most; waits that have not ended are in the kernel's sum only.
+    assert 0.5 < last["cpu_throttled_usec"] * 1000 / waiting.throttled_ns < 1.1
     assert 10 < last["cpu_nr_throttled"] <= last["cpu_nr_periods"] <= 100
     assert last["cpu_usage_usec"] <= 100 * last["cpu_quota_usec"]
     assert victim.other_causes.throttling_cycles > 0
@@ -320,7 +352,16 @@ def test_what_cannot_be_is_said_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"domain": 2}, {"delay_ticks": 17}, {"threads": 0}, {"name": "app", "pod": "web-2"}]
+    "changes",
+    [
+        {"domain": 2},
+        {"delay_ticks": 17},
+        {"threads": 0},
+        {"name": "app", "pod": "web-2"},
+        {"cpus": [7]},
+        {"cpu_weight": 0},
+        {"cpu_quota": 0.0},
+    ],
 )
 def test_a_scenario_of_ones_own_that_cannot_be_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
     scenario = build_scenario("quiet", shape=NodeShape(), seed=1, containers=6)

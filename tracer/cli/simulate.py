@@ -13,7 +13,9 @@ from tracer.errors import UsageError
 
 def simulate(
     output: Annotated[Path | None, typer.Argument(help="Directory for the recording.", show_default=False)] = None,
-    scenario: Annotated[str, typer.Option(help="What happens on the node; --list shows all.")] = "cache-thrash",
+    scenario: Annotated[
+        str, typer.Option(help="What happens on the node, to caches or to CPUs; --list shows all.")
+    ] = "cache-thrash",
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and exit.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
     duration: Annotated[str, typer.Option(help="How long the node runs: 1s to 24h.")] = "60s",
@@ -30,8 +32,11 @@ def simulate(
     """Make a recording of a node that does not exist, to try an analysis on: what really happened is known.
 
     The files are those of `tracer run`; runs/<run id>/truth.json has who cost
-    whom how many cycles, and when.
+    whom how many cycles, and when, and who waited behind whom for a CPU.
     """
+    from tracer.kernel.compiler_cache import ensure_compiler_cache
+
+    ensure_compiler_cache()
     from tracer.analysis.moments import parse_moment
     from tracer.simulate import SCENARIOS
     from tracer.simulate import simulate as make

@@ -3,10 +3,12 @@
 
 import numpy as np
 
-from tracer.kernel.record_block import RecordBlock
-from tracer.simulate.node import TICK_NS, Block
+from tracer.kernel.record_block import OPEN, RecordBlock
+from tracer.pipeline.wait_holders import Times
+from tracer.simulate.node import Block
 from tracer.simulate.random_times import Floats, Steps
 from tracer.simulate.scenario import Scenario
+from tracer.simulate.scheduler import NOT_KNOWN, TICK_NS
 from tracer.simulate.shape import NodeShape
 
 # An idle CPU wakes up now and then: cycles and instructions for each ns of idle time.
@@ -42,20 +44,31 @@ class Counters:
         """The columns, how many rows they have, and by CPU the share of the time in which each event counted."""
         idle_tick, idle_cpu = np.nonzero(block.idle_ns)
         idle_ns = block.idle_ns[idle_tick, idle_cpu]
-        rows = len(block.tick) + len(idle_ns)
+        slots, earlier = block.slots, block.schedule.earlier
+        ran, idle = slice(0, len(slots)), slice(len(slots), len(slots) + len(idle_ns))
+        waited = slice(idle.stop, idle.stop + len(earlier))
+        rows = waited.stop
         columns = RecordBlock(rows)
-        ticks = np.concatenate([block.tick, idle_tick + block.first_tick])
+        for column in columns.columns():
+            column[:] = 0
+        ticks = np.concatenate([block.tick, idle_tick + block.first_tick, earlier["tick"]])
         columns.tick[:] = ticks + self._first_tick
-        columns.cpu[:] = np.concatenate([block.cpu, idle_cpu])
-        columns.cgroup_id[:] = np.concatenate([self._cgroup_ids[block.container], np.zeros(len(idle_ns), np.uint64)])
-        columns.cpu_time_ns[:] = np.concatenate([block.time_ns, idle_ns])
-        columns.counters[0] = np.concatenate([block.cycles, idle_ns * _IDLE_CYCLES])
-        columns.counters[1] = np.concatenate([block.instructions, idle_ns * _IDLE_INSTRUCTIONS])
-        columns.counters[2] = np.concatenate([block.misses, np.zeros(len(idle_ns), np.int64)])
-        # A switch to what runs next, idle time or another.
-        columns.context_switches[:] = 1 + (columns.cpu_time_ns < TICK_NS)
-        columns.unread[:] = 0
-        columns.lateness_ns[:] = 0
+        columns.cpu[:] = np.concatenate([block.cpu, idle_cpu, earlier["cpu"]])
+        columns.cgroup_id[ran] = self._cgroup_ids[block.container]
+        columns.cgroup_id[waited] = self._cgroup_ids[earlier["container"]]
+        columns.cpu_time_ns[ran], columns.cpu_time_ns[idle] = slots["time_ns"], idle_ns
+        columns.counters[0, ran], columns.counters[0, idle] = block.cycles, idle_ns * _IDLE_CYCLES
+        columns.counters[1, ran], columns.counters[1, idle] = block.instructions, idle_ns * _IDLE_INSTRUCTIONS
+        columns.counters[2, ran] = block.misses
+        columns.context_switches[ran] = slots["switches"]
+        columns.context_switches[idle] = block.schedule.idle_switches[idle_tick, idle_cpu]
+        columns.involuntary[ran] = slots["involuntary"]
+        columns.stolen_ns[ran] = slots["stolen_ns"]
+        columns.waits[ran] = slots["waits"]
+        columns.wait_ns[ran], columns.wait_ns[waited] = slots["wait_ns"], earlier["wait_ns"]
+        columns.wait_self_ns[ran] = slots["wait_self_ns"]
+        own_ns = earlier["wait_self_ns"]
+        columns.wait_self_ns[waited] = np.where(own_ns == NOT_KNOWN, OPEN, own_ns.astype(np.uint64))
         coverage: Floats = np.ones(self._shape.cpus)
         if self._loss is not None:
             coverage = self._random.uniform(*self._loss.coverage, self._shape.cpus).round(3)
@@ -66,3 +79,13 @@ class Counters:
             cpu: (share, share, share) for cpu, share in enumerate(coverage.tolist())
         }
         return columns, rows, shares
+
+    def throttled(self, block: Block) -> Times:
+        """For how long in each tick which cgroup was kept from which CPU by its quota."""
+        columns: list[tuple[int, int, int, int]] = []
+        for container, cpu, begin, end in block.schedule.throttled.tolist():
+            for tick in range(begin // TICK_NS, -(-end // TICK_NS)):
+                part_ns = min(end, (tick + 1) * TICK_NS) - max(begin, tick * TICK_NS)
+                columns.append((tick + self._first_tick, cpu, int(self._cgroup_ids[container]), part_ns))
+        by_column = np.array(columns, np.uint64).reshape(-1, 4).T.copy()
+        return Times(by_column[0], by_column[1].astype(np.uint16), by_column[2], by_column[3])

@@ -6,8 +6,8 @@ import numpy as np
 from tracer.simulate.interference import displaced_share, slowdown
 from tracer.simulate.random_times import Floats, Ints
 from tracer.simulate.scenario import LONGEST_DELAY_TICKS, Scenario
-from tracer.simulate.schedule import sum_by_container, sum_by_cpu
 from tracer.simulate.shape import NodeShape
+from tracer.simulate.sums import sum_by_container, sum_by_cpu
 
 
 class Neighbours:

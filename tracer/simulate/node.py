@@ -4,8 +4,8 @@
 A block is a second of ticks. In arrays, T are the ticks of a block, J threads, C containers and K CPUs. Random numbers
 are drawn by block and purpose, so that what one container does changes nobody else's.
 
-What a container puts on others is what it would put if nobody slowed it down. So there is no way back from those it
-harms, and what is lost to one neighbour is exactly defined.
+What a container puts on others' caches is what it would put, in the time that it ran, if nobody slowed it down. So
+there is no way back from those it harms, and what is lost to one neighbour is exactly defined.
 """
 
 from collections.abc import Iterator
@@ -14,21 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tracer.simulate.cold_caches import ColdCaches, ColdStarts
-from tracer.simulate.demand import Demand
+from tracer.simulate.demand import Demand, Wanted
 from tracer.simulate.neighbours import Neighbours
 from tracer.simulate.random_times import Floats, Ints
 from tracer.simulate.scenario import Scenario
-from tracer.simulate.schedule import (
-    QUOTA_PERIOD_TICKS,
-    share_cpus,
-    stretch,
-    sum_by_container,
-    sum_by_cpu,
-    throttle,
-)
+from tracer.simulate.scheduler import TICK_NS, Records, Schedule, Scheduler, Wishes
 from tracer.simulate.shape import NodeShape
+from tracer.simulate.steal import StolenTime
+from tracer.simulate.sums import sum_by_container, sum_by_cpu
 
-TICK_NS = 1_000_000
 BLOCK_TICKS = 1_000
 
 _MOST_COLD_SHARE = 0.5
@@ -53,28 +47,24 @@ class Losses(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block of ticks. Columns from `tick` to `misses` have a value for each tick and thread that ran."""
+    """A block of ticks. Columns from `tick` to `misses` are of each tick and thread that ran or was to."""
 
     first_tick: int
     ticks: int
     tick: Ints
     cpu: Ints
     container: Ints
-    time_ns: Ints
+    slots: Records
+    """What the scheduler says of it."""
     cycles: Ints
     instructions: Ints
     misses: Ints
     idle_ns: Ints
     """[T, K]: what is left of each CPU's tick."""
+    wanted_ns: Floats
+    """[C]: CPU time that it wanted, as it was slowed down by neighbours."""
     losses: Losses
-    waiting_ns: Floats
-    """[T, C]: time in which it wanted a CPU that others had."""
-    throttled_ns: Floats
-    """[T, C]: time in which it wanted a CPU and had used up its quota."""
-    throttled_periods: Ints
-    """[C]"""
-    active_periods: Ints
-    """[C]: periods of its quota in which it ran."""
+    schedule: Schedule
 
 
 class SimulatedNode:
@@ -91,12 +81,11 @@ class SimulatedNode:
         self._cpi = np.array([c.cpi for c in containers])[threads]
         self._work_effect = np.array([c.work_effect for c in containers])[threads]
         self._refetches = np.minimum(1.0, np.array([c.cache_sensitivity for c in containers]))[threads]
-        self._quota_ticks = np.array(
-            [np.inf if c.cpu_quota is None else c.cpu_quota * QUOTA_PERIOD_TICKS for c in containers]
-        )
-        # Who has a quota, or runs for the time it is given, takes no longer.
-        self._takes_longer = np.array([not c.is_batch and c.cpu_quota is None for c in containers])[threads]
+        self._takes_longer = np.array([not c.is_batch for c in containers])[threads]
+        self._scheduler = Scheduler(scenario, shape, threads)
+        self._stolen = StolenTime(scenario.steal, shape.cpus, ticks, self._random)
         self._neighbours = Neighbours(scenario, shape, threads)
+        self._foreseen_neighbours = Neighbours(scenario, shape, threads)
         self._cold_caches = ColdCaches(np.array([c.cold_cycles for c in containers]))
 
     def blocks(self) -> Iterator[Block]:
@@ -106,22 +95,27 @@ class SimulatedNode:
 
     def _block(self, ticks: Ints, number: int) -> Block:
         random = self._random("speed", number)
-        cpu = self.demand.cpus(ticks)
         wanted = self.demand.wanted(ticks, number)
-        shared = share_cpus(wanted.work, cpu, self.shape.cpus)
-        throttled = throttle(shared, self.demand.container_of_thread, self._quota_ticks)
-        alone = throttled.time
+        homes = self.demand.homes(ticks)
+        frequency = self.shape.frequency_ghz * random.normal(1.0, 0.005, homes.shape)
+        # Cycles per instruction alone, but for what the tick's own work does to it.
+        cpi = self._cpi * wanted.cpi_factor * self._noise(random, homes.shape)
+        misses_of_tick = TICK_NS * frequency * wanted.mpki / 1_000
+        foreseen = self._foreseen_neighbours.meet(
+            wanted.work * misses_of_tick / (cpi * self._own_work(wanted.work)), wanted.work, homes
+        )
+        longer = np.where(self._takes_longer, foreseen.factor, 1.0)
+        wishes = self._wishes(ticks, number, homes, wanted, longer)
+        schedule = self._scheduler.run(wishes)
 
-        frequency = self.shape.frequency_ghz * random.normal(1.0, 0.005, cpu.shape)
-        own_work = 1 + self._work_effect * (wanted.work - 0.5)
-        cpi_alone = self._cpi * wanted.cpi_factor * own_work * self._noise(random, cpu.shape)
-        misses_alone = alone * TICK_NS * frequency / cpi_alone * wanted.mpki / 1_000
-        meeting = self._neighbours.meet(misses_alone, alone, cpu)
-
-        longer = np.where(self._takes_longer, alone * (meeting.factor - 1), 0.0)
-        time_ns = np.floor(stretch(alone, longer, cpu, self.shape.cpus) * TICK_NS).astype(np.int64)
-        cycles = np.rint(time_ns * frequency).astype(np.int64)
-        starts = self._cold_caches.starts(ticks, self._by_container(time_ns) > 0, throttled.missed > 0)
+        slots = schedule.slots
+        cpu, time_ns = slots["cpu"], slots["time_ns"]
+        ran_ns = time_ns - slots["stolen_ns"]
+        ran = ran_ns / TICK_NS
+        cpi_alone = cpi * self._own_work(ran)
+        meeting = self._neighbours.meet(ran / longer * misses_of_tick / cpi_alone, ran, cpu)
+        cycles = np.rint(ran_ns * frequency).astype(np.int64)
+        starts = self._cold_caches.starts(ticks, self._by_container(time_ns) > 0, schedule.is_throttled)
         cold, cold_by_throttling = self._cold_cycles(starts, cycles)
         instructions = np.floor((cycles - cold) / (cpi_alone * meeting.factor)).astype(np.int64)
         refetched = 1 + _REFETCHED * self._refetches * meeting.displaced
@@ -137,26 +131,42 @@ class SimulatedNode:
             cold_caches=self._by_container(cold - cold_by_throttling).sum(axis=0),
             throttling=self._by_container(cold_by_throttling).sum(axis=0),
         )
-        ran = time_ns > 0
-        row, thread = np.nonzero(ran)
+        is_told = (time_ns > 0) | (slots["waits"] > 0)
+        row, thread = np.nonzero(is_told)
         idle_ns = TICK_NS - sum_by_cpu(time_ns, cpu, self.shape.cpus).astype(np.int64)
         return Block(
             first_tick=int(ticks[0]),
             ticks=len(ticks),
             tick=ticks[row],
-            cpu=cpu[ran],
+            cpu=cpu[is_told],
             container=self.demand.container_of_thread[thread],
-            time_ns=time_ns[ran],
-            cycles=cycles[ran],
-            instructions=instructions[ran],
-            misses=misses[ran],
+            slots=slots[is_told],
+            cycles=cycles[is_told],
+            instructions=instructions[is_told],
+            misses=misses[is_told],
             idle_ns=idle_ns,
+            wanted_ns=self._by_container(wishes.work_ns).sum(axis=0),
             losses=losses,
-            waiting_ns=self._by_container((wanted.work - shared) * TICK_NS),
-            throttled_ns=throttled.missed * TICK_NS,
-            throttled_periods=throttled.throttled_periods,
-            active_periods=throttled.active_periods,
+            schedule=schedule,
         )
+
+    def _wishes(self, ticks: Ints, number: int, homes: Ints, wanted: Wanted, longer: Floats) -> Wishes:
+        work = wanted.work * longer
+        stolen_from_ns, stolen_until_ns = self._stolen.intervals(ticks, number)
+        return Wishes(
+            first_tick=int(ticks[0]),
+            homes=homes,
+            work_ns=np.rint(work * TICK_NS).astype(np.int64),
+            # Alone on its CPU, it has done it at the end of the tick.
+            offset_ns=(wanted.begin * np.maximum(0.0, 1.0 - work) * TICK_NS).astype(np.int64),
+            is_alive=self.demand.is_alive(ticks),
+            stolen_from_ns=stolen_from_ns,
+            stolen_until_ns=stolen_until_ns,
+        )
+
+    def _own_work(self, work: Floats) -> Floats:
+        effect: Floats = 1 + self._work_effect * (work - 0.5)
+        return effect
 
     def _noise(self, random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
         """What nobody explains: for each tick, and on it for some tens of ticks. Skewed to the right, as CPI is."""

@@ -22,9 +22,10 @@ from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.tick_tables import TickTables
 from tracer.simulate.cgroups import SimulatedCgroups
 from tracer.simulate.counters import Counters
-from tracer.simulate.node import TICK_NS, SimulatedNode
+from tracer.simulate.node import SimulatedNode
 from tracer.simulate.scenario import Scenario
 from tracer.simulate.scenarios import FEWEST_CONTAINERS, MOST_CONTAINERS, SCENARIOS, build_scenario
+from tracer.simulate.scheduler import TICK_NS
 from tracer.simulate.shape import NodeShape
 from tracer.simulate.truth import Truth, TruthTeller, truth_path
 from tracer.simulate.vital_signs import VitalSigns
@@ -39,6 +40,8 @@ from tracer.store.writer import Store
 _FIRST_TICK = 86_400_000
 _WINDOW_TICKS = 60
 _ROTATE_NS = 90 * 10**9
+# Waits that end so late are still in the windows of their beginning.
+_GRACE_TICKS = 200
 _COUNTED = (True, True, True)
 _SHORTEST_NS = 10**9
 _LONGEST_NS = 24 * 3600 * 10**9
@@ -70,6 +73,7 @@ class _Writing:
     ) -> None:
         cgroups = SimulatedCgroups(node.scenario.containers, seed)
         self.records = 0
+        self._switches = self._stolen_ns = 0
         self.truth = TruthTeller(node, cgroups, first_tick=_FIRST_TICK)
         self._node = node
         self._store = store
@@ -87,6 +91,7 @@ class _Writing:
             first_tick=_FIRST_TICK,
             llc_of_cpu=llc_domain_of_cpu(node.shape.topology()),
             write_ticks=write_ticks,
+            tells_throttled=True,
         )
         self._health = HealthMeter(Counts())
 
@@ -94,6 +99,16 @@ class _Writing:
     def records_merged(self) -> int:
         """Records that were added to a row of `windows` that another had made."""
         return self._tables.windows.merged
+
+    @property
+    def late_rows(self) -> int:
+        """Rows of `windows` for windows that had rows already."""
+        return self._tables.windows.late_rows
+
+    @property
+    def sums(self) -> dict[str, int]:
+        """Of columns of `windows`."""
+        return dict(self._tables.sums)
 
     def put(self, table: Table, rows: pa.Table) -> None:
         """Takes labelled rows."""
@@ -106,11 +121,16 @@ class _Writing:
         for block in self._node.blocks():
             self.truth.add(block)
             columns, rows, coverage = self._counters.fill(block)
-            self._tables.add(records_frame(columns, rows, counted=_COUNTED, coverage=coverage))
+            self._tables.add(
+                records_frame(columns, rows, counted=_COUNTED, coverage=coverage, waits=True, tells_stolen=True)
+            )
+            self._tables.windows.add_throttled(self._counters.throttled(block))
             end_tick = _FIRST_TICK + block.first_tick + block.ticks
-            self._tables.close_before(end_tick)
+            self._tables.close_before(end_tick - _GRACE_TICKS)
             self._labelling.put(RESOURCES, self._vital_signs.after(block))
             self.records += rows
+            self._switches += int(columns.context_switches.sum())
+            self._stolen_ns += int(columns.stolen_ns.sum())
             self._put_health(end_tick * TICK_NS)
             self._store.rotate_if_due(end_tick * TICK_NS)
             progress((block.first_tick + block.ticks) / self._node.ticks)
@@ -118,7 +138,14 @@ class _Writing:
         self._store.close()
 
     def _put_health(self, now_ns: int) -> None:
-        row = self._health.take(Counts(records=self.records, records_merged=self.records_merged)) | {
+        counts = Counts(
+            records=self.records,
+            records_merged=self.records_merged,
+            late_rows=self.late_rows,
+            context_switches=self._switches,
+            steal_time_ns=self._stolen_ns,
+        )
+        row = self._health.take(counts) | {
             "node_name": self._node_name,
             "time": self._anchor.utc_ns(now_ns),
             "reader_lag_max_ns": 0,
@@ -154,7 +181,7 @@ def simulate(
     _check(scenario, seed=seed, duration_ns=duration_ns, containers=containers, node_name=node_name, start=start)
     if isinstance(scenario, str):
         scenario = build_scenario(scenario, shape=shape, seed=seed, containers=containers)
-    scenario.check(shape.llc_domains)
+    scenario.check(shape)
     configuration: dict[str, Any] = {
         "scenario": msgspec.to_builtins(scenario),
         "seed": seed,
@@ -198,6 +225,8 @@ def simulate(
             bytes=totals.bytes,
             records=writing.records,
             records_merged=writing.records_merged,
+            late_rows=writing.late_rows,
+            sums=writing.sums,
         ),
     )
     told = writing.truth.tell(scenario=scenario.name, seed=seed, tick_ns=TICK_NS)

@@ -14,7 +14,9 @@ from tracer.store.layout import manifest_path
 
 DEFINITION = (
     "lost_cycles are the cycles that the victim would not have spent for the same instructions in the same ticks had "
-    "that aggressor not been there, summed over all ticks; its share of them on the sibling CPU is in it"
+    "that aggressor not been there, summed over all ticks; its share of them on the sibling CPU is in it. wait_time_ns "
+    "is time for which a thread was ready and did not run, of waits that ended in the run: behind who held its CPU "
+    "then, or throttled, if its own quota was used up"
 )
 
 
@@ -26,7 +28,10 @@ class Bursts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrueContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who it is, what it used, and in which ticks it lived (the last one excluded). `bursts`: None if it has none."""
+    """Who it is, what it used, and in which ticks it lived (the last one excluded). `bursts`: None if it has none.
+
+    `wanted_ns` is the CPU time that its work would have taken; `stolen_ns`, what the hypervisor took of its CPU time.
+    """
 
     cgroup_id: int
     container_id: str | None
@@ -35,7 +40,10 @@ class TrueContainer(msgspec.Struct, frozen=True, kw_only=True):
     llc_domain: int
     begin_tick: int
     end_tick: int
+    cpu_weight: int
+    wanted_ns: int
     cpu_time_ns: int
+    stolen_ns: int
     cycles: int
     instructions: int
     bursts: Bursts | None
@@ -54,16 +62,11 @@ class TrueAggressor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherCauses(msgspec.Struct, frozen=True, kw_only=True):
-    """Cycles lost to what is no neighbour's doing; `smt_cycles`, which overlap with neighbours', to sibling CPUs.
-
-    `throttled_ns` and `waiting_ns` are time in which it would have run but for its quota, and for others on its CPUs.
-    """
+    """Cycles lost to what is no neighbour's doing; `smt_cycles`, which overlap with neighbours', to sibling CPUs."""
 
     smt_cycles: int
     cold_cache_cycles: int
     throttling_cycles: int
-    throttled_ns: int
-    waiting_ns: int
 
 
 class TrueVictim(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,29 @@ class TrueVictim(msgspec.Struct, frozen=True, kw_only=True):
     other_causes: OtherCauses
 
 
+class TrueHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who held the CPU for how long while another container's threads were ready."""
+
+    cgroup_id: int
+    container_id: str | None
+    label: str
+    planted: bool
+    wait_time_ns: int
+
+
+class TrueWaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long a container's threads were ready and did not run, and why; `behind` has whom most first."""
+
+    cgroup_id: int
+    container_id: str | None
+    label: str
+    wait_time_ns: int
+    behind: list[TrueHolder]
+    behind_self_ns: int
+    throttled_ns: int
+    idle_ns: int
+
+
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; ticks are numbered as in the tables, shares are of the victim's cycles."""
 
@@ -88,6 +114,7 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     last_tick: int
     containers: list[TrueContainer]
     victims: list[TrueVictim]
+    waiting: list[TrueWaiting]
 
 
 def truth_path(output: Path, run_id: UUID) -> Path:
@@ -104,17 +131,19 @@ class TruthTeller:
         self._cgroups = cgroups
         self._first_tick = first_tick
         self._sums = np.zeros((8, count))
+        self._waited = np.zeros((count, count + 2), np.int64)
         self._to_others = np.zeros((count, count))
 
     def add(self, block: Block) -> None:
         """Takes a block, each once."""
         count = len(self._to_others)
         self._to_others += block.losses.to_others
-        used = (np.bincount(block.container, of, count) for of in (block.time_ns, block.cycles, block.instructions))
+        times = (block.slots["time_ns"], block.slots["stolen_ns"])
+        used = (np.bincount(block.container, of, count) for of in (*times, block.cycles, block.instructions))
         losses = block.losses
         others = (losses.smt, losses.cold_caches, losses.throttling)
-        waited = (block.throttled_ns.sum(axis=0), block.waiting_ns.sum(axis=0))
-        self._sums += np.stack([*used, *others, *waited])
+        self._sums += np.stack([*used, *others, block.wanted_ns])
+        self._waited += block.schedule.waited
 
     def tell(self, *, scenario: str, seed: int, tick_ns: int) -> Truth:
         """The truth of all blocks so far."""
@@ -128,6 +157,7 @@ class TruthTeller:
             last_tick=self._first_tick + self._node.ticks - 1,
             containers=[self._container(index) for index in containers],
             victims=[self._victim(index) for index in containers if self._to_others[index].any()],
+            waiting=[self._waiting(index) for index in containers if self._waited[index].any()],
         )
 
     def _who(self, index: int) -> tuple[int, str | None, Container]:
@@ -138,7 +168,7 @@ class TruthTeller:
         cgroup_id, container_id, container = self._who(index)
         begin, end = (self._node.demand.lives[index] + self._first_tick).tolist()
         bursts = self._node.demand.bursts.get(index)
-        cpu_time_ns, cycles, instructions = (round(value) for value in self._sums[:3, index].tolist())
+        cpu_time_ns, stolen_ns, cycles, instructions = (round(value) for value in self._sums[:4, index].tolist())
         return TrueContainer(
             cgroup_id=cgroup_id,
             container_id=container_id,
@@ -147,7 +177,10 @@ class TruthTeller:
             llc_domain=container.domain,
             begin_tick=begin,
             end_tick=end,
+            cpu_weight=container.cpu_weight,
+            wanted_ns=round(self._sums[7, index]),
             cpu_time_ns=cpu_time_ns,
+            stolen_ns=stolen_ns,
             cycles=cycles,
             instructions=instructions,
             bursts=None
@@ -161,8 +194,8 @@ class TruthTeller:
     def _victim(self, index: int) -> TrueVictim:
         cgroup_id, container_id, container = self._who(index)
         lost = self._to_others[index].tolist()
-        cycles = float(self._sums[1, index])
-        smt, cold, throttling, throttled, waiting = (round(value) for value in self._sums[3:, index].tolist())
+        cycles = float(self._sums[2, index])
+        smt, cold, throttling = (round(value) for value in self._sums[4:7, index].tolist())
         return TrueVictim(
             cgroup_id=cgroup_id,
             container_id=container_id,
@@ -177,8 +210,6 @@ class TruthTeller:
                 smt_cycles=smt,
                 cold_cache_cycles=cold,
                 throttling_cycles=throttling,
-                throttled_ns=throttled,
-                waiting_ns=waiting,
             ),
         )
 
@@ -192,4 +223,29 @@ class TruthTeller:
             lost_cycles=round(lost),
             lost_share=round(lost / cycles, 6) if cycles else 0.0,
             delay_ticks=delay_ticks,
+        )
+
+    def _waiting(self, index: int) -> TrueWaiting:
+        cgroup_id, container_id, container = self._who(index)
+        *behind, throttled_ns, idle_ns = self._waited[index].tolist()
+        order = sorted(range(len(behind)), key=lambda holder: -behind[holder])
+        return TrueWaiting(
+            cgroup_id=cgroup_id,
+            container_id=container_id,
+            label=container.label,
+            wait_time_ns=int(self._waited[index].sum()),
+            behind=[self._holder(holder, behind[holder]) for holder in order if holder != index and behind[holder]],
+            behind_self_ns=behind[index],
+            throttled_ns=throttled_ns,
+            idle_ns=idle_ns,
+        )
+
+    def _holder(self, index: int, wait_time_ns: int) -> TrueHolder:
+        cgroup_id, container_id, container = self._who(index)
+        return TrueHolder(
+            cgroup_id=cgroup_id,
+            container_id=container_id,
+            label=container.label,
+            planted=container.label in self._node.scenario.planted,
+            wait_time_ns=wait_time_ns,
         )

@@ -7,12 +7,11 @@ import numpy as np
 import polars as pl
 
 from tracer.simulate.cgroups import SimulatedCgroups
-from tracer.simulate.node import TICK_NS, Block, SimulatedNode
+from tracer.simulate.node import Block, SimulatedNode
 from tracer.simulate.random_times import Floats
-from tracer.simulate.schedule import QUOTA_PERIOD_TICKS
+from tracer.simulate.scheduler import QUOTA_PERIOD_TICKS, TICK_NS
 
 _PERIOD_USEC = QUOTA_PERIOD_TICKS * TICK_NS // 1_000
-_WEIGHT = 100
 _SYSTEM_SHARE = 0.15
 _PAGE_CACHE_SHARE = 0.3
 # What happens to memory for which there is always room.
@@ -37,17 +36,20 @@ class VitalSigns:
         self._quota_usec: list[int | None] = [
             None if c.cpu_quota is None else round(c.cpu_quota * _PERIOD_USEC) for c in containers
         ]
+        self._weights = [c.cpu_weight for c in containers]
         count = len(containers)
         self._usage_ns, self._pressure_ns, self._throttled_ns = (np.zeros(count) for _ in range(3))
         self._periods, self._throttled_periods = (np.zeros(count, np.int64) for _ in range(2))
 
     def after(self, block: Block) -> pl.DataFrame:
         """The rows at the end of a block, one for each container that lives then."""
-        self._usage_ns += np.bincount(block.container, block.time_ns, len(self._ids))
-        self._throttled_ns += block.throttled_ns.sum(axis=0)
-        self._periods += block.active_periods
-        self._throttled_periods += block.throttled_periods
-        waited = np.minimum(float(TICK_NS), block.waiting_ns + block.throttled_ns).sum(axis=0)
+        schedule = block.schedule
+        ran_ns = block.slots["time_ns"] - block.slots["stolen_ns"]
+        self._usage_ns += np.bincount(block.container, ran_ns, len(self._ids))
+        self._throttled_ns += schedule.throttled_ns()
+        self._periods += schedule.periods
+        self._throttled_periods += schedule.throttled_periods
+        waited = np.minimum(TICK_NS, schedule.ready_ns).sum(axis=0)
         self._pressure_ns += waited
         self._memory *= np.exp(self._random.normal(0.0, 0.01, len(self._ids)))
         end = block.first_tick + block.ticks
@@ -73,7 +75,7 @@ class VitalSigns:
             "cpu_pressure_full_total_usec": self._throttled_ns // 1_000,
             "cpu_quota_usec": self._quota_usec,
             "cpu_period_usec": np.full(len(page), _PERIOD_USEC),
-            "cpu_weight": np.full(len(page), _WEIGHT),
+            "cpu_weight": self._weights,
         }
         pressure = pl.Series(self._share(waited, block), dtype=pl.Float32)
         return (
@@ -105,7 +107,7 @@ class VitalSigns:
     def _events(self) -> Iterator[tuple[int, str, str, int, int | None, int, int]]:
         lives = self._node.demand.lives.tolist()
         for index, (begin, end) in enumerate(lives):
-            limits = self._quota_usec[index], _PERIOD_USEC, _WEIGHT
+            limits = self._quota_usec[index], _PERIOD_USEC, self._weights[index]
             cgroup_id = int(self._ids[index])
             begin_ns, end_ns = (self._first_tick + begin) * TICK_NS, (self._first_tick + end) * TICK_NS
             yield begin_ns, "created", "kernel" if begin else "walk", cgroup_id, *limits
