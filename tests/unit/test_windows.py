@@ -735,6 +735,20 @@ def test_while_a_cgroup_is_throttled_nobody_else_is_in_its_way(busy: int) -> Non
     }
 
 
+def test_holders_of_a_wait_of_seconds_are_known_by_window() -> None:
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={})
+    ticks = range(60, 6000)
+    assembler.add(frame([waited(tick, 0, 8, 0, held_ns=750_000) for tick in ticks]))
+    assembler.add(frame([record(tick, 0, 9, 250_000, wait_time_ns=0, wait_self_ns=0) for tick in ticks]))
+    assembler.add(frame([waited(tick, 1, 10, 0, held_ns=TICK_NS) for tick in ticks]))
+    assembler.close_before(6000)
+    # All of it ends at once.
+    assembler.add(frame([waited(tick, 0, 7, TICK_NS, own_ns=None) for tick in ticks]))
+    holders = assembler.close_before(6060).holders
+    sums = dict(holders.group_by("holder_cgroup_id").agg(pl.sum("wait_time_ns")).iter_rows())
+    assert sums == {8: 0.75 * len(ticks) * TICK_NS, 9: 0.25 * len(ticks) * TICK_NS}
+
+
 def test_windows_tell_throttling_where_it_is_known() -> None:
     for told, throttled_ns in ((True, 300_000), (False, None)):
         assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=10, first_tick=0, llc_of_cpu={}, tells_throttled=told)

@@ -67,6 +67,12 @@ def times_of(records: pl.DataFrame) -> Times:
     return Times(*(ran[name].to_numpy() for name in ("tick", "cpu", "cgroup_id", "cpu_time_ns")))
 
 
+def by_window(times: Times, window_ticks: int) -> Times:
+    """The same times with a row for all of a window's ticks, which is then the tick of the row."""
+    rows = pl.DataFrame(times._asdict()).group_by(pl.col("tick") // window_ticks * window_ticks, "cpu", "cgroup_id")
+    return Times(*(column.to_numpy() for column in rows.agg(pl.sum("time_ns"))))
+
+
 def share_out(
     records: pl.DataFrame, times: Sequence[Times], throttled: Sequence[Times] = (), *, tick_ns: int, window_ticks: int
 ) -> pl.DataFrame:

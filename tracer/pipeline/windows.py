@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 import polars as pl
 
-from tracer.pipeline.wait_holders import HOLDERS_SCHEMA, Times, share_out, times_of
+from tracer.pipeline.wait_holders import HOLDERS_SCHEMA, Times, by_window, share_out, times_of
 
 IDLE_CGROUP_ID = 0
 
 # Measured: on the 3,000 rows of a 2-CPU node the streaming engine takes half as much CPU time again as the one in
 # memory, on the 512,000 of a 256-CPU node a third less.
 _STREAMING_FROM_ROWS = 100_000
-# A second at the default: of waits that are longer, the part in windows that are written already has an unknown holder.
+# For waits that end so late: who held the CPUs in which tick, for a second at the default, and in which window. Of what
+# is older, the holder is unknown.
 _REMEMBERED_TICKS = 1000
+_REMEMBERED_WINDOW_TICKS = 1 << 15
 
 RECORDS_SCHEMA = pl.Schema(
     {
@@ -203,8 +205,7 @@ class WindowAssembler:
         self.use_llcs(llc_of_cpu)
         self._held = [RECORDS_SCHEMA.to_frame()]
         self._closed_before = 0  # all windows before this tick were closed
-        self._times: list[Times] = []
-        self._throttled: list[Times] = []
+        self._remembered = _Remembered(tick_ns, window_ticks)
 
     def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
         """From the next close on, CPUs belong to these last-level caches: after one came online or went."""
@@ -216,7 +217,7 @@ class WindowAssembler:
 
     def add_throttled(self, times: Times) -> None:
         """For how long which cgroup was throttled on which CPU, by its own limit or one above it."""
-        self._throttled.append(times)
+        self._remembered.add_throttled(times)
 
     def close_before(self, tick: int) -> ClosedWindows:
         """Hand out the windows whose last tick is less than `tick`; empty frames if there is no further one."""
@@ -239,7 +240,7 @@ class WindowAssembler:
 
     def _close(self, records: pl.DataFrame, end: int, *, last_tick: int | None) -> ClosedWindows:
         scaled = scale_counters(records)
-        holders = self._holders(records)
+        holders = self._remembered.share_out(records)
         windows = aggregate_windows(
             scaled,
             holders,
@@ -254,19 +255,56 @@ class WindowAssembler:
         self._closed_before = max(self._closed_before, end)
         return ClosedWindows(scaled, windows, holders)
 
-    def _holders(self, records: pl.DataFrame) -> pl.DataFrame:
+
+class _Remembered:
+    """Who held the CPUs, and who was throttled, for the waits that end now: by tick, and of longer ago by window."""
+
+    def __init__(self, tick_ns: int, window_ticks: int) -> None:
+        self._tick_ns = tick_ns
+        self._window_ticks = window_ticks
+        self._held: list[Times] = []
+        self._throttled: list[Times] = []
+        self._held_in_windows: list[Times] = []
+        self._throttled_in_windows: list[Times] = []
+
+    def add_throttled(self, times: Times) -> None:
+        """See `WindowAssembler.add_throttled`."""
+        self._throttled.append(times)
+        self._throttled_in_windows.append(by_window(times, self._window_ticks))
+
+    def share_out(self, records: pl.DataFrame) -> pl.DataFrame:
+        """HOLDERS_SCHEMA of these records, whose own times are remembered from now on."""
         if records["wait_time_ns"].null_count() == records.height:
             return HOLDERS_SCHEMA.to_frame()
-        self._times.append(times_of(records))
-        holders = share_out(
-            records, self._times, self._throttled, tick_ns=self._tick_ns, window_ticks=self._window_ticks
-        )
+        now = times_of(records)
         oldest = max(0, int(records["tick"].max()) - _REMEMBERED_TICKS)  # type: ignore[arg-type]
-        self._times, self._throttled = (
-            [recent for times in remembered if len((recent := times.since(oldest)).tick)]
-            for remembered in (self._times, self._throttled)
+        late = pl.col("tick") < oldest
+        self._held.append(now)
+        holders = share_out(
+            records.filter(~late), self._held, self._throttled, tick_ns=self._tick_ns, window_ticks=self._window_ticks
         )
+        self._held_in_windows.append(by_window(now, self._window_ticks))
+        if (late_waits := records.filter(late, pl.col("wait_time_ns") > 0)).height:
+            # A wait that filled a window from end to end was behind everybody who held the CPU in it.
+            of_windows = share_out(
+                late_waits.with_columns(pl.col("tick") // self._window_ticks * self._window_ticks),
+                self._held_in_windows,
+                self._throttled_in_windows,
+                tick_ns=self._tick_ns * self._window_ticks,
+                window_ticks=self._window_ticks,
+            )
+            holders = pl.concat([holders, of_windows])
+        self._forget_before(oldest, max(0, oldest - _REMEMBERED_WINDOW_TICKS))
         return holders
+
+    def _forget_before(self, tick: int, window_tick: int) -> None:
+        self._held, self._throttled = _since(self._held, tick), _since(self._throttled, tick)
+        self._held_in_windows = _since(self._held_in_windows, window_tick)
+        self._throttled_in_windows = _since(self._throttled_in_windows, window_tick)
+
+
+def _since(remembered: list[Times], tick: int) -> list[Times]:
+    return [recent for times in remembered if len((recent := times.since(tick)).tick)]
 
 
 def _ticks_of_run(window_ticks: int, first_tick: int, last_tick: int | None) -> pl.Expr:
