@@ -191,7 +191,10 @@ def test_a_signal_while_it_starts(tmp_path: Path, seconds: float, number: signal
         time.sleep(0.001)
     time.sleep(seconds)
     process.send_signal(number)
-    _out, said = process.communicate(timeout=120)
+    try:
+        _out, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert "Traceback" not in said
     if process.returncode == 0:
         assert manifest_of(output).exit_reason == "stopped"

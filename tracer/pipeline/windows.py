@@ -18,17 +18,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from tracer.pipeline.wait_holders import HOLDERS_SCHEMA, Times, by_window, share_out, times_of
+from tracer.pipeline.remembered_times import RememberedTimes
+from tracer.pipeline.wait_holders import HOLDERS_SCHEMA, Times
 
 IDLE_CGROUP_ID = 0
 
 # Measured: on the 3,000 rows of a 2-CPU node the streaming engine takes half as much CPU time again as the one in
 # memory, on the 512,000 of a 256-CPU node a third less.
 _STREAMING_FROM_ROWS = 100_000
-# For waits that end so late: who held the CPUs in which tick, for a second at the default, and in which window. Of what
-# is older, the holder is unknown.
-_REMEMBERED_TICKS = 1000
-_REMEMBERED_WINDOW_TICKS = 1 << 15
 
 RECORDS_SCHEMA = pl.Schema(
     {
@@ -205,7 +202,7 @@ class WindowAssembler:
         self.use_llcs(llc_of_cpu)
         self._held = [RECORDS_SCHEMA.to_frame()]
         self._closed_before = 0  # all windows before this tick were closed
-        self._remembered = _Remembered(tick_ns, window_ticks)
+        self._remembered = RememberedTimes(tick_ns, window_ticks)
 
     def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
         """From the next close on, CPUs belong to these last-level caches: after one came online or went."""
@@ -254,57 +251,6 @@ class WindowAssembler:
         self.merged += int(windows["records"].sum()) - windows.height
         self._closed_before = max(self._closed_before, end)
         return ClosedWindows(scaled, windows, holders)
-
-
-class _Remembered:
-    """Who held the CPUs, and who was throttled, for the waits that end now: by tick, and of longer ago by window."""
-
-    def __init__(self, tick_ns: int, window_ticks: int) -> None:
-        self._tick_ns = tick_ns
-        self._window_ticks = window_ticks
-        self._held: list[Times] = []
-        self._throttled: list[Times] = []
-        self._held_in_windows: list[Times] = []
-        self._throttled_in_windows: list[Times] = []
-
-    def add_throttled(self, times: Times) -> None:
-        """See `WindowAssembler.add_throttled`."""
-        self._throttled.append(times)
-        self._throttled_in_windows.append(by_window(times, self._window_ticks))
-
-    def share_out(self, records: pl.DataFrame) -> pl.DataFrame:
-        """HOLDERS_SCHEMA of these records, whose own times are remembered from now on."""
-        if records["wait_time_ns"].null_count() == records.height:
-            return HOLDERS_SCHEMA.to_frame()
-        now = times_of(records)
-        oldest = max(0, int(records["tick"].max()) - _REMEMBERED_TICKS)  # type: ignore[arg-type]
-        late = pl.col("tick") < oldest
-        self._held.append(now)
-        holders = share_out(
-            records.filter(~late), self._held, self._throttled, tick_ns=self._tick_ns, window_ticks=self._window_ticks
-        )
-        self._held_in_windows.append(by_window(now, self._window_ticks))
-        if (late_waits := records.filter(late, pl.col("wait_time_ns") > 0)).height:
-            # A wait that filled a window from end to end was behind everybody who held the CPU in it.
-            of_windows = share_out(
-                late_waits.with_columns(pl.col("tick") // self._window_ticks * self._window_ticks),
-                self._held_in_windows,
-                self._throttled_in_windows,
-                tick_ns=self._tick_ns * self._window_ticks,
-                window_ticks=self._window_ticks,
-            )
-            holders = pl.concat([holders, of_windows])
-        self._forget_before(oldest, max(0, oldest - _REMEMBERED_WINDOW_TICKS))
-        return holders
-
-    def _forget_before(self, tick: int, window_tick: int) -> None:
-        self._held, self._throttled = _since(self._held, tick), _since(self._throttled, tick)
-        self._held_in_windows = _since(self._held_in_windows, window_tick)
-        self._throttled_in_windows = _since(self._throttled_in_windows, window_tick)
-
-
-def _since(remembered: list[Times], tick: int) -> list[Times]:
-    return [recent for times in remembered if len((recent := times.since(tick)).tick)]
 
 
 def _ticks_of_run(window_ticks: int, first_tick: int, last_tick: int | None) -> pl.Expr:
