@@ -9,29 +9,13 @@
  *
  * There is no program for cgroup_rename: the version 2 hierarchy refuses to rename (EPERM). Compiled by BCC with
  *   RING_PAGES                pages of the ring, a power of two
- *   CGROUP_KN, CGROUP_ROOT, KERNFS_NODE_ID, CGROUP_ROOT_HIERARCHY_ID
- *                             offsets of the fields in their structs
+ *   and with the offsets that cgroup_ids.h wants
  */
+#include "cgroup_ids.h"
 #include "lifecycle_records.h"
 
 BPF_F_TABLE("array", int, struct lifecycle_state, state, 1, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
-
-/* The id of a cgroup of the version 2 hierarchy, or 0 for one of another. */
-static inline u64 id_of(u64 cgroup)
-{
-	u64 root = 0, kernfs_node = 0, id = 0;
-	/* The version 2 hierarchy is number 0, as /proc/<pid>/cgroup shows it. */
-	int hierarchy_id = -1;
-
-	bpf_probe_read_kernel(&root, sizeof(root), (void *)(cgroup + CGROUP_ROOT));
-	bpf_probe_read_kernel(&hierarchy_id, sizeof(hierarchy_id), (void *)(root + CGROUP_ROOT_HIERARCHY_ID));
-	if (hierarchy_id)
-		return 0;
-	bpf_probe_read_kernel(&kernfs_node, sizeof(kernfs_node), (void *)(cgroup + CGROUP_KN));
-	bpf_probe_read_kernel(&id, sizeof(id), (void *)(kernfs_node + KERNFS_NODE_ID));
-	return id;
-}
 
 static inline int send(u64 cgroup, u64 path, u32 kind)
 {

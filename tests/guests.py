@@ -11,7 +11,7 @@ VM = Path(__file__).parents[1] / "scripts" / "vm"
 # What each kernel must do.
 CORE = (
     "-m", "core", "tests/kernel",
-    *(f"tests/guest/test_{name}.py" for name in ("controllers", "huge_pages", "stacked_disks")),
+    *(f"tests/guest/test_{name}.py" for name in ("controllers", "huge_pages", "stacked_disks", "throttling")),
 )  # fmt: skip
 PYTEST = ("pytest", "-p", "no:cacheprovider", "--junitxml=/results/tests.xml")
 

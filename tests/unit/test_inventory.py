@@ -88,6 +88,16 @@ def test_labels_of_what_is_there_at_the_start(tmp_path: Path, clock: Clock) -> N
     assert label_of(inventory, IDLE_ID) == nothing | {"cgroup_id": IDLE_ID, "cgroup_kind": "idle"}
 
 
+def test_what_lies_below_a_cgroup(tmp_path: Path, clock: Clock) -> None:
+    inside = make(tmp_path, "kubepods/pod1/container/init.scope")
+    beside = make(tmp_path, "kubepods/pod1-not")
+    pod, container = ((tmp_path / "kubepods" / path).stat().st_ino for path in ("pod1", "pod1/container"))
+    inventory = Inventory(tmp_path, clock)
+    assert sorted(inventory.below(pod)) == sorted([pod, container, inside])
+    assert inventory.below(beside) == [beside]
+    assert inventory.below(12345) == [12345]
+
+
 def test_schema_and_order_of_labels(tmp_path: Path, clock: Clock) -> None:
     for number in range(20):
         make(tmp_path, str(number))

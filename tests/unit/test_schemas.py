@@ -125,6 +125,7 @@ HEALTH_COLUMNS = {
     "unseen_time_ns": "int64",
     "waits_unknown": "int64",
     "waits_cut_ns": "int64",
+    "throttlings_lost": "int64",
     "unresolved_cgroups": "int64",
     "cgroup_events_lost": "int64",
     "nri_events_lost": "int64",

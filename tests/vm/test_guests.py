@@ -64,7 +64,7 @@ def test_memory_that_the_machine_does_not_have_is_told() -> None:
 
 
 def test_the_tracer_on_a_kernel_of_debian(tmp_path: Path) -> None:
-    tests = run_tests(tmp_path, "--timeout", "900", "--", *PYTEST, *CORE, "tests/guest/test_suspend.py")
+    tests = run_tests(tmp_path, "--timeout", "1500", "--", *PYTEST, *CORE, "tests/guest/test_suspend.py")
     assert tests.run > 30
     assert (tests.failed, tests.skipped) == (0, 0)
 

@@ -219,6 +219,7 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
 
         with signals.while_importing():
             from tracer.kernel.cgroup_events import CgroupEvents
+            from tracer.kernel.throttling import Throttling
             from tracer.kernel.tick_source import KernelTickSource
             from tracer.pipeline.run import Run
             from tracer.pipeline.stage import StuckError
@@ -228,7 +229,13 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
             cgroup_events = on_failure.enter_context(CgroupEvents())
         except NodeUnsupportedError:
             cgroup_events = None
-        run = Run(options, plan, source, cgroup_events, output)
+        throttling: Throttling | str = "--waits off"
+        if options.waits:
+            try:
+                throttling = on_failure.enter_context(Throttling())
+            except NodeUnsupportedError as error:
+                throttling = str(error)
+        run = Run(options, plan, source, cgroup_events, throttling, output)
         try:
             source.await_programs()
             signals.stop(run.stop)

@@ -234,6 +234,15 @@ class Inventory:
                 and cgroup_id not in self._missing_since
             ]
 
+    def below(self, cgroup_id: int) -> list[int]:
+        """Ids of a cgroup and of all that are known below it."""
+        with self._lock:
+            top = self._cgroups.get(cgroup_id)
+            if top is None or top.path is None:
+                return [cgroup_id]
+            prefix = top.raw_path.rstrip("/") + "/"
+            return [id_ for id_, cgroup in self._cgroups.items() if (cgroup.raw_path + "/").startswith(prefix)]
+
     def cgroups_of(self, key: ContainerKey) -> set[int]:
         """Ids of the container's own cgroup and of those inside, as far as they are known."""
         with self._lock:

@@ -58,6 +58,10 @@ class EventRing:
         """All records that the ring holds; waits up to `timeout_seconds` for the first."""
         if not self._poll.poll(timeout_seconds * 1000):
             return []
+        return self.read_now()
+
+    def read_now(self) -> list[bytes]:
+        """All records that the ring holds."""
         end = int(_committed(*self._addresses, self._size))
         records = []
         while self._position < end:

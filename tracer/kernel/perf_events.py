@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from tracer.errors import NodeUnsupportedError, TracerError
+from tracer.kernel.cpus import online_cpus
 from tracer.kernel.event_specs import PERF_COUNT_SW_CPU_CLOCK, PERF_TYPE_SOFTWARE, EventSpec
 
 _SYSCALL_NUMBER = {"x86_64": 298, "aarch64": 241}
@@ -35,6 +36,8 @@ _DISABLED = 1 << 0
 _IOC_ENABLE = 0x2400
 _IOC_SET_BPF = 0x40042408
 _NO_GROUP = -1
+
+_KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 
 # Longer than a sleep overshoots on a quiet node; what is left of the wait is spun away.
 _SPIN_NS = 200_000
@@ -163,8 +166,25 @@ def open_tick(cpu: int, tick_ns: int) -> int:
         raise NodeUnsupportedError(f"cannot open the tick of CPU {cpu}: {explain(error)}") from error
 
 
+def open_kprobe(function: str) -> int:
+    """An event at each call of a function of the kernel, not yet enabled; returns its descriptor.
+
+    Documentation/trace/kprobes.rst; by the PMU `kprobe` since Linux kernel commit e12f03d7031a ("perf/core: Implement
+    the 'perf_kprobe' PMU") (in v4.17). Raises NodeUnsupportedError.
+    """
+    try:
+        kind = int(_KPROBE_TYPE.read_text())
+        name = ctypes.create_string_buffer(function.encode())
+        # Of all CPUs, whichever one is named.
+        return _perf_event_open(online_cpus()[0], _NO_GROUP, kind, 0, config1=ctypes.addressof(name))
+    except FileNotFoundError as error:
+        raise NodeUnsupportedError("the kernel is built without kprobes") from error
+    except OSError as error:
+        raise NodeUnsupportedError(f"the kernel lets nobody probe {function}: {error.strerror}") from error
+
+
 def attach_program(fd: int, program_fd: int) -> None:
-    """Runs a loaded BPF_PROG_TYPE_PERF_EVENT program at each overflow of the event. Raises TracerError."""
+    """Runs a loaded program at each overflow of the event, or at each call that a kprobe sees. Raises TracerError."""
     _ioctl(fd, _IOC_SET_BPF, program_fd, "cannot attach a BPF program to a perf event")
 
 
@@ -241,7 +261,9 @@ def _open_counter(cpu: int, spec: EventSpec, leader: int) -> tuple[int | None, s
     return _open_counter(cpu, spec, _NO_GROUP)
 
 
-def _perf_event_open(cpu: int, group_fd: int, event_type: int, config: int, sample_period: int = 0) -> int:
+def _perf_event_open(
+    cpu: int, group_fd: int, event_type: int, config: int, *, sample_period: int = 0, config1: int = 0
+) -> int:
     """perf_event_open(2) of an event, not yet enabled, for whatever runs on `cpu`; raises OSError, CpuOfflineError."""
     number = _SYSCALL_NUMBER.get(platform.machine())
     if number is None:
@@ -251,6 +273,7 @@ def _perf_event_open(cpu: int, group_fd: int, event_type: int, config: int, samp
         size=ctypes.sizeof(_PerfEventAttr),
         config=config,
         sample_period=sample_period,
+        config1=config1,
         read_format=_FORMAT_TOTAL_TIME_ENABLED | _FORMAT_TOTAL_TIME_RUNNING,
         flags=_DISABLED,
     )

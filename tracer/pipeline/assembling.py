@@ -13,6 +13,7 @@ from tracer.containers.limits import NO_LIMITS, Limits, read_limits
 from tracer.kernel.clock import RunClock
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import online_cpus
+from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology import llc_domain_of_cpu
 from tracer.pipeline.counter_check import CounterCheck
@@ -30,6 +31,7 @@ from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.reading import Batch, Reading
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.storing import Storing
+from tracer.pipeline.throttled import throttled_times
 from tracer.pipeline.tick_tables import TickTables
 from tracer.pipeline.watching import Watching
 from tracer.store.schemas import HEALTH, LIFECYCLE
@@ -65,6 +67,7 @@ class Assembling(Stage):
         self,
         *,
         source: KernelTickSource,
+        throttling: Throttling | None,
         plan: CounterPlan,
         counter_check: CounterCheck,
         reading: Reading,
@@ -88,6 +91,7 @@ class Assembling(Stage):
         """Rows of batches that could not be added."""
         self._note = note
         self._source = source
+        self._throttling = throttling
         self._plan = plan
         self._counter_check = counter_check
         self._reading = reading
@@ -108,6 +112,7 @@ class Assembling(Stage):
             first_tick=source.first_tick,
             llc_of_cpu=llc_domain_of_cpu(topology.now),
             write_ticks=write_ticks,
+            tells_throttled=throttling is not None,
         )
         self._bound: int | None = None
         self._last_tick: int | None = None
@@ -125,6 +130,7 @@ class Assembling(Stage):
             with self.surviving():
                 self._add(batch)
                 self.rows_failed -= batch.rows
+                self._add_throttled()
                 self._tables.close_before(self._final_before(batch.drained_ns))
                 self._emit_lifecycle()
                 if batch.drained_ns >= self._next_health_ns:
@@ -133,6 +139,7 @@ class Assembling(Stage):
         if self._last_tick is not None:
             with self.surviving():
                 self._inventory.refresh()
+                self._add_throttled()
                 self._tables.close_all(self._last_tick)
         with self.surviving():
             self._emit_lifecycle()
@@ -174,6 +181,7 @@ class Assembling(Stage):
             unseen_time_ns=switches.unseen_ns,
             waits_unknown=waits.unknown,
             waits_cut_ns=waits.cut_ns,
+            throttlings_lost=0 if self._throttling is None else self._throttling.lost,
             unknown_rows=self._labelling.unknown_rows,
             counter_values_refused=self._counter_check.refused,
             cgroup_events_lost=self._watching.lost,
@@ -223,6 +231,16 @@ class Assembling(Stage):
             self._reading.give_back(block)
         self._meter.observe(late, self._reading.waiting())
         self._tables.add(records)
+
+    def _add_throttled(self) -> None:
+        """What limits held up until now: it is told when it is over, which is before anybody runs again."""
+        if self._throttling is None or not len(throttlings := self._throttling.read()):
+            return
+        held_up = {cgroup_id: self._inventory.below(cgroup_id) for cgroup_id in set(throttlings["cgroup_id"].tolist())}
+        times = throttled_times(
+            throttlings, held_up, tick_ns=self._source.tick_ns, clock_offset_ns=self._source.clock_offset_ns
+        )
+        self._tables.windows.add_throttled(times)
 
     def _emit_lifecycle(self) -> None:
         changes = [*self._inventory.take_changes(), *self._changed_limits]

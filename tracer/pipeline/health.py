@@ -39,6 +39,7 @@ class Counts(NamedTuple):
     unseen_time_ns: int = 0
     waits_unknown: int = 0
     waits_cut_ns: int = 0
+    throttlings_lost: int = 0
     unknown_rows: int = 0
     counter_values_refused: int = 0
     cgroup_events_lost: int = 0

@@ -19,6 +19,7 @@ from tracer.kernel.cgroup_events import CgroupEvents
 from tracer.kernel.clock import ClockAnchor, RunClock, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
+from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
 from tracer.pipeline.assembling import Assembling
 from tracer.pipeline.chosen_readers import chosen_readers
@@ -56,7 +57,7 @@ class _Ending(NamedTuple):
 class Run:
     """A run in progress. `start`, `wait`, `finish`, once each and in this order, from one thread.
 
-    Anything may call `stop` meanwhile, a signal handler too.
+    `throttling` tells of throttling, or why nothing does. Anything may call `stop` meanwhile, a signal handler too.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Run:
         plan: CounterPlan,
         source: KernelTickSource,
         cgroup_events: CgroupEvents | None,
+        throttling: Throttling | str,
         output: PreparedOutput,
     ) -> None:
         self.run_id = uuid.uuid4()
@@ -72,6 +74,7 @@ class Run:
         self._plan = plan
         self._source = source
         self._cgroup_events = cgroup_events
+        self._throttling = throttling
         self._output = output
         self._stop = threading.Event()
         self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
@@ -99,6 +102,7 @@ class Run:
             note=self._note,
         )
         self._uncounted = Uncounted(RuntimeState(containerd_states=options.containerd_states), self._note)
+        self._start_throttling()
         self._source.start()
         if self._cgroup_events is not None:
             self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
@@ -115,7 +119,7 @@ class Run:
             first_tick=self._source.first_tick,
             bcc_version=self._source.programs.bcc_version,
             without_values=self._counter_check.reasons(),
-            notes=wait_notes(self._source),
+            notes=wait_notes(self._source, self._throttling),
         )
         node_name = self._manifest.host.node_name
         self._store = Store(
@@ -149,6 +153,7 @@ class Run:
         ]
         self._assembling = Assembling(
             source=self._source,
+            throttling=None if isinstance(self._throttling, str) else self._throttling,
             plan=self._plan,
             counter_check=self._counter_check,
             reading=self._reading,
@@ -223,6 +228,8 @@ class Run:
             raise StuckError(self._stuck) from self._failure()
         if self._cgroup_events is not None:
             self._cgroup_events.close()
+        if not isinstance(self._throttling, str):
+            self._throttling.close()
         if (failure := self._failure()) is not None:
             raise failure
         assert self._storing.last_manifest is not None
@@ -323,6 +330,16 @@ class Run:
             self._cgroup_events.close()
             self._cgroup_events = None
             self._note(f"cgroups are watched by inotify: {error}")
+
+    def _start_throttling(self) -> None:
+        """Begins to hear of throttling, before waits are followed; a kernel that cannot tell is no failure."""
+        if isinstance(self._throttling, str):
+            return
+        try:
+            self._throttling.start()
+        except NodeUnsupportedError as error:
+            self._throttling.close()
+            self._throttling = str(error)
 
     def _see_beginning(self, cgroup_id: int) -> None:
         for observing in self._observing:

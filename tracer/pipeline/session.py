@@ -17,6 +17,7 @@ from tracer.kernel.clock import ClockAnchor, RunClock, clock_source
 from tracer.kernel.counter_plan import CounterPlan, CpuPlan, alike, missing_everywhere
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.event_specs import EventSpec
+from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_load import why_stolen_time_is_untold
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology.pmu import encodings
@@ -130,13 +131,13 @@ def event_notes(events: Sequence[stored.Event], cpus: Iterable[CpuPlan]) -> list
     return notes
 
 
-def wait_notes(source: KernelTickSource) -> list[str]:
-    """What is null of waiting for a CPU, or not quite what it says, and why."""
+def wait_notes(source: KernelTickSource, throttling: Throttling | str) -> list[str]:
+    """What is null of waiting for a CPU, or not quite what it says, and why. `throttling` tells of that, or why not."""
     if not source.follows_waits:
         return ["what windows and ticks have of waiting for a CPU is null, stolen_time_ns too: --waits off"]
-    notes = [
-        "wait_throttled_ns is null: what a cgroup's limit held up is in cpu_throttled_usec of resources, each second"
-    ]
+    notes = []
+    if isinstance(throttling, str):
+        notes.append(f"wait_throttled_ns is null, and such time in wait_idle_ns or wait_behind_others_ns: {throttling}")
     if not source.tells_stolen:
         notes.append(f"stolen_time_ns is null: {why_stolen_time_is_untold()}")
     if not source.tells_readiness:

@@ -281,6 +281,11 @@ HEALTH: Final = Table(
                 "tasks that got a CPU in this second without its being known since when they had been ready",
             ),
             measured("waits_cut_ns", pa.int64(), "what was cut off waits of more than 32,768 ticks, ns"),
+            measured(
+                "throttlings_lost",
+                pa.int64(),
+                "times a limit held up a cgroup on a CPU without its being told, for lack of room",
+            ),
             measured("unresolved_cgroups", pa.int64(), "cgroup ids without a known path at the end of the second"),
             measured(
                 "cgroup_events_lost",
