@@ -100,7 +100,8 @@ def test_who_takes_turns_blames_the_other_and_nobody_else(
     cpu, *rest = sorted(os.sched_getaffinity(0))
     one.add(SPIN, cpu)
     other.add(SPIN, cpu)
-    elsewhere.add(SPIN, rest[-1])
+    for last in rest[-1:]:
+        elsewhere.add(SPIN, last)
     result, _truth = measure(start_tracer("--ticks"), one, other, elsewhere)
     for victim, aggressor in ((one, other), (other, one)):
         holders, held = holders_of(result, victim), held_meanwhile(result, victim, cpu)
