@@ -140,9 +140,13 @@ def reference_behind(
         for (victim,), own in grouped(here, "cgroup_id").items():
             waited = [record for record in own if record["wait_time_ns"]]
             ended = [record for record in waited if record["wait_self_ns"] is not None]
-            whole_ns = sum(record["wait_time_ns"] for record in waited if record["wait_self_ns"] is None)
-            own_ns = sum(record["wait_self_ns"] for record in ended)
-            others_ns = sum(record["wait_time_ns"] for record in ended) - own_ns
+            open_ns = [record["wait_time_ns"] for record in waited if record["wait_self_ns"] is None]
+            # They began in this tick: what the others' time does not hold was behind itself.
+            begun = [ns for ns in open_ns if ns < TICK_NS]
+            behind_ns = sum(min(ns, TICK_NS - min(held.get(victim, 0), TICK_NS)) for ns in begun)
+            whole_ns = sum(open_ns) - sum(begun)
+            own_ns = sum(record["wait_self_ns"] for record in ended) + sum(begun) - behind_ns
+            others_ns = sum(record["wait_time_ns"] for record in ended) + sum(begun) - own_ns
             others = {holder: ns for holder, ns in held.items() if holder != victim}
             for shares in ({victim: own_ns}, shared_out(whole_ns, held), shared_out(others_ns, others)):
                 for holder, ns in shares.items():
@@ -717,6 +721,15 @@ def test_a_wait_is_shared_by_the_time_that_others_held_that_cpu() -> None:
 def test_a_tick_that_was_waited_for_throughout_is_everybodys() -> None:
     rows = [waited(3, 0, 7, 2 * TICK_NS, own_ns=None, held_ns=250_000), record(3, 0, 8, 750_000)]
     assert holders_of(rows) == {(0, 7, 7, False): 500_000, (0, 7, 8, False): 1_500_000}
+
+
+@pytest.mark.parametrize(("held_ns", "own_ns"), [(400_000, 0), (700_000, 300_000), (TICK_NS, 600_000)])
+def test_of_a_tick_in_which_a_long_wait_began_only_what_must_be_is_its_own(held_ns: int, own_ns: int) -> None:
+    rows = [waited(3, 0, 7, 600_000, own_ns=None, held_ns=held_ns)]
+    expected = {(0, 7, 7, False): own_ns, (0, 7, 8, False): 600_000 - own_ns}
+    if held_ns < TICK_NS:
+        rows.append(record(3, 0, 8, TICK_NS - held_ns))
+    assert holders_of(rows) == {key: ns for key, ns in expected.items() if ns}
 
 
 def test_idle_time_is_a_holder_and_a_tick_without_records_has_none() -> None:

@@ -47,6 +47,7 @@ class RememberedTimes:
                 self._throttled_in_windows,
                 tick_ns=self._tick_ns * self._window_ticks,
                 window_ticks=self._window_ticks,
+                begun_below_ns=0,
             )
             holders = pl.concat([holders, of_windows])
         self._forget_before(oldest, max(0, oldest - _REMEMBERED_WINDOW_TICKS))

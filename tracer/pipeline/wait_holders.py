@@ -3,9 +3,10 @@
 
 A wait is known by tick and by the CPU on which it ended. Within a tick the kernel side says how much of it lay in time
 of the task's own cgroup; the rest goes to all others in proportion to their time in that tick on that CPU. Of a tick
-that a wait filled from end to end nothing has to be said: everybody's time in it was waited for. Idle time is a holder
-as any other: nobody was in the way then. While a cgroup is throttled by its own limit, whoever runs is not in its way:
-of what others held, that part goes to nobody, and is told as throttled.
+that a wait filled from end to end nothing has to be said: everybody's time in it was waited for. Of the tick in which a
+long wait began it may be forgotten; then no more of it was the cgroup's own than the others' time leaves. Idle time is
+a holder as any other: nobody was in the way then. While a cgroup is throttled by its own limit, whoever runs is not in
+its way: of what others held, that part goes to nobody, and is told as throttled.
 
 Shares are whole nanoseconds and add up: what rounding leaves goes to the largest holder. Where nobody is known to have
 held the CPU, since records were lost or came too late, the holder is null.
@@ -74,12 +75,19 @@ def by_window(times: Times, window_ticks: int) -> Times:
 
 
 def share_out(
-    records: pl.DataFrame, times: Sequence[Times], throttled: Sequence[Times] = (), *, tick_ns: int, window_ticks: int
+    records: pl.DataFrame,
+    times: Sequence[Times],
+    throttled: Sequence[Times] = (),
+    *,
+    tick_ns: int,
+    window_ticks: int,
+    begun_below_ns: int | None = None,
 ) -> pl.DataFrame:
     """The waits in `records` by window, victim and holder (HOLDERS_SCHEMA), in no order.
 
     `times` together have each tick and CPU of which it is known who held it, `throttled` for how long a cgroup was
-    throttled there, by its own limit or by one above it.
+    throttled there, by its own limit or by one above it. A wait of less than `begun_below_ns`, by default a tick, of
+    which the own part is not known, began in its tick.
     """
     waits = records.filter(pl.col("wait_time_ns") > 0)
     if waits.is_empty():
@@ -111,7 +119,8 @@ def share_out(
         amounts(0, 1, (wait_ns - own_ns).fill_null(0).to_numpy()),
         amounts(first_throttled, len(parts), *(each.time_ns for each in throttled)),
     )  # fmt: skip
-    shares = _share_out(*(column[order] for column in columns), tick_ns, window_ticks)
+    begun_below_ns = tick_ns if begun_below_ns is None else begun_below_ns
+    shares = _share_out(*(column[order] for column in columns), tick_ns, window_ticks, begun_below_ns)
     holder = pl.Series(shares[2])
     return pl.DataFrame(
         {
@@ -177,11 +186,11 @@ def _larger(table):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    _TABLE(_U64, types.uint16[::1], _U64, _U64, _U64, _U64, _U64, _U64, types.uint64, types.uint64),
+    _TABLE(_U64, types.uint16[::1], _U64, _U64, _U64, _U64, _U64, _U64, types.uint64, types.uint64, types.uint64),
     nogil=True, cache=True, error_model="numpy",
 )  # fmt: skip
 def _share_out(  # type: ignore[no-untyped-def]
-    tick, cpu, cgroup_id, held_ns, open_ns, own_ns, others_ns, throttled_ns, tick_ns, window_ticks
+    tick, cpu, cgroup_id, held_ns, open_ns, own_ns, others_ns, throttled_ns, tick_ns, window_ticks, begun_below_ns
 ):
     """Rows in order of tick and CPU; returns [window tick, victim, holder, ns] by row."""
     rows = len(tick)
@@ -218,6 +227,16 @@ def _share_out(  # type: ignore[no-untyped-def]
             amounts[3, place] += others_ns[row]
             amounts[4, place] += throttled_ns[row]
             all_ns += held_ns[row]
+        for row in range(begin, end):
+            if 0 < open_ns[row] < begun_below_ns:
+                place = 0
+                while ids[place] != cgroup_id[row]:
+                    place += 1
+                left_ns = tick_ns - min(amounts[0, place], tick_ns)
+                others = min(open_ns[row], left_ns)
+                amounts[1, place] -= open_ns[row]
+                amounts[2, place] += open_ns[row] - others
+                amounts[3, place] += others
         window = tick[begin] // window_ticks * window_ticks
         begin = end
         for victim in range(cgroups):
