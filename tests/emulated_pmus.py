@@ -46,9 +46,9 @@ class Processor(msgspec.Struct, frozen=True):
         pmus = [Pmu(name, type_, cpus, {}) for name, type_, cpus in self.pmus]
         real = perf_events._perf_event_open
 
-        def perf_event_open(cpu: int, group_fd: int, event_type: int, config: int, sample_period: int = 0) -> int:
+        def perf_event_open(cpu: int, group_fd: int, event_type: int, config: int, **further: int) -> int:
             if event_type == PERF_TYPE_SOFTWARE:
-                return real(cpu, group_fd, event_type, config, sample_period)
+                return real(cpu, group_fd, event_type, config, **further)
             key = (cpu, event_type, config)
             answer, _, then = answers.get(key, "ENOENT").partition(", ")
             answers[key] = then or answer
