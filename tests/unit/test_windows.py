@@ -762,6 +762,19 @@ def test_holders_of_a_wait_of_seconds_are_known_by_window() -> None:
     assert sums == {8: 0.75 * len(ticks) * TICK_NS, 9: 0.25 * len(ticks) * TICK_NS}
 
 
+def test_records_of_seconds_that_are_read_at_once_are_shared_out_by_tick() -> None:
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={})
+    for begin, end in ((0, 60), (60, 6000)):
+        runs, stops = range(begin, end, 2), range(begin + 1, end, 2)
+        assembler.add(frame([waited(tick, 0, 7, 0, held_ns=TICK_NS) for tick in runs]))
+        assembler.add(frame([waited(tick, 0, 7, TICK_NS, own_ns=None) for tick in stops]))
+        assembler.add(frame([record(tick, 0, 8, TICK_NS) for tick in stops]))
+        holders = assembler.close_before(end).holders
+        assert set(holders.group_by("holder_cgroup_id").agg(pl.sum("wait_time_ns")).iter_rows()) == {
+            (8, len(stops) * TICK_NS)
+        }
+
+
 def test_windows_tell_throttling_where_it_is_known() -> None:
     for told, throttled_ns in ((True, 300_000), (False, None)):
         assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=10, first_tick=0, llc_of_cpu={}, tells_throttled=told)

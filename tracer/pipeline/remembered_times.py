@@ -21,6 +21,8 @@ class RememberedTimes:
         self._throttled: list[Times] = []
         self._held_in_windows: list[Times] = []
         self._throttled_in_windows: list[Times] = []
+        # The oldest tick of which it is still known by tick.
+        self._first_tick = 0
 
     def add_throttled(self, times: Times) -> None:
         """For how long which cgroup was throttled on which CPU, by its own limit or one above it."""
@@ -32,8 +34,7 @@ class RememberedTimes:
         if records["wait_time_ns"].null_count() == records.height:
             return HOLDERS_SCHEMA.to_frame()
         now = times_of(records)
-        oldest = max(0, int(records["tick"].max()) - _REMEMBERED_TICKS)  # type: ignore[arg-type]
-        late = pl.col("tick") < oldest
+        late = pl.col("tick") < self._first_tick
         self._held.append(now)
         holders = share_out(
             records.filter(~late), self._held, self._throttled, tick_ns=self._tick_ns, window_ticks=self._window_ticks
@@ -50,10 +51,13 @@ class RememberedTimes:
                 begun_below_ns=0,
             )
             holders = pl.concat([holders, of_windows])
-        self._forget_before(oldest, max(0, oldest - _REMEMBERED_WINDOW_TICKS))
+        # Only now: records that were read late, several seconds at once, are of the same time as their waits.
+        self._forget_before(max(self._first_tick, int(records["tick"].max()) - _REMEMBERED_TICKS))  # type: ignore[arg-type]
         return holders
 
-    def _forget_before(self, tick: int, window_tick: int) -> None:
+    def _forget_before(self, tick: int) -> None:
+        self._first_tick = tick
+        window_tick = max(0, tick - _REMEMBERED_WINDOW_TICKS)
         self._held, self._throttled = _since(self._held, tick), _since(self._throttled, tick)
         self._held_in_windows = _since(self._held_in_windows, window_tick)
         self._throttled_in_windows = _since(self._throttled_in_windows, window_tick)
