@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tracer.cli.run import run
 from tracer.simulate import SCENARIOS
+from tracer.simulate.physical.scenarios import PHYSICAL_SCENARIOS
 from tracer.store.schemas import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,8 @@ def test_simulation_md_has_every_scenario() -> None:
     page = (ROOT / "docs" / "simulation.md").read_text()
     for name, scenario in SCENARIOS.items():
         assert f"| `{name}` | {scenario.summary.replace('cache-thrash', '`cache-thrash`')} |\n" in page
+    for name, physical in PHYSICAL_SCENARIOS.items():
+        assert f"| `{name}` | {physical.summary} |\n" in page
 
 
 def test_readme_has_every_option_of_run() -> None:

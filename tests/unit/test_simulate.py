@@ -16,6 +16,7 @@ from tracer.cli.main import main
 from tracer.errors import UsageError
 from tracer.simulate import CACHE_SCENARIOS, SCENARIOS, SimulatedRun, simulate
 from tracer.simulate.neighbours import Neighbours
+from tracer.simulate.physical.scenarios import PHYSICAL_SCENARIOS
 from tracer.simulate.scenario import Scenario
 from tracer.simulate.scenarios import build_scenario
 from tracer.simulate.shape import NodeShape
@@ -309,6 +310,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert Path(done.stderr.split("what happened: ")[1].strip()).is_file()
     listed = command("--list")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(SCENARIOS)
+    listed = command("--list", "--machine", "physical")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(PHYSICAL_SCENARIOS)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from tracer.simulate import CPU_SCENARIOS, SCENARIOS, simulate
 from tracer.simulate.shape import NodeShape
-from tracer.simulate.truth import TrueContainer, TrueWaiting, Truth
+from tracer.simulate.truth import TrueContainer, Truth
+from tracer.simulate.waiting import TrueWaiting
 from tracer.store.manifest import Manifest
 
 TICK_NS = 1_000_000

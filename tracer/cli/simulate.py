@@ -10,13 +10,25 @@ import typer
 from tracer.cli.progress import progress_bar
 from tracer.errors import UsageError
 
+_DEFAULTS = {"formula": "cache-thrash", "physical": "cache-bursts"}
+
 
 def simulate(
     output: Annotated[Path | None, typer.Argument(help="Directory for the recording.", show_default=False)] = None,
     scenario: Annotated[
-        str, typer.Option(help="What happens on the node, to caches or to CPUs; --list shows all.")
-    ] = "cache-thrash",
-    list_: Annotated[bool, typer.Option("--list", help="List the scenarios and exit.")] = False,
+        str | None,
+        typer.Option(
+            help="What happens on the node, to caches or to CPUs; --list shows all.",
+            show_default="cache-thrash, cache-bursts",
+        ),
+    ] = None,
+    machine: Annotated[
+        str,
+        typer.Option(
+            help="formula: it says how much each slows down another. physical: that comes of caches, memory and CPUs."
+        ),
+    ] = "formula",
+    list_: Annotated[bool, typer.Option("--list", help="List the scenarios of --machine and exit.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
     duration: Annotated[str, typer.Option(help="How long the node runs: 1s to 24h.")] = "60s",
     ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
@@ -38,16 +50,17 @@ def simulate(
 
     ensure_compiler_cache()
     from tracer.analysis.moments import parse_moment
-    from tracer.simulate import SCENARIOS
     from tracer.simulate import simulate as make
-    from tracer.simulate.run import DEFAULT_START
+    from tracer.simulate.run import DEFAULT_START, MACHINES
     from tracer.simulate.shape import NodeShape
     from tracer.simulate.truth import truth_path
     from tracer.units import parse_duration_ns
 
     if list_:
-        width = max(map(len, SCENARIOS))
-        for name, named in SCENARIOS.items():
+        if machine not in MACHINES:
+            raise UsageError(f"--machine must be one of {', '.join(MACHINES)}, not {machine!r}")
+        width = max(map(len, MACHINES[machine]))
+        for name, named in MACHINES[machine].items():
             print(f"{name:{width}}  {named.summary}")
         return
     if output is None:
@@ -56,13 +69,14 @@ def simulate(
     duration_ns = parse_duration_ns(duration)
     with progress_bar("simulating") as progress:
         run = make(
-            scenario,
+            (_DEFAULTS.get(machine, "") if scenario is None else scenario),
             seed=seed,
             duration_ns=duration_ns,
             output=output,
             ticks=ticks,
             shape=shape,
             containers=containers,
+            machine=machine,
             node_name=node,
             start=DEFAULT_START if start is None else parse_moment(start, DEFAULT_START),
             progress=progress,

@@ -18,8 +18,10 @@ Its records go through the pipeline's own code from the reader's columns on. Not
     sums.py             sums over threads
     counters.py         the columns of a reader, with what counters lose
     cgroups.py          ids, paths and names
+    nodes.py            what a node is to those who write down what happens on it
+    physical/           a machine in which no formula says how much one slows down another
     vital_signs.py      rows of `resources` and `lifecycle`
-    truth.py            `truth.json`
+    truth.py            `truth.json`; waiting.py: the part of it about waits
 """
 
 from tracer.simulate.run import SimulatedRun, simulate

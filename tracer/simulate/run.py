@@ -3,7 +3,7 @@
 
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ import pyarrow as pa
 from tracer import __version__
 from tracer.errors import OutputError, UsageError
 from tracer.kernel.clock import ClockAnchor, RunClock
+from tracer.kernel.cpus import parse_cpu_list
 from tracer.kernel.event_specs import parse_events
-from tracer.kernel.topology import llc_domain_of_cpu
+from tracer.kernel.topology import Topology, llc_domain_of_cpu
 from tracer.pipeline.frames import records_frame
 from tracer.pipeline.health import Counts, HealthMeter, ReaderHealth, health_rows
 from tracer.pipeline.labelling import Labelling
@@ -23,8 +24,14 @@ from tracer.pipeline.tick_tables import TickTables
 from tracer.simulate.cgroups import SimulatedCgroups
 from tracer.simulate.counters import Counters
 from tracer.simulate.node import SimulatedNode
+from tracer.simulate.nodes import Node
+from tracer.simulate.physical.node import PhysicalNode
+from tracer.simulate.physical.scenarios import PHYSICAL_SCENARIOS, build_physical
+from tracer.simulate.physical.scenarios import NamedScenario as PhysicalNamedScenario
+from tracer.simulate.physical.truth import PhysicalTruth, PhysicalTruthTeller
+from tracer.simulate.physical.workload import PhysicalScenario
 from tracer.simulate.scenario import Scenario
-from tracer.simulate.scenarios import FEWEST_CONTAINERS, MOST_CONTAINERS, SCENARIOS, build_scenario
+from tracer.simulate.scenarios import FEWEST_CONTAINERS, MOST_CONTAINERS, SCENARIOS, NamedScenario, build_scenario
 from tracer.simulate.scheduler import TICK_NS
 from tracer.simulate.shape import NodeShape
 from tracer.simulate.truth import Truth, TruthTeller, truth_path
@@ -48,6 +55,11 @@ _LONGEST_NS = 24 * 3600 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+# By machine, the scenarios that have a name.
+MACHINES: dict[str, Mapping[str, NamedScenario | PhysicalNamedScenario]] = {
+    "formula": SCENARIOS,
+    "physical": PHYSICAL_SCENARIOS,
+}
 DEFAULT_START = datetime(2026, 1, 5, 14, 0, tzinfo=UTC)
 
 
@@ -55,7 +67,7 @@ class SimulatedRun(NamedTuple):
     """What `simulate` made."""
 
     manifest: stored.Manifest
-    truth: Truth
+    truth: Truth | PhysicalTruth
 
 
 class _Writing:
@@ -63,7 +75,7 @@ class _Writing:
 
     def __init__(
         self,
-        node: SimulatedNode,
+        node: SimulatedNode | PhysicalNode,
         store: Store,
         *,
         anchor: ClockAnchor,
@@ -74,8 +86,12 @@ class _Writing:
         cgroups = SimulatedCgroups(node.scenario.containers, seed)
         self.records = 0
         self._switches = self._stolen_ns = 0
-        self.truth = TruthTeller(node, cgroups, first_tick=_FIRST_TICK)
-        self._node = node
+        self.truth: TruthTeller | PhysicalTruthTeller = (
+            PhysicalTruthTeller(node, cgroups, first_tick=_FIRST_TICK)
+            if isinstance(node, PhysicalNode)
+            else TruthTeller(node, cgroups, first_tick=_FIRST_TICK)
+        )
+        self._node: Node = node
         self._store = store
         self._anchor = anchor
         self._node_name = node_name
@@ -159,7 +175,7 @@ class _Writing:
 
 
 def simulate(
-    scenario: str | Scenario,
+    scenario: str | Scenario | PhysicalScenario,
     *,
     seed: int,
     duration_ns: int,
@@ -167,21 +183,40 @@ def simulate(
     ticks: bool = False,
     shape: NodeShape | None = None,
     containers: int = 12,
+    machine: str = "formula",
     node_name: str = "simulated",
     start: datetime = DEFAULT_START,
     progress: Callable[[float], None] | None = None,
 ) -> SimulatedRun:
     """Writes a recording of a node that does not exist below `output`, with `truth.json` beside its manifest.
 
-    `scenario` is a name of SCENARIOS, or one's own. The same arguments give the same tables under the same run id.
-    `progress` is told the share that is done. Raises UsageError, or OutputError.
+    `scenario` is a name of SCENARIOS, or with the `machine` "physical" of PHYSICAL_SCENARIOS; or one's own, whose
+    shape a physical one has itself. The same arguments give the same tables under the same run id. `progress` is told
+    the share that is done. Raises UsageError, or OutputError.
     """
+    if isinstance(scenario, PhysicalScenario):
+        shape, machine = scenario.shape, "physical"
     shape = shape or NodeShape()
     shape.check()
-    _check(scenario, seed=seed, duration_ns=duration_ns, containers=containers, node_name=node_name, start=start)
+    _check(
+        scenario,
+        seed=seed,
+        duration_ns=duration_ns,
+        containers=containers,
+        machine=machine,
+        node_name=node_name,
+        start=start,
+    )
     if isinstance(scenario, str):
-        scenario = build_scenario(scenario, shape=shape, seed=seed, containers=containers)
-    scenario.check(shape)
+        build = build_physical if machine == "physical" else build_scenario
+        scenario = build(scenario, shape=shape, seed=seed, containers=containers)
+    ticks_of_run = duration_ns // TICK_NS
+    node: SimulatedNode | PhysicalNode
+    if isinstance(scenario, PhysicalScenario):
+        node = PhysicalNode(scenario, seed=seed, ticks=ticks_of_run)
+    else:
+        scenario.check(shape)
+        node = SimulatedNode(scenario, shape, seed=seed, ticks=ticks_of_run)
     configuration: dict[str, Any] = {
         "scenario": msgspec.to_builtins(scenario),
         "seed": seed,
@@ -192,13 +227,13 @@ def simulate(
         "start": start.isoformat(),
     }
     run_id = uuid.uuid5(uuid.NAMESPACE_OID, msgspec.json.encode(configuration, order="sorted").decode())
-    node = SimulatedNode(scenario, shape, seed=seed, ticks=duration_ns // TICK_NS)
     anchor = ClockAnchor(
         realtime_ns=(start - _EPOCH) // timedelta(microseconds=1) * 1_000,
         monotonic_ns=_FIRST_TICK * TICK_NS,
         uncertainty_ns=0,
     )
-    manifest = _manifest(run_id, configuration, shape, anchor, node_name)
+    topology = node.topology() if isinstance(node, PhysicalNode) else shape.topology()
+    manifest = _manifest(run_id, configuration, topology, anchor, node_name)
     store = Store(
         prepare_output(output).path,
         identifier=node_name,
@@ -236,7 +271,7 @@ def simulate(
     return SimulatedRun(final, told)
 
 
-def _write_truth(path: Path, truth: Truth) -> None:
+def _write_truth(path: Path, truth: Truth | PhysicalTruth) -> None:
     try:
         write_atomically(path, msgspec.json.format(msgspec.json.encode(truth), indent=1) + b"\n")
     except OSError as error:
@@ -244,10 +279,20 @@ def _write_truth(path: Path, truth: Truth) -> None:
 
 
 def _check(
-    scenario: str | Scenario, *, seed: int, duration_ns: int, containers: int, node_name: str, start: datetime
+    scenario: str | Scenario | PhysicalScenario,
+    *,
+    seed: int,
+    duration_ns: int,
+    containers: int,
+    machine: str,
+    node_name: str,
+    start: datetime,
 ) -> None:
-    if isinstance(scenario, str) and scenario not in SCENARIOS:
-        raise UsageError(f"--scenario: there is no {scenario!r}; there are {', '.join(SCENARIOS)}")
+    if machine not in MACHINES:
+        raise UsageError(f"--machine must be one of {', '.join(MACHINES)}, not {machine!r}")
+    named = MACHINES[machine]
+    if isinstance(scenario, str) and scenario not in named:
+        raise UsageError(f"--scenario: there is no {scenario!r}; there are {', '.join(named)}")
     if not 0 <= seed < 2**63:
         raise UsageError("--seed must be a number from 0 to 2^63 - 1")
     if not _SHORTEST_NS <= duration_ns <= _LONGEST_NS:
@@ -262,7 +307,7 @@ def _check(
 
 
 def _manifest(
-    run_id: uuid.UUID, configuration: dict[str, Any], shape: NodeShape, anchor: ClockAnchor, node_name: str
+    run_id: uuid.UUID, configuration: dict[str, Any], topology: Topology, anchor: ClockAnchor, node_name: str
 ) -> stored.Manifest:
     return stored.Manifest(
         run_id=run_id,
@@ -277,9 +322,9 @@ def _manifest(
             machine="simulated",
             boot_id=None,
             cpu_model="simulated",
-            online_cpus=list(range(shape.cpus)),
+            online_cpus=parse_cpu_list(topology.online),
         ),
-        topology=shape.topology(),
+        topology=topology,
         events=[
             stored.Event(column=spec.column, spec=spec.text, type=spec.type, config=hex(spec.config), counted=True)
             for spec in parse_events([])

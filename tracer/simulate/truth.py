@@ -10,6 +10,7 @@ import numpy as np
 from tracer.simulate.cgroups import SimulatedCgroups
 from tracer.simulate.node import Block, SimulatedNode
 from tracer.simulate.scenario import Container
+from tracer.simulate.waiting import TrueWaiting, true_waiting
 from tracer.store.layout import manifest_path
 
 DEFINITION = (
@@ -30,7 +31,8 @@ class Bursts(msgspec.Struct, frozen=True, kw_only=True):
 class TrueContainer(msgspec.Struct, frozen=True, kw_only=True):
     """Who it is, what it used, and in which ticks it lived (the last one excluded). `bursts`: None if it has none.
 
-    `wanted_ns` is the CPU time that its work would have taken; `stolen_ns`, what the hypervisor took of its CPU time.
+    `wanted_ns` is the CPU time that its work would have taken, None where all of it is done, if late; `stolen_ns`, what
+    the hypervisor took of its CPU time.
     """
 
     cgroup_id: int
@@ -41,7 +43,7 @@ class TrueContainer(msgspec.Struct, frozen=True, kw_only=True):
     begin_tick: int
     end_tick: int
     cpu_weight: int
-    wanted_ns: int
+    wanted_ns: int | None
     cpu_time_ns: int
     stolen_ns: int
     cycles: int
@@ -78,29 +80,6 @@ class TrueVictim(msgspec.Struct, frozen=True, kw_only=True):
     cycles: int
     aggressors: list[TrueAggressor]
     other_causes: OtherCauses
-
-
-class TrueHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who held the CPU for how long while another container's threads were ready."""
-
-    cgroup_id: int
-    container_id: str | None
-    label: str
-    planted: bool
-    wait_time_ns: int
-
-
-class TrueWaiting(msgspec.Struct, frozen=True, kw_only=True):
-    """For how long a container's threads were ready and did not run, and why; `behind` has whom most first."""
-
-    cgroup_id: int
-    container_id: str | None
-    label: str
-    wait_time_ns: int
-    behind: list[TrueHolder]
-    behind_self_ns: int
-    throttled_ns: int
-    idle_ns: int
 
 
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +136,7 @@ class TruthTeller:
             last_tick=self._first_tick + self._node.ticks - 1,
             containers=[self._container(index) for index in containers],
             victims=[self._victim(index) for index in containers if self._to_others[index].any()],
-            waiting=[self._waiting(index) for index in containers if self._waited[index].any()],
+            waiting=true_waiting(self._waited, self._node.scenario, self._cgroups),
         )
 
     def _who(self, index: int) -> tuple[int, str | None, Container]:
@@ -223,29 +202,4 @@ class TruthTeller:
             lost_cycles=round(lost),
             lost_share=round(lost / cycles, 6) if cycles else 0.0,
             delay_ticks=delay_ticks,
-        )
-
-    def _waiting(self, index: int) -> TrueWaiting:
-        cgroup_id, container_id, container = self._who(index)
-        *behind, throttled_ns, idle_ns = self._waited[index].tolist()
-        order = sorted(range(len(behind)), key=lambda holder: -behind[holder])
-        return TrueWaiting(
-            cgroup_id=cgroup_id,
-            container_id=container_id,
-            label=container.label,
-            wait_time_ns=int(self._waited[index].sum()),
-            behind=[self._holder(holder, behind[holder]) for holder in order if holder != index and behind[holder]],
-            behind_self_ns=behind[index],
-            throttled_ns=throttled_ns,
-            idle_ns=idle_ns,
-        )
-
-    def _holder(self, index: int, wait_time_ns: int) -> TrueHolder:
-        cgroup_id, container_id, container = self._who(index)
-        return TrueHolder(
-            cgroup_id=cgroup_id,
-            container_id=container_id,
-            label=container.label,
-            planted=container.label in self._node.scenario.planted,
-            wait_time_ns=wait_time_ns,
         )

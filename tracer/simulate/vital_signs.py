@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from tracer.simulate.cgroups import SimulatedCgroups
-from tracer.simulate.node import Block, SimulatedNode
+from tracer.simulate.node import Block
+from tracer.simulate.nodes import Node
 from tracer.simulate.random_times import Floats
 from tracer.simulate.scheduler import QUOTA_PERIOD_TICKS, TICK_NS
 
@@ -26,7 +27,7 @@ _ZEROS = (
 class VitalSigns:
     """Counts up from block to block, as the kernel does from a cgroup's creation on."""
 
-    def __init__(self, node: SimulatedNode, cgroups: SimulatedCgroups, *, first_tick: int, seed: int) -> None:
+    def __init__(self, node: Node, cgroups: SimulatedCgroups, *, first_tick: int, seed: int) -> None:
         containers = node.scenario.containers
         self._node = node
         self._ids = cgroups.ids

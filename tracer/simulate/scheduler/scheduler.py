@@ -31,7 +31,7 @@ class Schedule(NamedTuple):
     """What was done in a block; `tracer.simulate.scheduler.state` has the columns of slots, earlier and throttled."""
 
     slots: Records
-    """[T, J]"""
+    """[T, J]; where threads have no slots of their own, of each row of a block."""
     idle_switches: Ints
     """[T, K]: times the CPU left idle time."""
     ready_ns: Ints
