@@ -58,7 +58,7 @@ def machine(draw: Draw, shape: NodeShape) -> Machine:
 def services(draw: Draw, shape: NodeShape, on: Machine, count: int) -> list[Workload]:
     """`count` of them, which leave CPUs and caches some room: how much is drawn too."""
     in_domain = [max(1, len(range(domain, count, shape.llc_domains))) for domain in range(shape.llc_domains)]
-    busy, filled = draw.even(0.1, 0.35), draw.even(0.3, 0.8)
+    busy, filled = draw.even(0.1, 0.35), draw.even(0.15, 0.5)
     found = []
     for number in range(count):
         domain = number % shape.llc_domains

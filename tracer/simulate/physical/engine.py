@@ -120,6 +120,7 @@ def run(
     first_tick: int,
     ticks: int,
     gone: Ints,
+    replays: bool,
     costs_of_siblings: bool,
     costs_of_pauses: bool,
     sums: Floats,
@@ -127,10 +128,12 @@ def run(
     ready: Ints,
     behind: Ints,
 ) -> int:
-    """Runs `ticks` ticks. Adds cycles, instructions, misses and ns to `sums` [C, 4].
+    """Runs `ticks` ticks, without those who are `gone`; returns the number of rows. With `replays`, each thread is
+    where it was in the run that left its places in `state.placed`, and where it last was in ticks in which it did not
+    run then.
 
-    Unless `rows` has length 0, it also writes COLUMNS of them, [N, COLUMNS], and adds what was waited for a CPU to
-    `ready` [T, C] and, by who held it, to `behind` [C, C + 2]. The number of rows.
+    Adds cycles, instructions, misses and ns to `sums` [C, 4]. Unless `rows` has length 0, it also writes them, [N,
+    COLUMNS], and adds ns of waiting for a CPU to `ready` [T, C] and, by who held it, to `behind` [C, C + 2].
     """
     # Taken out of their tuples once: that costs more than what is done with them.
     caches, half_share, first_set = state.caches, plan.half_share, plan.first_set
@@ -211,7 +214,13 @@ def run(
                     state.ran[j] = 0
                     continue
                 random = following(random)
-                cpu = _place(plan, state, j, load, last, want, random)
+                if not replays:
+                    cpu = _place(plan, state, j, load, last, want, random)
+                    state.placed[tick, j] = cpu
+                elif state.placed[tick, j] >= 0:
+                    cpu = int(state.placed[tick, j])
+                else:
+                    cpu = int(state.home[j])
                 state.home[j] = cpu
                 state.ran[j] = 1
                 last[cpu] = c

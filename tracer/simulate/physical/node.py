@@ -14,7 +14,7 @@ from tracer.simulate.node import BLOCK_TICKS, Block, Losses
 from tracer.simulate.physical.cache import Floats, Ints
 from tracer.simulate.physical.engine import COLUMNS, run
 from tracer.simulate.physical.events import job_events
-from tracer.simulate.physical.plan import plan_of, state_of
+from tracer.simulate.physical.plan import Placed, plan_of, state_of
 from tracer.simulate.physical.workload import PhysicalScenario
 from tracer.simulate.scenario import Scenario
 from tracer.simulate.scheduler import TICK_NS, Records, Schedule
@@ -44,6 +44,8 @@ class PhysicalNode:
         containers = [workload.container for workload in scenario.workloads]
         self.scenario = Scenario(name=scenario.name, containers=containers, planted=scenario.planted)
         self.demand = _Lives(np.tile([0, ticks], (len(containers), 1)))
+        # Where each thread was in each tick of the first run.
+        self._placed: Placed | None = None
         self._plan = plan_of(scenario, job_events(scenario, seed=seed, ticks=ticks), seed=seed, ticks=ticks)
 
     def topology(self) -> Topology:
@@ -62,6 +64,7 @@ class PhysicalNode:
     def blocks(self) -> Iterator[Block]:
         """The run, from its first tick to its last; losses and wishes are left at 0, as nobody knows them yet."""
         state = state_of(self.physical, self._plan)
+        self._placed = state.placed
         containers, cpus = len(self.physical.workloads), self.shape.cpus
         nobody, sums = np.zeros(containers, np.int64), np.zeros((containers, 4))
         most = BLOCK_TICKS * len(self._plan.container_of)
@@ -69,7 +72,7 @@ class PhysicalNode:
             ticks = min(BLOCK_TICKS, self.ticks - first)
             rows, ready = np.empty((most, COLUMNS), np.int64), np.zeros((ticks, containers), np.int64)
             behind = np.zeros((containers, containers + 2), np.int64)
-            found = run(self._plan, state, first, ticks, nobody, True, True, sums, rows, ready, behind)
+            found = run(self._plan, state, first, ticks, nobody, False, True, True, sums, rows, ready, behind)
             # By tick and CPU, as a reader hands them over.
             rows = rows[:found][np.lexsort((rows[:found, 1], rows[:found, 0]))]
             used = np.bincount((rows[:, 0] - first) * cpus + rows[:, 1], rows[:, 3], ticks * cpus)
@@ -103,17 +106,21 @@ class PhysicalNode:
             )
 
     def again(self, without: tuple[int, ...] = (), *, siblings: bool = True, pauses: bool = True) -> Sums:
-        """The same run from the same seed without these containers: with all requests that they would have made.
+        """The same run from the same seed without these containers: with all requests that they would have made, and
+        with all other threads on the same CPUs.
 
         siblings, pauses: whether a busy sibling and cold private caches cost anything.
         """
         gone = np.zeros(len(self.physical.workloads), np.int64)
         gone[list(without)] = 1
         sums = np.zeros((len(gone), 4))
-        state = state_of(self.physical, self._plan)
+        if without and self._placed is None:
+            self.again()
+        replays = self._placed is not None
+        state = state_of(self.physical, self._plan, self._placed)
+        self._placed = state.placed
         run(
-            self._plan, state, 0, self.ticks, gone, siblings, pauses, sums,
-            *np.empty((3, 0, 0), np.int64),
+            self._plan, state, 0, self.ticks, gone, replays, siblings, pauses, sums, *np.empty((3, 0, 0), np.int64),
         )  # fmt: skip
         return Sums(*sums.T)
 

@@ -8,10 +8,13 @@ controllers, T ticks. Kinds of work: 0 ordinary requests, 1 heavy ones, 2 jobs.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tracer.simulate.physical.cache import Caches, Floats, Ints, empty_caches
 from tracer.simulate.physical.workload import Machine, PhysicalScenario, Work
 from tracer.simulate.random_times import SharedLoad
+
+Placed = npt.NDArray[np.int16]
 
 KINDS = 3
 # Sets of lines of a party in each half of a cache: hot, warm, stream.
@@ -84,9 +87,10 @@ class Plan(NamedTuple):
 class State(NamedTuple):
     """What changes. backlog: [C, KINDS] instructions. slow: [C, 2], own load and mix of work. since_collection: [C].
 
-    home: [J], the CPU. ran: [J], whether it ran in the last tick. private: [C, E], share of a container's lines in a
-    core's private caches, when it ran there last; seen: [C, E], the core's `fills` [E] then. busy_cores: [1], smoothed.
-    latency: [M] ns of a miss.
+    home: [J], the CPU. placed: [T, J], the CPU on which each thread ran in each tick, or -1.
+        ran: [J], whether it did in the last tick.
+    private: [C, E], share of a container's lines in a core's private caches, when it ran there last; seen: [C, E], the
+        core's `fills` [E] then. busy_cores: [1], smoothed. latency: [M] ns of a miss.
     """
 
     caches: Caches
@@ -94,6 +98,7 @@ class State(NamedTuple):
     slow: Floats
     since_collection: Floats
     home: Ints
+    placed: Placed
     ran: Ints
     private: Floats
     seen: Floats
@@ -183,8 +188,8 @@ def plan_of(scenario: PhysicalScenario, events: list[tuple[int, int, float]], *,
     )
 
 
-def state_of(scenario: PhysicalScenario, plan: Plan) -> State:
-    """The machine at its start, with nothing in its caches and nothing to do."""
+def state_of(scenario: PhysicalScenario, plan: Plan, placed: Placed | None = None) -> State:
+    """The machine at its start, with nothing in its caches and nothing to do; `placed` as another run left it."""
     machine, workloads = scenario.machine, scenario.workloads
     parties = int(plan.party_of.max()) + 1
     lines = np.full(2 * SETS * parties, np.inf)
@@ -211,6 +216,7 @@ def state_of(scenario: PhysicalScenario, plan: Plan) -> State:
         slow=np.zeros((containers, 2)),
         since_collection=np.zeros(containers),
         home=plan.first_cpu[plan.domain_of] + np.arange(threads) % domain_cpus,
+        placed=np.full((len(plan.load), threads), -1, np.int16) if placed is None else placed,
         ran=np.zeros(threads, np.int64),
         private=np.zeros((containers, cores)),
         seen=np.zeros((containers, cores)),

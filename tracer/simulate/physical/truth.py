@@ -16,9 +16,9 @@ from tracer.simulate.waiting import TrueWaiting, true_waiting
 
 DEFINITION = (
     "lost_cycles are those that the victim would not have spent for the same instructions, at the cycles per "
-    "instruction of the same run from the same seed without that one container, or without all of a group; below 0, "
-    "it gained. wait_time_ns is time for which a thread was ready and did not run, behind who ran on its CPU in that "
-    "tick"
+    "instruction of the same run from the same seed, with all threads on the same CPUs, but without that one "
+    "container, or without all of a group; below 0, it gained. wait_time_ns is time for which a thread was ready and "
+    "did not run, behind who ran on its CPU in that tick"
 )
 # With more containers than that, those who fetch fewest lines and run least are left out together.
 MOST_ALONE = 24
