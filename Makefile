@@ -30,15 +30,16 @@ lint: ## Check format, style and types
 
 check: lint test ## Everything that must pass before a commit
 
-bench-analysis: ## Hold report, compare and waits to the truth of simulated runs; prints tables (some minutes)
+bench-analysis: ## Hold report, compare and waits to the truth of simulated runs; prints tables (an hour)
 	@scripts/setup dev
 	@.venv/bin/python bench/analysis.py
 	@.venv/bin/python bench/comparing.py
 	@.venv/bin/python bench/blame.py
+	@.venv/bin/python bench/interference.py
 
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in $(filter-out bench/analysis.py bench/comparing.py bench/blame.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"

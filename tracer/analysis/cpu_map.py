@@ -12,19 +12,29 @@ from tracer.store.manifest import Manifest
 Ints = npt.NDArray[np.int64]
 
 DEFAULT_LINE_BYTES = 64
+DEFAULT_LLC_BYTES = 32 * 2**20
 _MOST_CPUS = 2**16
 
 
 class CpuMap(NamedTuple):
-    """By CPU: the number of its last-level cache, and its SMT sibling, or -1. CPUs that nobody told of share one LLC.
+    """By CPU: the number of its last-level cache, its SMT sibling, or -1, and its NUMA node. CPUs that nobody told of
+    share one cache and one node.
 
-    `line_bytes` is what a miss moves. `is_known` says whether a manifest told of caches at all.
+    line_bytes: what a miss moves. llc_bytes: of the largest last-level cache.
+    is_known: whether a manifest told of caches at all.
     """
 
     domain: Ints
     sibling: Ints
+    memory: Ints
     line_bytes: int
+    llc_bytes: int
     is_known: bool
+
+    @property
+    def llc_lines(self) -> float:
+        """How many lines a last-level cache has."""
+        return self.llc_bytes / self.line_bytes
 
     @property
     def domains(self) -> int:
@@ -36,7 +46,9 @@ def cpu_map(manifests: Sequence[Manifest], node_name: str, cpus: int) -> CpuMap:
     """The map of a node's CPUs 0 to `cpus` - 1, by its newest run that has one."""
     domain = np.zeros(cpus, np.int64)
     sibling = np.full(cpus, -1, np.int64)
+    memory = np.zeros(cpus, np.int64)
     line_bytes = DEFAULT_LINE_BYTES
+    llc_bytes = 0
     is_known = False
     for manifest in reversed(manifests):
         topology = manifest.topology
@@ -46,7 +58,11 @@ def cpu_map(manifests: Sequence[Manifest], node_name: str, cpus: int) -> CpuMap:
             domain[_cpus(llc, cpus)] = number
             if isinstance(told := llc.get("line_bytes"), int) and told > 0:
                 line_bytes = told
+            if isinstance(size := llc.get("size_bytes"), int) and size > 0:
+                llc_bytes = max(llc_bytes, size)
             is_known = True
+        for number, node in enumerate(_list(topology, "numa_nodes")):
+            memory[_cpus(node, cpus)] = number
         for core in _list(topology, "cores"):
             threads = _cpus(core, cpus)
             # With more than two, the next one stands for all.
@@ -54,7 +70,7 @@ def cpu_map(manifests: Sequence[Manifest], node_name: str, cpus: int) -> CpuMap:
                 sibling[threads] = [*threads[1:], threads[0]]
         if is_known:
             break
-    return CpuMap(domain, sibling, line_bytes, is_known)
+    return CpuMap(domain, sibling, memory, line_bytes, llc_bytes or DEFAULT_LLC_BYTES, is_known)
 
 
 def _list(topology: dict[str, Any], name: str) -> Iterable[dict[str, Any]]:

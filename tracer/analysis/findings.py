@@ -117,6 +117,30 @@ class Victim(msgspec.Struct, frozen=True, kw_only=True):
     other_explanations: list[Explanation]
 
 
+class Joint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a victim lost to several whose traffic comes at the same times, so that nobody can tell them apart.
+
+    `cpu_time_ns` is the victim's; the other fields are as of an `Aggressor`.
+    """
+
+    victim: Container
+    cpu_time_ns: int
+    aggressors: list[Container]
+    lost_cycles: Estimate
+    lost_share: Estimate
+    confidence: float
+
+
+class Untold(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of which nobody can tell whether it lost less than `detectable_share` to these: as their traffic
+    varied too little, or it ran too rarely.
+    """
+
+    container: Container
+    suspects: list[Container]
+    detectable_share: float
+
+
 class WaitHolder(msgspec.Struct, frozen=True, kw_only=True):
     """Who held the CPU for `wait_ns` while tasks of another were ready; None: several that held it for little each.
 
@@ -229,6 +253,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     `pairs_tested` is how many victims and suspects were looked at together. `victims` are ranked by cycles lost.
     `time_spent` is empty where no waits were recorded, else by what each waited because of others or of its limit.
     `costs` has waiting and caches in one list, the most time first.
+    `joint` are losses to several that cannot be told apart, `untold` is what cannot be told; a loss of
+    `detectable_share` in any other pair would have been found, None where that is not known.
     """
 
     version: int = FINDINGS_VERSION
@@ -243,4 +269,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     activity: list[Activity]
     containers_examined: int
     pairs_tested: int
+    joint: list[Joint] = []
+    untold: list[Untold] = []
+    detectable_share: float | None = None
     caveats: list[Caveat]

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from tracer.analysis.findings import Activity, Basis, TimeSpent, Victim
+from tracer.analysis.findings import Activity, Basis, Joint, TimeSpent, Victim
 from tracer.analysis.waits.spent import LEAST_WAIT, cost_ns, is_root, waited_most
 from tracer.analysis.waits.wording import waiting_sentences
-from tracer.analysis.wording import percent, pressure_sentences, victim_sentences
+from tracer.analysis.wording import joint_sentences, percent, pressure_sentences, victim_sentences
 
 _MOST_LINES: Final = 3
 _MUCH_STOLEN: Final = 0.05
@@ -17,20 +17,21 @@ _MUCH_STOLEN: Final = 0.05
 def from_waits(
     spent: Sequence[TimeSpent],
     victims: Sequence[Victim],
+    joint: Sequence[Joint],
     activity: Sequence[Activity],
     nodes: Sequence[str],
     start: datetime,
     end: datetime,
     *,
-    caches: str | None,
+    caches: Sequence[str],
 ) -> list[str]:
     """Where waits were recorded: who lost most time by waiting or in caches, the most first.
 
     `caches` is as for `without_waits`.
     """
-    found = list(_ranked(spent, victims, nodes, start, end))
+    found = [*_waited(spent, nodes, start, end), *_lost(victims, nodes, start, end)]
     lines = [line for _is_root, _cost, line in sorted([*found, *_stolen(spent)])]
-    if not found:
+    if not found and not joint:
         lines.append(
             "No container got less than its share of the CPUs because of another, and none ran into its limit."
         )
@@ -38,8 +39,7 @@ def from_waits(
             lines.append(waiting_sentences(most, nodes, start, end))
     elif len(lines) > _MOST_LINES:
         lines[_MOST_LINES:] = [f"Who else lost time is listed below: {len(lines) - _MOST_LINES} more."]
-    if caches is not None:
-        lines.append(caches)
+    lines += [*_together(joint, nodes), *caches]
     told = {one.container.node_name for one in spent}
     # Waiting for memory and I/O, if there is nothing worse, and all of it of nodes without waits.
     return [
@@ -49,7 +49,7 @@ def from_waits(
 
 
 def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:
-    """As `_ranked`, where it was much of all CPU time; and from whom most."""
+    """As `_waited`, where it was much of all CPU time; and from whom most."""
     told = [one for one in spent if one.stolen_ns is not None]
     stolen_ns = sum(one.stolen_ns or 0 for one in told)
     used_ns = stolen_ns + sum(one.ran_ns for one in told)
@@ -66,19 +66,32 @@ def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:
         )
 
 
-def _ranked(
-    spent: Sequence[TimeSpent], victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
+def _waited(
+    spent: Sequence[TimeSpent], nodes: Sequence[str], start: datetime, end: datetime
 ) -> Iterator[tuple[bool, float, str]]:
+    """To be sorted: the most time first, and the kernel's own threads last."""
     for one in spent:
         if cost_ns(one) >= LEAST_WAIT * one.time_ns:
             yield is_root(one), -cost_ns(one), waiting_sentences(one, nodes, start, end)
+
+
+def _lost(
+    victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
+) -> Iterator[tuple[bool, float, str]]:
+    """As `_waited`."""
     for victim in victims:
         for lost_ns, line in victim_sentences([victim], nodes, start, end):
             yield victim.container.name == "/", -lost_ns, line
 
 
+def _together(joint: Sequence[Joint], nodes: Sequence[str]) -> list[str]:
+    """A kind of answer of its own, however small: the most time first."""
+    return [line for _lost_ns, line in sorted(joint_sentences(joint, nodes), reverse=True)[:_MOST_LINES]]
+
+
 def without_waits(
     victims: Sequence[Victim],
+    joint: Sequence[Joint],
     activity: Sequence[Activity],
     basis: Basis,
     nodes: Sequence[str],
@@ -86,20 +99,21 @@ def without_waits(
     end: datetime,
     *,
     busy: float,
-    caches: str | None,
+    caches: Sequence[str],
 ) -> list[str]:
     """Where no waits were recorded: who lost cycles to whom; else what CPU time, limits and pressure tell.
 
-    `caches` is what to say where all could be looked at and nobody was found to lose cycles.
+    `caches` is what to say of all else that was looked at: that nobody was found to lose cycles, what cannot be told.
     """
-    if victims:
+    if victims or joint:
         found = sorted(victim_sentences(victims, nodes, start, end), reverse=True)
         lines = [line for _lost_ns, line in found[:_MOST_LINES]]
         more = len(found) - len(lines)
-        return [*lines, f"{more} smaller losses are listed below."] if more else lines
+        smaller = [f"{more} smaller losses are listed below."] if more else []
+        return [*lines, *smaller, *_together(joint, nodes), *caches]
     waiting = pressure_sentences(activity, nodes)
-    if caches is not None:
-        return [caches, *waiting]
+    if caches:
+        return [*caches, *waiting]
     if basis == "cpu-time":
         first = (
             "Whether anybody slowed down another in caches or memory cannot be told: the counters for it are missing."

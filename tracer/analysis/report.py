@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from tracer.analysis import headline
+from tracer.analysis import findings, headline
 from tracer.analysis.caveats import caveats, wait_caveats
 from tracer.analysis.cpu_map import cpu_map
 from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, TimeSpent, Victim
@@ -20,7 +20,7 @@ from tracer.analysis.interference.cpu_users import cpu_users
 from tracer.analysis.interference.details import Details, look_closer
 from tracer.analysis.interference.episodes import bursts, time_ranges
 from tracer.analysis.interference.explanations import Waiting, explain_from_ticks, waited_for_cpus
-from tracer.analysis.interference.model import Fitted, Pair
+from tracer.analysis.interference.model import Fitted, Joint, Pair
 from tracer.analysis.interference.rows import Source
 from tracer.analysis.interference.tick_rows import TickRows
 from tracer.analysis.interference.window_rows import WindowRows
@@ -29,7 +29,7 @@ from tracer.analysis.roster import Roster
 from tracer.analysis.timing import Timing, timing_of
 from tracer.analysis.waits.costs import ranked_costs
 from tracer.analysis.waits.spent import time_spent
-from tracer.analysis.wording import nothing_found
+from tracer.analysis.wording import nothing_found, untold_sentence
 
 # With less of the node's cycles or misses, or of what each would have if all had the same, nobody is looked at as a
 # victim or a suspect, and never more than so many.
@@ -38,7 +38,10 @@ _LEAST_MISSES = 0.01
 _LEAST_OF_EVEN = 0.5
 _MOST_VICTIMS = 16
 _MOST_SUSPECTS = 12
+_MOST_BUSY_SUSPECTS = 6
 _MOST_ACTIVITY = 20
+# What nobody can tell is said from a possible loss of that share on.
+_UNTOLD_SHARE = 0.1
 # The chance that anybody at all is blamed where nobody harms anybody.
 _FALSE_ALARMS = 0.01
 
@@ -56,6 +59,8 @@ class _Node(NamedTuple):
 
 class _Found(NamedTuple):
     victims: list[Victim]
+    joint: list[findings.Joint]
+    untold: list[findings.Untold]
     activity: list[Activity]
     time_spent: list[TimeSpent]
 
@@ -77,10 +82,10 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
         if (node := _compare(recording, roster, name)) is not None:
             nodes.append(node)
     say("looking closer", steps - 2, steps)
-    believed = _believed(nodes)
+    believed, together = _believed(nodes)
     details = {node.name: look_closer(node.source, _again(node, believed[node.name])) for node in nodes}
     say("other explanations", steps - 1, steps)
-    found = _findings(recording, roster, nodes, believed, details)
+    found = _findings(recording, roster, nodes, believed, together, details)
     basis = _basis(nodes)
     say("done", steps, steps)
     return Report(
@@ -92,6 +97,9 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
         costs=ranked_costs(found.time_spent, found.victims),
         time_spent=found.time_spent,
         victims=found.victims,
+        joint=found.joint,
+        untold=found.untold,
+        detectable_share=_detectable(nodes),
         activity=found.activity,
         containers_examined=_examined(nodes),
         pairs_tested=sum(len(model.pairs) for node in nodes for model in node.models),
@@ -123,11 +131,15 @@ def _compare(recording: Recording, roster: Roster, node_name: str) -> _Node | No
         .sort("llc_misses", descending=True)
         .head(_MOST_SUSPECTS)
     )
+    rows = _tick_rows(recording, node_name)
+    if rows:
+        # Who misses little can still take a part of a core from its sibling.
+        busiest = here.sort("cpu_time_ns", descending=True).head(_MOST_BUSY_SUSPECTS)
+        suspects = pl.concat([suspects, busiest]).unique("member", maintain_order=True)
     if victims.is_empty() or suspects.is_empty():
         return None
     timing = timing_of(recording, node_name)
     numbers = {"victims": victims["member"].to_list(), "suspects": suspects["member"].to_list()}
-    rows = _tick_rows(recording, node_name)
     source: Source
     if rows:
         source = TickRows(recording, roster, node_name, tick_ns=timing.tick_ns, rows=rows, **numbers)
@@ -140,6 +152,9 @@ def _compare(recording: Recording, roster: Roster, node_name: str) -> _Node | No
             tick_ns=timing.tick_ns,
             window_ticks=timing.window_ticks,
             llcs=cpus.domains if cpus.is_known else None,
+            beside=(suspects["cpu_time_ns"] / max(roster.node_time_ns(node_name), 1)).to_list()
+            if (cpus.sibling >= 0).any()
+            else [0.0] * suspects.height,
             **numbers,
         )
     return _Node(node_name, timing, source, attribute(source))
@@ -154,15 +169,80 @@ def _tick_rows(recording: Recording, node_name: str) -> int:
     return int(found[0]) if found[1] else 0
 
 
-def _believed(nodes: Sequence[_Node]) -> dict[str, dict[int, list[Pair]]]:
-    """By node and victim, the pairs that are not chance, nor small enough to be something else; p-values corrected."""
-    pairs = [(node, pair) for node in nodes for model in node.models for pair in model.pairs]
-    corrected = holm([pair.p_value for _node, pair in pairs])
+def _believed(nodes: Sequence[_Node]) -> tuple[dict[str, dict[int, list[Pair]]], list[tuple[Fitted, Joint]]]:
+    """What is not chance, nor small enough to be something else; p-values corrected.
+
+    By node and victim, its pairs; and groups of suspects that cannot be told apart, instead of their pairs.
+    """
+    looked_at: list[tuple[_Node, Fitted, Pair | Joint]] = []
+    for node in nodes:
+        for model in node.models:
+            in_groups = {suspect for group in model.joint for suspect in group.suspects}
+            alone = [pair for pair in model.pairs if pair.suspect not in in_groups]
+            looked_at += [(node, model, pair) for pair in alone]
+            looked_at += [(node, model, group) for group in model.joint]
+    corrected = holm([one.p_value for _node, _model, one in looked_at])
     believed: dict[str, dict[int, list[Pair]]] = {node.name: {} for node in nodes}
-    for (node, pair), p_value in zip(pairs, corrected, strict=True):
-        if p_value < _FALSE_ALARMS and pair.low > node.source.least_share:
-            believed[node.name].setdefault(pair.victim, []).append(pair._replace(p_value=p_value))
-    return believed
+    together = []
+    for (node, model, one), p_value in zip(looked_at, corrected, strict=True):
+        if p_value < _FALSE_ALARMS and one.low > node.source.least_share:
+            if isinstance(one, Joint):
+                together.append((model, one._replace(p_value=p_value)))
+            else:
+                believed[node.name].setdefault(one.victim, []).append(one._replace(p_value=p_value))
+    return believed, together
+
+
+def _joint(roster: Roster, model: Fitted, joint: Joint) -> findings.Joint:
+    share = Estimate(value=joint.share, low=joint.low, high=joint.high)
+    return findings.Joint(
+        victim=roster.container(model.victim),
+        cpu_time_ns=roster.containers.row(model.victim, named=True)["cpu_time_ns"],
+        aggressors=[roster.container(suspect) for suspect in joint.suspects],
+        lost_cycles=_times(share, model.cycles),
+        lost_share=share,
+        confidence=1 - joint.p_value,
+    )
+
+
+def _untold(
+    roster: Roster,
+    nodes: Sequence[_Node],
+    believed: dict[str, dict[int, list[Pair]]],
+    together: Sequence[tuple[Fitted, Joint]],
+) -> list[findings.Untold]:
+    """Who could have lost much to whom without anybody being able to tell."""
+    found = []
+    for node in nodes:
+        for model in node.models:
+            told = {pair.suspect for pair in believed[node.name].get(model.victim, [])}
+            told |= {suspect for of, joint in together if of is model for suspect in joint.suspects}
+            untold = [
+                pair
+                for pair in model.pairs
+                if (pair.detectable_share or 0.0) >= _UNTOLD_SHARE and pair.suspect not in told
+            ]
+            if untold:
+                found.append(
+                    findings.Untold(
+                        container=roster.container(model.victim),
+                        suspects=[roster.container(pair.suspect) for pair in untold],
+                        detectable_share=max(pair.detectable_share or 0.0 for pair in untold),
+                    )
+                )
+    return found
+
+
+def _detectable(nodes: Sequence[_Node]) -> float | None:
+    """The largest loss that could have gone unseen, but for those of which nobody can tell."""
+    known = [
+        pair.detectable_share
+        for node in nodes
+        for model in node.models
+        for pair in model.pairs
+        if pair.detectable_share is not None and pair.detectable_share < _UNTOLD_SHARE
+    ]
+    return max(known, default=None)
 
 
 def _again(node: _Node, believed: dict[int, list[Pair]]) -> dict[int, tuple[Fitted, list[Pair]]]:
@@ -183,6 +263,7 @@ def _findings(
     roster: Roster,
     nodes: Sequence[_Node],
     believed: dict[str, dict[int, list[Pair]]],
+    together: Sequence[tuple[Fitted, Joint]],
     details: dict[str, dict[int, Details]],
 ) -> _Found:
     spent = time_spent(recording, roster)
@@ -201,7 +282,13 @@ def _findings(
     waited = [member for member, one in activity.items() if waited_for_cpus(one.other_explanations)]
     for member, users in cpu_users(recording, roster, waited).items():
         activity[member] = msgspec.structs.replace(activity[member], cpu_users=users)
-    return _Found(victims, list(activity.values()), spent)
+    return _Found(
+        victims=victims,
+        joint=[_joint(roster, *one) for one in together],
+        untold=_untold(roster, nodes, believed, together),
+        activity=list(activity.values()),
+        time_spent=spent,
+    )
 
 
 def _victim(recording: Recording, roster: Roster, node: _Node, details: Details, waiting: Waiting) -> Victim:
@@ -287,14 +374,19 @@ def _headline(
     if not found.activity:
         return ["No container matches --container and --namespace in the time looked at."]
     start, end = recording.span
-    pairs = sum(len(model.pairs) for node in nodes for model in node.models)
-    caches = None
-    if pairs and not found.victims:
-        caches = nothing_found(_examined(nodes), pairs, max(node.source.least_share for node in nodes))
+    caches = []
+    if not found.victims and not found.joint and any(model.pairs for node in nodes for model in node.models):
+        pairs = sum(len(model.pairs) for node in nodes for model in node.models)
+        least = max(_detectable(nodes) or 0.0, *(node.source.least_share for node in nodes))
+        caches.append(nothing_found(_examined(nodes), pairs, least))
+    if found.untold:
+        caches.append(untold_sentence(found.untold, _examined(nodes), _UNTOLD_SHARE))
     if found.time_spent:
-        return headline.from_waits(found.time_spent, found.victims, found.activity, names, start, end, caches=caches)
+        return headline.from_waits(
+            found.time_spent, found.victims, found.joint, found.activity, names, start, end, caches=caches
+        )
     return headline.without_waits(
-        found.victims, found.activity, basis, names, start, end, busy=1 - roster.idle_share, caches=caches
+        found.victims, found.joint, found.activity, basis, names, start, end, busy=1 - roster.idle_share, caches=caches
     )
 
 

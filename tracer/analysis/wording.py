@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from tracer.analysis.findings import Activity, Bursts, Container, Estimate, TimeRange, Victim
+from tracer.analysis.findings import Activity, Bursts, Container, Estimate, Joint, TimeRange, Untold, Victim
 
 _MOST_LINES = 3
 _MOST_RANGES = 2
@@ -78,6 +78,38 @@ def nothing_found(containers: int, pairs: int, least_share: float) -> str:
     return (
         f"No container lost more than {percent(least_share)} of its cycles to another in caches, as far as can be "
         f"told: {containers} containers and units, {pairs} pairs looked at."
+    )
+
+
+def joint_sentences(joint: Sequence[Joint], nodes: Sequence[str]) -> list[tuple[float, str]]:
+    """What was lost to several who cannot be told apart; for each the CPU time it cost, ns, and a sentence."""
+    return [
+        (
+            one.lost_share.value * one.cpu_time_ns,
+            f"{name_of(one.victim, nodes)} lost {share_with_interval(one.lost_share)} to {together(one)} together: "
+            "they act at the same times, and cannot be told apart.",
+        )
+        for one in joint
+    ]
+
+
+def together(joint: Joint) -> str:
+    """`batch-1/etl and batch-2/etl`."""
+    *names, last = (aggressor.name for aggressor in joint.aggressors)
+    return f"{', '.join(names)} and {last}"
+
+
+def untold_sentence(untold: Sequence[Untold], containers: int, least_share: float) -> str:
+    """Of how many it cannot be told, and what would tell it."""
+    suspects: dict[str, int] = {}
+    for one in untold:
+        for suspect in one.suspects:
+            suspects[suspect.name] = suspects.get(suspect.name, 0) + 1
+    most = sorted(suspects, key=lambda name: -suspects[name])[:_MOST_RANGES]
+    return (
+        f"Of {len(untold)} of {containers} it cannot be told whether they lost {percent(least_share)} or more to some "
+        f"others, mostly {' and '.join(most)}: what these do varied too little, or is not seen from here. To tell it, "
+        "pin, move or throttle one of them for a minute, and compare."
     )
 
 

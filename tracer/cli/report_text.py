@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracer.analysis.findings import Activity, Aggressor, Container, Cost, Explanation, Report, TimeSpent, Victim
 from tracer.analysis.waits.wording import culprits
-from tracer.analysis.wording import percent, range_text, share_with_interval
+from tracer.analysis.wording import percent, range_text, share_with_interval, together
 from tracer.cli.printing import printable
 from tracer.printable import printable as harmless
 
@@ -42,9 +42,16 @@ def print_report(report: Report, console: "Console") -> None:
     for number, victim in enumerate(report.victims, 1):
         _say(console)
         _print_victim(report, number, victim, console)
+    for joint in report.joint:
+        _say(console)
+        _say(
+            console,
+            f"{_name(joint.victim, report.nodes)} lost {share_with_interval(joint.lost_share)} to {together(joint)}, "
+            f"who cannot be told apart; sure: {_sure(joint.confidence)}",
+        )
     with_waits = {one.container.node_name for one in report.time_spent}
     others = [one for one in report.activity if one.container.node_name not in with_waits]
-    if not report.victims and others:
+    if not report.victims and not report.joint and others:
         _say(console)
         _print_activity(others, report.nodes, console)
     if report.caveats:
@@ -129,9 +136,13 @@ def _aggressor_row(aggressor: Aggressor, report: Report) -> list[str]:
         percent(share.value),
         f"{share.low * 100:.1f}–{share.high * 100:.1f} %",
         percent(aggressor.share_of_loss),
-        "> 99.9 %" if aggressor.confidence > _SURE else percent(aggressor.confidence),
+        _sure(aggressor.confidence),
         ", ".join(when),
     ]
+
+
+def _sure(confidence: float) -> str:
+    return "> 99.9 %" if confidence > _SURE else percent(confidence)
 
 
 def _print_explanations(explanations: Iterable[Explanation], console: "Console") -> None:

@@ -12,6 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
+from tracer.analysis.interference.channel_model import solve_channels
+from tracer.analysis.interference.channel_sums import ChannelSums
 from tracer.analysis.interference.model import Fitted, Layout, Pair, lost_by_row, outcome
 from tracer.analysis.interference.regression import (
     Floats,
@@ -29,7 +31,15 @@ FEWEST_GROUPS = 20
 # What the intervals' samples are drawn from: longer than a burst and the pause after it.
 _GROUP_NS = 250_000_000
 _MOST_GROUPS = 256
+# Their sums have more columns.
+_MOST_GROUPS_OF_CHANNELS = 128
 _MOST_THREADS = 8
+# A loss is found nine times in ten from so many standard errors on. And windows do not say when in them the harm was
+# done: each of a victim's misses may be due to those who had traffic, at so many cycles.
+_FOUND_FROM = 4.0
+_MOST_OF_MISS = 200.0
+# Of its cycles, that a busy sibling can cost.
+_MOST_OF_SIBLING = 0.5
 # Standard deviations of a normal distribution that 95 % are within.
 _TWO_SIDED = 1.96
 
@@ -45,10 +55,13 @@ class _Sums:
         self.cycles = 0.0
         self.instructions = 0.0
         self.cycles_known = 0.0
+        self.misses_known = 0.0
 
 
 def attribute(source: Source) -> list[Fitted]:
     """A model of each of the source's victims that has enough rows."""
+    if source.has_channels:
+        return _by_channels(source)
     screens = {victim: Screen(source) for victim in source.victims}
 
     def add(segment: Segment, victim: int) -> None:
@@ -66,6 +79,8 @@ def attribute(source: Source) -> list[Fitted]:
 
 def with_interactions(source: Source, models: Sequence[Fitted], aggressors: Sequence[Sequence[int]]) -> list[Fitted]:
     """The models anew, with what any two of each one's aggressors do together: often less than both do alone."""
+    if source.has_channels:
+        return list(models)
     layouts = {}
     for model, of_model in zip(models, aggressors, strict=True):
         places = sorted(source.suspects.index(aggressor) for aggressor in of_model)
@@ -83,9 +98,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def _by_channels(source: Source) -> list[Fitted]:
+    group_steps, groups = _groups(source, _MOST_GROUPS_OF_CHANNELS)
+    sums = {victim: ChannelSums(source, groups) for victim in source.victims}
+
+    screens = {victim: Screen(source) for victim in source.victims}
+
+    def add(segment: Segment, victim: int) -> None:
+        rows = segment.rows_of(victim)
+        if len(rows.step):
+            sums[victim].add(source, rows, group_steps)
+            screens[victim].add(source, segment, rows)
+
+    for segment in source.segments():
+        _for_each(source.victims, partial(add, segment))
+    solved: dict[int, Fitted | None] = {}
+
+    def solve_one(victim: int) -> None:
+        solved[victim] = solve_channels(source, victim, sums[victim], screens[victim].lags, FEWEST_GROUPS)
+
+    _for_each([victim for victim in source.victims if sums[victim].rows >= FEWEST_ROWS], solve_one)
+    return [model for victim in source.victims if (model := solved.get(victim)) is not None]
+
+
+def _groups(source: Source, most: int = _MOST_GROUPS) -> tuple[int, int]:
+    """How many steps a group has that is drawn anew, and how many groups there are, at most so many."""
+    steps = max(1, _GROUP_NS // source.step_ns, -(-source.steps // most))
+    return steps, -(-source.steps // steps)
+
+
 def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]) -> list[Fitted]:
-    group_steps = max(1, _GROUP_NS // source.step_ns, -(-source.steps // _MOST_GROUPS))
-    groups = -(-source.steps // group_steps)
+    group_steps, groups = _groups(source)
     sums: dict[int, _Sums] = {}
 
     def add(segment: Segment, victim: int) -> None:
@@ -144,6 +187,7 @@ def _add(sums: _Sums, source: Source, layout: Layout, rows: VictimRows, features
     sums.instructions += float(rows.instructions.sum())
     known = (rows.cycles if source.is_ratio else rows.instructions) * rows.is_known
     sums.cycles_known += float((rows.cycles * rows.is_known).sum())
+    sums.misses_known += float((rows.misses * rows.is_known).sum())
     all_columns = known @ features
     sums.controls += all_columns
     for place in range(len(source.suspects)):
@@ -168,6 +212,8 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
     to_share = 1 / sums.cycles_known
     shares = sums.exposure @ coefficients * to_share
     error = (samples @ sums.exposure.T * to_share).std(axis=0)
+    unseen = np.maximum(_FOUND_FROM * error, _MOST_OF_MISS * sums.misses_known * to_share * _traffic(layout, sums))
+    unseen += _MOST_OF_SIBLING * source.beside
     bound = _TWO_SIDED * np.hypot(error, source.model_error * shares)
     sibling = source.sibling_control
     pairs = [
@@ -183,6 +229,7 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
             else float(sums.exposure[place, sibling] * coefficients[sibling] * to_share),
             delay_steps=int(layout.lags[place]),
             p_value=max(above(shares[place], error[place]), float(p_values[place])),
+            detectable_share=float(unseen[place]),
         )
         for place, suspect in enumerate(source.suspects)
         if suspect != victim and sums.exposure[place].any()
@@ -198,6 +245,14 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
         cold_share=float(sums.controls[cold] @ coefficients[cold] * to_share) if cold.stop else None,
         pairs=pairs,
     )
+
+
+def _traffic(layout: Layout, sums: _Sums) -> Floats:
+    """[A]: the share of each suspect in the traffic that the victim met."""
+    own = np.array([layout.first_of(place) for place in range(len(sums.exposure))])
+    met = sums.exposure[np.arange(len(own)), own] + sums.exposure[np.arange(len(own)), own + 1]
+    found: Floats = met / max(met.sum(), 1e-300)
+    return found
 
 
 def _p_values(source: Source, model: Fitted) -> Floats:

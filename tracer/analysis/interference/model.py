@@ -5,7 +5,7 @@ V victims, A suspects, C controls, N rows, F columns.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +20,8 @@ class Pair(NamedTuple):
     """A victim, a suspect, and the cycles lost between them: an estimate, its interval of 95 %, and a p-value.
 
     share: of the victim's cycles that were counted, `cycles`. delay_steps: how much later it is felt. sibling_share:
-    what part of the share was on the SMT sibling.
+    what part of the share was on the SMT sibling. detectable_share: a loss of that would have been found, None where
+    nobody can tell.
     """
 
     victim: int
@@ -32,6 +33,25 @@ class Pair(NamedTuple):
     sibling_share: float
     delay_steps: int
     p_value: float
+    detectable_share: float | None = None
+
+
+class Joint(NamedTuple):
+    """Suspects that cannot be told apart, and the share of its cycles that a victim lost to all of them."""
+
+    suspects: list[int]
+    share: float
+    low: float
+    high: float
+    p_value: float
+
+
+class ByChannels(Protocol):
+    """A model of the ways in which suspects slow a victim down."""
+
+    def lost_by_row(self, rows: VictimRows, places: list[int]) -> Floats:
+        """[N, places]: cycles lost in each row to the suspects at these places."""
+        ...
 
 
 class Layout(NamedTuple):
@@ -52,10 +72,14 @@ class Layout(NamedTuple):
         together = [traffic[:, one] * traffic[:, other] for one, other in self.interactions]
         return np.column_stack([rows.controls, rows.rest, _bent(traffic, self.knots), *together])
 
+    def first_of(self, suspect: int) -> int:
+        """The first column of a suspect's own two, by its place."""
+        return self.controls + 1 + _PIECES * suspect
+
     def belongs(self, suspect: int) -> Floats:
         """[F]: 1 for the columns that are this suspect's doing, by its place."""
         belongs = np.zeros(self.controls + 1 + _PIECES * len(self.lags) + len(self.interactions))
-        first = self.controls + 1 + _PIECES * suspect
+        first = self.first_of(suspect)
         belongs[first : first + _PIECES] = 1
         for number, pair in enumerate(self.interactions):
             belongs[len(belongs) - len(self.interactions) + number] = suspect in pair
@@ -67,7 +91,8 @@ class Fitted(NamedTuple):
 
     cycles, instructions: those that were counted. coefficients: [F], of the columns that `layout` describes.
     sibling_share, cold_share: of its cycles, lost to whoever ran on the SMT sibling, and after pauses; None where
-    nobody can tell.
+    nobody can tell. channels: of a model of `channel_model`, what it comes to, instead of `layout`. joint: groups of
+    suspects that act at the same times.
     """
 
     victim: int
@@ -78,6 +103,8 @@ class Fitted(NamedTuple):
     sibling_share: float | None
     cold_share: float | None
     pairs: list[Pair]
+    channels: ByChannels | None = None
+    joint: Sequence[Joint] = ()
 
 
 def outcome(source: Source, rows: VictimRows) -> tuple[Floats, Floats]:
@@ -89,6 +116,8 @@ def outcome(source: Source, rows: VictimRows) -> tuple[Floats, Floats]:
 def lost_by_row(source: Source, model: Fitted, rows: VictimRows, suspects: Sequence[int]) -> Floats:
     """[N, len(suspects)]: the cycles that the victim lost to each of them in each row, by its model."""
     places = [source.suspects.index(suspect) for suspect in suspects]
+    if model.channels is not None:
+        return model.channels.lost_by_row(rows, places)
     features = model.layout.features(rows)
     # [F, suspects]
     effects = np.stack([model.layout.belongs(place) * model.coefficients for place in places], axis=1)

@@ -13,10 +13,24 @@ from tracer.analysis.interference.regression import Bools, Floats, Ints
 from tracer.analysis.interference.timeline import Timeline
 
 
+class Channels(NamedTuple):
+    """By which ways neighbours can slow a victim down, in the rows of `VictimRows`; M memories.
+
+    exposure: what the victim's cache remembers of the traffic of each suspect and of all others, [N, A + 1, M], each 0
+        to 1.
+    queue: [N, A + 1], lines that each of them has fetched in the tick from the memory that the row's CPU is at.
+    queue_knot: where waiting for it may begin to grow faster.
+    """
+
+    exposure: Callable[[], Floats]
+    queue: Floats
+    queue_knot: float
+
+
 class VictimRows(NamedTuple):
     """Rows of one victim, by ascending `step`.
 
-    cycles, instructions: [N], 0 where either was not counted.
+    cycles, instructions: [N], 0 where either was not counted. misses: [N], its own, 0 where they were not counted.
     is_known: [N], whether they and all that the neighbours did were counted.
     is_usable: [N], whether the row can be compared: known, and of more than a trifle of work.
     controls: [N, C], what else its CPI may depend on: see `docs/analysis.md`.
@@ -27,11 +41,13 @@ class VictimRows(NamedTuple):
     rest: [N], the misses of all others.
     sibling: [N, A], share of the tick in which the suspect ran on the SMT sibling; None where nobody can tell.
     has_moved: [N], whether it ran on this CPU without having run there when it ran last; None where nobody can tell.
+    channels: None where rows do not tell them apart.
     """
 
     step: Ints
     cycles: Floats
     instructions: Floats
+    misses: Floats
     is_known: Bools
     is_usable: Bools
     controls: Floats
@@ -40,6 +56,7 @@ class VictimRows(NamedTuple):
     rest: Floats
     sibling: Floats | None
     has_moved: Bools | None
+    channels: Channels | None = None
 
 
 class Segment(NamedTuple):
@@ -62,6 +79,9 @@ class Source(Protocol):
     is_ratio: whether the effects of neighbours multiply a victim's CPI, and do not add to it.
     model_error: standard deviation of what this way of looking makes of a loss, as a share of it, whatever the number
         of rows. least_share: what may be lost for other reasons that it cannot tell from neighbours.
+    has_channels: whether rows have `Channels`. memories: M of these. own_controls: how many of the controls, from the
+        first on, are the victim's own work and pauses, and nobody else's doing.
+    beside: [A], the share of time that a suspect may have been on a CPU's sibling, where rows do not say.
     sibling_control: which control says how busy the SMT sibling is; None without. cold_controls: those of a pause.
     """
 
@@ -73,8 +93,12 @@ class Source(Protocol):
     stretch_steps: int
     lags: int
     is_ratio: bool
+    has_channels: bool
+    memories: int
+    own_controls: int
     model_error: float
     least_share: float
+    beside: Floats
     sibling_control: int | None
     cold_controls: slice
 

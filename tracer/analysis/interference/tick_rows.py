@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from tracer.analysis.cpu_map import CpuMap, cpu_map
+from tracer.analysis.interference.memories import MEMORY_TICKS, follows, remembered
 from tracer.analysis.interference.regression import Bools, Floats, Ints
-from tracer.analysis.interference.rows import Segment, VictimRows, lagged_products, work_hinges
+from tracer.analysis.interference.rows import Channels, Segment, VictimRows, lagged_products, work_hinges
 from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
 from tracer.analysis.recording import Recording, Span
 from tracer.analysis.roster import Roster
@@ -26,6 +27,7 @@ _WHOLE_TICK = 0.98
 # After so many ticks most of a container's lines are taken to be gone.
 _COLD_AFTER_TICKS = 30.0
 _LONGEST_PAUSE_TICKS = 1_000
+_QUEUE_QUANTILE = 0.8
 _WORK_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95)
 
 _COLUMNS = ("cpu_time_ns", "cycles", "instructions", "llc_misses")
@@ -35,8 +37,12 @@ class TickRows:
     """The `Source` of one node's `ticks`."""
 
     is_ratio = False
-    # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
-    model_error = 0.04
+    has_channels = True
+    memories = len(MEMORY_TICKS)
+    # Its work and its pauses. Busy CPUs are not: that is whoever does the harm.
+    own_controls = 8
+    # Both as `bench/interference.py` finds them in simulated runs, whose truth is known.
+    model_error = 0.25
     least_share = 0.02
     lags = _LAGS
     cold_controls = slice(len(_WORK_QUANTILES) + 1, len(_WORK_QUANTILES) + 3)
@@ -65,7 +71,12 @@ class TickRows:
         self._cpus: CpuMap = cpu_map(recording.manifests, node_name, (cpus or 0) + 1)
         self.sibling_control = 8 if (self._cpus.sibling >= 0).any() else None
         self.segment_count = max(1, -(-rows // _SEGMENT_ROWS))
+        # Ticks say who was on which sibling.
+        self.beside = np.zeros(len(suspects))
         self._knots: dict[int, Floats] = {}
+        self._queue_knots: dict[int, float] = {}
+        # By suspect, how many of its misses follow what others did; told from the first segment.
+        self.follows: Bools | None = None
         self._only: Segment | None = None
 
     def segments(self) -> Iterator[Segment]:
@@ -103,6 +114,12 @@ class TickRows:
             self._knots[victim] = np.quantile(instructions, _WORK_QUANTILES)
         return self._knots.get(victim, np.zeros(len(_WORK_QUANTILES)))
 
+    def queue_knot(self, victim: int, lines: Floats) -> float:
+        """Where waiting for memory may begin to grow faster: the same in all segments."""
+        if victim not in self._queue_knots and len(lines):
+            self._queue_knots[victim] = float(np.quantile(lines, _QUEUE_QUANTILE))
+        return self._queue_knots.get(victim, 0.0)
+
 
 def _part_steps(source: TickRows) -> int:
     """How many ticks are read at once: whole stretches."""
@@ -125,9 +142,12 @@ class _Ticks:
         self._cycles, self._instructions, self._misses = (rows[name].to_numpy() for name in _COLUMNS[1:])
         self._by_member = np.argsort(self._member, kind="stable")
         self._bounds = np.searchsorted(self._member[self._by_member], np.arange(self._member.max(initial=0) + 2))
+        # What was not counted in between is felt later all the same: taken to be as much as usual.
+        self._misses_felt = _filled(self._member, self._instructions, self._misses)
         everything = slice(None)
         self._busy = self._time_by_cpu(everything)
         self._missed = self._misses_by_domain(everything)
+        self._missed_felt = self._sums(self._domain, everything, self._misses_felt, cpus.domains)
         self._is_unknown = np.zeros((cpus.domains, steps), np.bool_)
         uncounted = np.isnan(self._misses)
         self._is_unknown[self._domain[uncounted], self._step[uncounted]] = True
@@ -135,14 +155,22 @@ class _Ticks:
     def segment(self, source: TickRows, first: int) -> Segment:
         suspects = [self._of(member) for member in source.suspects]
         misses = np.zeros((self._cpus.domains, self._steps, len(suspects)))
+        felt = np.zeros_like(misses)
         for number, rows in enumerate(suspects):
             misses[:, :, number] = self._misses_by_domain(rows)
+            felt[:, :, number] = self._sums(self._domain[rows], rows, self._misses_felt[rows], self._cpus.domains)
+        instructions = np.zeros_like(misses)
+        for number, rows in enumerate(suspects):
+            instructions[:, :, number] = self._sums(
+                self._domain[rows], rows, np.nan_to_num(self._instructions[rows]), self._cpus.domains
+            )
         busy = [] if source.sibling_control is None else [self._time_by_cpu(rows) for rows in suspects]
+        exposures = _Exposures(felt, self._missed_felt, instructions, self._cpus, source)
         return Segment(
             first_step=first,
             steps=self._steps,
             # They are asked for several times.
-            rows_of=cache(lambda victim: self._rows_of(source, victim, first, misses, busy)),
+            rows_of=cache(lambda victim: self._rows_of(source, victim, first, misses, busy, exposures)),
             suspect_misses=misses.sum(axis=0).T,
         )
 
@@ -163,7 +191,15 @@ class _Ticks:
         flat = np.bincount(place * self._steps + self._step[rows], values, places * self._steps)
         return flat.reshape(places, self._steps).astype(np.float64)
 
-    def _rows_of(self, source: TickRows, victim: int, first: int, misses: Floats, busy: list[Floats]) -> VictimRows:
+    def _rows_of(
+        self,
+        source: TickRows,
+        victim: int,
+        first: int,
+        misses: Floats,
+        busy: list[Floats],
+        exposures: "_Exposures",
+    ) -> VictimRows:
         rows = self._of(victim)
         step, domain = self._step[rows], self._domain[rows]
         cycles, instructions = self._cycles[rows], self._instructions[rows]
@@ -194,10 +230,13 @@ class _Ticks:
 
         others = (self._missed - self._misses_by_domain(rows))[domain, step]
         of_suspects = traffic(np.zeros(len(is_other), np.int64)).sum(axis=1)
+        own = self._misses_by_domain(rows)
+        queue = exposures.queue(domain, step, own, is_other)
         return VictimRows(
             step=step + first,
             cycles=np.where(is_counted, cycles, 0.0),
             instructions=instructions,
+            misses=np.nan_to_num(self._misses[rows]),
             is_known=is_known,
             is_usable=is_usable,
             controls=self._controls(source, victim, rows, instructions, is_usable),
@@ -206,6 +245,11 @@ class _Ticks:
             rest=np.maximum(others - of_suspects, 0.0),
             sibling=self._on_sibling(source, victim, rows, busy) if busy else None,
             has_moved=self._has_moved(rows),
+            channels=Channels(
+                exposure=lambda: exposures.of(domain, step, own, is_other),
+                queue=queue,
+                queue_knot=source.queue_knot(victim, queue.sum(axis=1)[is_usable]),
+            ),
         )
 
     def _has_moved(self, rows: Ints) -> Bools:
@@ -248,6 +292,66 @@ class _Ticks:
                 busy_by_domain[domain, step],
             ]
         )
+
+
+def _filled(member: Ints, instructions: Floats, misses: Floats) -> Floats:
+    """[N]: `misses`, and where they are not known as many as that member misses for so many instructions."""
+    known = np.isfinite(misses) & np.isfinite(instructions)
+    of_member = np.bincount(member[known], misses[known], member.max(initial=0) + 1)
+    work = np.bincount(member[known], instructions[known], len(of_member))
+    usual = of_member / np.maximum(work, 1.0)
+    found: Floats = np.where(np.isfinite(misses), misses, np.nan_to_num(instructions) * usual[member])
+    return found
+
+
+class _Exposures:
+    """What caches and memories had of each suspect, and of all: [D, T, A] misses and instructions, [D, T] all misses.
+
+    After a burst, all whose lines are gone fetch them anew at once. So what somebody misses who follows others is not
+    taken for his doing, but what he usually misses for as many instructions.
+    """
+
+    def __init__(self, misses: Floats, missed: Floats, instructions: Floats, cpus: CpuMap, source: TickRows) -> None:
+        self._lines = cpus.llc_lines
+        self._missed = missed
+        if source.follows is None:
+            source.follows = follows(misses, missed, instructions, self._lines, source.stretch_steps, MEMORY_TICKS)
+        usual = misses.sum(axis=(0, 1)) / np.maximum(instructions.sum(axis=(0, 1)), 1.0)
+        self._caused = np.where(source.follows, instructions * usual, misses)
+        self._memory_of_domain = np.array(
+            [cpus.memory[cpus.domain == number].max(initial=0) for number in range(cpus.domains)]
+        )
+        memories = int(self._memory_of_domain.max()) + 1
+        self._queued = np.zeros((memories, *misses.shape[1:]))
+        self._queued_by_all = np.zeros((memories, misses.shape[1]))
+        np.add.at(self._queued, self._memory_of_domain, misses)
+        np.add.at(self._queued_by_all, self._memory_of_domain, missed)
+        # [D, T, A, M]
+        self._felt = np.stack(
+            [
+                np.apply_along_axis(remembered, 1, self._caused / self._lines, ticks).astype(np.float32)
+                for ticks in MEMORY_TICKS
+            ],
+            axis=3,
+        )
+
+    def of(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Floats:
+        """[N, A + 1, M]: see `Channels`; `own` are the victim's misses, [D, T]."""
+        rest = np.maximum(self._missed - own - self._caused @ is_other, 0.0) / self._lines
+        felt = np.stack([np.apply_along_axis(remembered, 1, rest, ticks) for ticks in MEMORY_TICKS], axis=2)
+        found = np.empty((len(step), len(is_other) + 1, len(MEMORY_TICKS)))
+        found[:, :-1] = self._felt[domain, step] * is_other[:, None]
+        found[:, -1] = felt[domain, step]
+        return found
+
+    def queue(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Floats:
+        """[N, A + 1]: see `Channels`."""
+        memory = self._memory_of_domain[domain]
+        own_queued = np.zeros_like(self._queued_by_all)
+        np.add.at(own_queued, self._memory_of_domain, own)
+        of_suspects = self._queued[memory, step] * is_other
+        rest = (self._queued_by_all - own_queued)[memory, step] - of_suspects.sum(axis=1)
+        return np.column_stack([of_suspects, np.maximum(rest, 0.0)])
 
 
 def _pauses(step: Ints) -> Floats:

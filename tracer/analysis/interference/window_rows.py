@@ -6,7 +6,7 @@ just the ticks in which it ran: `neighbour_llc_misses`. How much of that each su
 rows, after it was found whose misses it follows at all: who runs on another LLC is no neighbour.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -31,12 +31,16 @@ _COLUMNS = ("cycles", "instructions", "llc_misses", "active_ticks", "neighbour_l
 
 
 class WindowRows:
-    """The `Source` of one node's `windows`. `llcs` is how many last-level caches it has, None if nobody told."""
+    """The `Source` of one node's `windows`. `llcs` is how many last-level caches it has, None if nobody told;
+    `beside` the share of each CPU's time, in the mean, that each suspect may have been on its sibling."""
 
     lags = 0
     is_ratio = True
-    # Both as `bench/analysis.py` finds them in simulated runs, whose truth is known.
-    model_error = 0.07
+    has_channels = False
+    memories = 0
+    own_controls = len(_WORK_QUANTILES) + 2
+    # Both as `bench/interference.py` finds them in simulated runs, whose truth is known.
+    model_error = 0.25
     least_share = 0.05
     sibling_control: int | None = None
     cold_controls = slice(0, 0)
@@ -52,6 +56,7 @@ class WindowRows:
         tick_ns: int,
         window_ticks: int,
         llcs: int | None,
+        beside: Sequence[float],
     ) -> None:
         self.victims = victims
         self.suspects = suspects
@@ -59,6 +64,7 @@ class WindowRows:
         self.step_ns = tick_ns * window_ticks
         self.stretch_steps = max(1, _STRETCH_NS // self.step_ns)
         self.llcs = llcs
+        self.beside = np.array(beside)
         self._recording = recording
         # With one node there is nothing to tell apart, at a tenth of the time that reading takes.
         self._of_node = [pl.col("node_name") == node_name] if len(recording.nodes) > 1 else []
@@ -124,7 +130,7 @@ class WindowRows:
     def _rows_of(self, victim: int, first: int, sums: dict[str, Floats], misses: Floats, load: Floats) -> VictimRows:
         place = self._chosen.index(victim)
         step = np.flatnonzero(sums["active_ticks"][place] > 0)
-        cycles, instructions, _misses, active, neighbours = (sums[name][place][step] for name in _COLUMNS)
+        cycles, instructions, own, active, neighbours = (sums[name][place][step] for name in _COLUMNS)
         is_other = np.array([suspect != victim for suspect in self.suspects], np.bool_)
         is_counted = np.isfinite(cycles) & (instructions > 0)
         # [N, A]: what each suspect missed while the victim ran, were its misses spread over the window.
@@ -152,6 +158,7 @@ class WindowRows:
             step=step + first,
             cycles=np.where(is_counted, cycles, 0.0),
             instructions=instructions,
+            misses=np.nan_to_num(own),
             is_known=is_known,
             is_usable=is_usable,
             controls=np.column_stack([work_hinges(instructions, knots), _others_load(load, place)[step]]),
