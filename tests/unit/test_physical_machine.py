@@ -10,8 +10,8 @@ import pytest
 
 from tracer.errors import UsageError
 from tracer.simulate import simulate
-from tracer.simulate.physical.engine import TICK_NS
 from tracer.simulate.physical.node import PhysicalNode, Sums
+from tracer.simulate.physical.plan import TICK_NS
 from tracer.simulate.physical.scenarios import PHYSICAL_SCENARIOS, build_physical
 from tracer.simulate.physical.truth import PhysicalTruth
 from tracer.simulate.physical.workload import Bursts, Call, Machine, PhysicalScenario, Work, Workload

@@ -6,7 +6,9 @@ cast.py       who is on a node, and what it is made of
 workload.py   what a scenario is made of
 events.py     when jobs begin
 plan.py       a scenario as arrays
-engine.py     tick by tick: work, CPUs, cores, memory
+engine.py     tick by tick: what work arrives, and what is done
+placing.py    who runs in a tick, on which CPU
+slices.py     what cores and memory do in it
 cache.py      last-level caches, line by line in the mean
 draws.py      random numbers that do not depend on who else draws
 node.py       a run as blocks of ticks, and again without somebody

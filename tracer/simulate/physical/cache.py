@@ -171,3 +171,24 @@ def put_out(caches: Caches, cache: int, time: int) -> None:
         oldest += 1
     caches.oldest[cache] = oldest
     caches.held[cache] = held if over_all <= 0 else held - over_all
+
+
+@njit(cache=True, forceinline=True)
+def missing_share(caches: Caches, half_share: Floats, first_set: Ints, party: int, which: int) -> float:
+    """The share of a party's hot (0) or warm (1) lines that are not in the cache."""
+    found = 0.0
+    for half in range(2):
+        found += half_share[half] * missing(caches, first_set[party, half] + which)
+    return found
+
+
+@njit(cache=True, forceinline=True)
+def use_lines(
+    caches: Caches, half_share: Floats, first_set: Ints, party: int, which: int, accesses: float, time: int
+) -> float:
+    """Accesses of a party to its hot, its warm or its stream's lines; the misses."""
+    missed = 0.0
+    for half in range(2):
+        share = 0.5 if which == 2 else half_share[half]
+        missed += use(caches, first_set[party, half] + which, accesses * share, time)
+    return missed

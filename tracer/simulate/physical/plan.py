@@ -16,6 +16,7 @@ from tracer.simulate.random_times import SharedLoad
 
 Placed = npt.NDArray[np.int16]
 
+TICK_NS = 1e6
 KINDS = 3
 # Sets of lines of a party in each half of a cache: hot, warm, stream.
 SETS = 3
