@@ -5,13 +5,16 @@ A suspects, M memories, C controls, P columns: C controls; A + 1 of who is busy 
 pieces of the queue at memory; misses and cycles per instruction. The last of A + 1 is everybody else.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from tracer.analysis.interference.regression import Floats, add_products, without_means
+from tracer.analysis.interference.regression import Floats, Ints, add_products, without_means
 from tracer.analysis.interference.rows import Source, VictimRows
 
+# So many rows at a time, and what is left of their last stretch.
+_ROWS_AT_ONCE = 8_192
 # What differences of shares are rounded by.
 _ROUNDED = 1e-6
 
@@ -62,34 +65,36 @@ class ChannelSums:
         """Takes the rows of a segment."""
         channels = rows.channels
         assert channels is not None
-        exposure = channels.exposure()
         known = rows.instructions * rows.is_known
         self.rows += int(rows.is_usable.sum())
         self.cycles += float(rows.cycles.sum())
         self.instructions += float(rows.instructions.sum())
         self.cycles_known += float((rows.cycles * rows.is_known).sum())
         self.misses_known += float((rows.misses * rows.is_known).sum())
-        self.exposure += np.tensordot(known, exposure[:, :-1], axes=1)
         self.controls += known @ rows.controls[:, : source.own_controls]
         beside = _beside(source, rows)
         self.beside += known @ beside
         self.queue += np.stack([known @ piece for piece in queue_of_each(rows)], axis=1)
-        use = rows.is_usable
-        weights, instructions = rows.instructions[use], rows.instructions[use]
-        total = channels.queue.sum(axis=1)[use]
-        columns = np.column_stack(
-            [
-                rows.controls[use, : source.own_controls],
-                beside[use],
-                exposure[use].reshape(len(weights), -1),
-                total,
-                np.maximum(total - channels.queue_knot, 0.0),
-                rows.misses[use] / instructions,
-                rows.cycles[use] / instructions,
-            ]
-        )
-        step = rows.step[use]
-        add_products(self.products, without_means(columns, weights, step // source.stretch_steps), step // group_steps)
+        total = channels.queue.sum(axis=1)
+        stretch = rows.step // source.stretch_steps
+        for part in _parts(stretch):
+            exposure = channels.exposure(part)
+            self.exposure += np.tensordot(known[part], exposure[:, :-1], axes=1)
+            use = rows.is_usable[part]
+            weights = rows.instructions[part][use]
+            columns = np.column_stack(
+                [
+                    rows.controls[part, : source.own_controls][use],
+                    beside[part][use],
+                    exposure[use].reshape(len(weights), -1),
+                    total[part][use],
+                    np.maximum(total[part][use] - channels.queue_knot, 0.0),
+                    rows.misses[part][use] / weights,
+                    rows.cycles[part][use] / weights,
+                ]
+            )
+            columns = without_means(columns, weights, stretch[part][use])
+            add_products(self.products, columns, rows.step[part][use] // group_steps)
 
     def due_to_others(self, evicted: Floats) -> Floats:
         """[S, A]: the victim's misses that are due to each suspect, of effects [S, (A + 1) M] of exposure on misses."""
@@ -101,6 +106,16 @@ class ChannelSums:
         """[S]: how many times its own misses the victim would have had to have, at least 1."""
         found: Floats = np.maximum(self.due_to_others(evicted).sum(axis=1) / max(self.misses_known, 1e-9), 1.0)
         return found
+
+
+def _parts(stretch: Ints) -> Iterator[slice]:
+    """Rows in whole stretches; `stretch` ascends."""
+    first = 0
+    while first < len(stretch):
+        last = stretch[min(first + _ROWS_AT_ONCE, len(stretch)) - 1]
+        after = int(np.searchsorted(stretch, last, side="right"))
+        yield slice(first, after)
+        first = after
 
 
 def _beside(source: Source, rows: VictimRows) -> Floats:

@@ -16,13 +16,13 @@ from tracer.analysis.interference.timeline import Timeline
 class Channels(NamedTuple):
     """By which ways neighbours can slow a victim down, in the rows of `VictimRows`; M memories.
 
-    exposure: what the victim's cache remembers of the traffic of each suspect and of all others, [N, A + 1, M], each 0
-        to 1.
+    exposure: what the victim's cache remembers of the traffic of each suspect and of all others, each 0 to 1: makes the
+        [N, A + 1, M] of some of the rows, as those of all are large.
     queue: [N, A + 1], lines that each of them has fetched in the tick from the memory that the row's CPU is at.
     queue_knot: where waiting for it may begin to grow faster.
     """
 
-    exposure: Callable[[], Floats]
+    exposure: Callable[[slice], Floats]
     queue: Floats
     queue_knot: float
 

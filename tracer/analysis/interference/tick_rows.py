@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a comparison from the `ticks` table: one a tick and CPU on which the victim ran."""
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tracer.analysis.cpu_map import CpuMap, cpu_map
@@ -14,6 +14,8 @@ from tracer.analysis.interference.rows import Channels, Segment, VictimRows, lag
 from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
 from tracer.analysis.recording import Recording, Span
 from tracer.analysis.roster import Roster
+
+Singles = npt.NDArray[np.float32]
 
 # What is held in memory at once.
 _SEGMENT_ROWS = 1_500_000
@@ -164,13 +166,16 @@ class _Ticks:
             instructions[:, :, number] = self._sums(
                 self._domain[rows], rows, np.nan_to_num(self._instructions[rows]), self._cpus.domains
             )
-        busy = [] if source.sibling_control is None else [self._time_by_cpu(rows) for rows in suspects]
+        # Whole ns of a tick or less, which such numbers hold exactly.
+        busy = (
+            [] if source.sibling_control is None else [self._time_by_cpu(rows).astype(np.float32) for rows in suspects]
+        )
         exposures = _Exposures(felt, self._missed_felt, instructions, self._cpus, source)
         return Segment(
             first_step=first,
             steps=self._steps,
-            # They are asked for several times.
-            rows_of=cache(lambda victim: self._rows_of(source, victim, first, misses, busy, exposures)),
+            # Made anew for the few victims of which they are asked for again: all of them take much memory.
+            rows_of=lambda victim: self._rows_of(source, victim, first, misses, busy, exposures),
             suspect_misses=misses.sum(axis=0).T,
         )
 
@@ -197,7 +202,7 @@ class _Ticks:
         victim: int,
         first: int,
         misses: Floats,
-        busy: list[Floats],
+        busy: list[Singles],
         exposures: "_Exposures",
     ) -> VictimRows:
         rows = self._of(victim)
@@ -246,7 +251,7 @@ class _Ticks:
             sibling=self._on_sibling(source, victim, rows, busy) if busy else None,
             has_moved=self._has_moved(rows),
             channels=Channels(
-                exposure=lambda: exposures.of(domain, step, own, is_other),
+                exposure=exposures.of(domain, step, own, is_other),
                 queue=queue,
                 queue_knot=source.queue_knot(victim, queue.sum(axis=1)[is_usable]),
             ),
@@ -260,13 +265,14 @@ class _Ticks:
         found: Bools = self._time_by_cpu(rows)[self._cpu[rows], before] == 0
         return found
 
-    def _on_sibling(self, source: TickRows, victim: int, rows: Ints, busy: list[Floats]) -> Floats:
+    def _on_sibling(self, source: TickRows, victim: int, rows: Ints, busy: list[Singles]) -> Floats:
         """[N, A]: the share of the tick in which each suspect ran on the sibling of the row's CPU."""
         step, sibling = self._step[rows], self._cpus.sibling[self._cpu[rows]]
         found = np.zeros((len(rows), len(source.suspects)))
         for number, suspect in enumerate(source.suspects):
             if suspect != victim:
-                found[:, number] = np.where(sibling >= 0, busy[number][sibling, step], 0.0) / source.step_ns
+                ran = busy[number][sibling, step].astype(np.float64)
+                found[:, number] = np.where(sibling >= 0, ran, 0.0) / source.step_ns
         return found
 
     def _controls(self, source: TickRows, victim: int, rows: Ints, instructions: Floats, is_usable: Bools) -> Floats:
@@ -335,14 +341,19 @@ class _Exposures:
             axis=3,
         )
 
-    def of(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Floats:
-        """[N, A + 1, M]: see `Channels`; `own` are the victim's misses, [D, T]."""
+    def of(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Callable[[slice], Floats]:
+        """See `Channels`; `own` are the victim's misses, [D, T]."""
         rest = np.maximum(self._missed - own - self._caused @ is_other, 0.0) / self._lines
         felt = np.stack([np.apply_along_axis(remembered, 1, rest, ticks) for ticks in MEMORY_TICKS], axis=2)
-        found = np.empty((len(step), len(is_other) + 1, len(MEMORY_TICKS)))
-        found[:, :-1] = self._felt[domain, step] * is_other[:, None]
-        found[:, -1] = felt[domain, step]
-        return found
+
+        def exposure(part: slice) -> Floats:
+            at = domain[part], step[part]
+            found = np.empty((len(at[0]), len(is_other) + 1, len(MEMORY_TICKS)))
+            found[:, :-1] = self._felt[at] * is_other[:, None]
+            found[:, -1] = felt[at]
+            return found
+
+        return exposure
 
     def queue(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Floats:
         """[N, A + 1]: see `Channels`."""
