@@ -4,9 +4,7 @@
 V victims, A suspects, C controls, B bootstrap samples.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from tracer.analysis.interference.channel_model import solve_channels
 from tracer.analysis.interference.channel_sums import ChannelSums
+from tracer.analysis.interference.each_victim import for_each
 from tracer.analysis.interference.model import Fitted, Layout, Pair, lost_by_row, outcome
 from tracer.analysis.interference.regression import (
     Floats,
@@ -33,7 +32,6 @@ _GROUP_NS = 250_000_000
 _MOST_GROUPS = 256
 # Their sums have more columns.
 _MOST_GROUPS_OF_CHANNELS = 128
-_MOST_THREADS = 8
 # A loss is found nine times in ten from so many standard errors on. And windows do not say when in them the harm was
 # done: each of a victim's misses may be due to those who had traffic, at so many cycles.
 _FOUND_FROM = 4.0
@@ -68,7 +66,7 @@ def attribute(source: Source) -> list[Fitted]:
         screens[victim].add(source, segment, segment.rows_of(victim))
 
     for segment in source.segments():
-        _for_each(source.victims, partial(add, segment))
+        for_each(source.victims, partial(add, segment))
     layouts = {
         victim: Layout(screen.controls, screen.lags, screen.knots, [])
         for victim, screen in screens.items()
@@ -111,13 +109,15 @@ def _by_channels(source: Source) -> list[Fitted]:
             screens[victim].add(source, segment, rows)
 
     for segment in source.segments():
-        _for_each(source.victims, partial(add, segment))
+        for_each(source.victims, partial(add, segment))
+        # Before the next one is made: both would not fit.
+        del segment
     solved: dict[int, Fitted | None] = {}
 
     def solve_one(victim: int) -> None:
         solved[victim] = solve_channels(source, victim, sums[victim], screens[victim].lags, FEWEST_GROUPS)
 
-    _for_each([victim for victim in source.victims if sums[victim].rows >= FEWEST_ROWS], solve_one)
+    for_each([victim for victim in source.victims if sums[victim].rows >= FEWEST_ROWS], solve_one)
     return [model for victim in source.victims if (model := solved.get(victim)) is not None]
 
 
@@ -139,13 +139,13 @@ def _fit(source: Source, layouts: dict[int, Layout], p_values: dict[int, Floats]
         _add(sums[victim], source, layouts[victim], rows, features, group_steps)
 
     for segment in source.segments():
-        _for_each(layouts, partial(add, segment))
+        for_each(layouts, partial(add, segment))
     solved: dict[int, Fitted | None] = {}
 
     def solve_one(victim: int) -> None:
         solved[victim] = _solved(source, victim, layouts[victim], sums[victim], p_values[victim])
 
-    _for_each(layouts, solve_one)
+    for_each(layouts, solve_one)
     models = [model for victim in layouts if (model := solved[victim]) is not None]
     return _row_by_row(source, models, sums) if source.is_ratio else models
 
@@ -161,7 +161,7 @@ def _row_by_row(source: Source, models: Sequence[Fitted], sums: dict[int, _Sums]
             lost[victim] += rows.is_known @ lost_by_row(source, model, rows, [pair.suspect for pair in model.pairs])
 
     for segment in source.segments():
-        _for_each(by_victim, partial(add, segment))
+        for_each(by_victim, partial(add, segment))
     found = []
     for model in models:
         pairs = []
@@ -173,13 +173,6 @@ def _row_by_row(source: Source, models: Sequence[Fitted], sums: dict[int, _Sums]
             )
         found.append(model._replace(pairs=pairs))
     return found
-
-
-def _for_each(victims: Iterable[int], work: Callable[[int], None]) -> None:
-    """Does the work of each victim, several at a time: nearly all of it is in NumPy, which lets others run."""
-    with ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
-        for _done in threads.map(work, victims):
-            pass
 
 
 def _add(sums: _Sums, source: Source, layout: Layout, rows: VictimRows, features: Floats, group_steps: int) -> None:

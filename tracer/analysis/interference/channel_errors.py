@@ -125,7 +125,7 @@ def _error(products: Floats, whole: Floats, column: Floats, others: Ints, outcom
     # The column less what the others say of it, and what is left of the outcome: their products by group.
     weight = basis[:, :-1] @ np.append(-solve(gram[:-1, :-1]), 1.0)
     left = basis @ np.append(-solve(gram), 1.0)
-    scores = np.einsum("p,gpq,q->g", weight, products, left)
+    scores = products @ left @ weight
     return float(np.sqrt((scores**2).sum())) / max(float(weight @ whole @ weight), 1e-300), float(gram[-2, -2])
 
 

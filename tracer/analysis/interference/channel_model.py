@@ -40,7 +40,7 @@ class ChannelEffects(NamedTuple):
         """[N, places]: cycles lost in each row to the suspects at these places."""
         channels = rows.channels
         assert channels is not None
-        lost: Floats = np.einsum("nam,am->na", channels.exposure(slice(None))[:, places], self.exposure[places])
+        lost: Floats = np.einsum("nam,am->na", channels.exposure(slice(None), places), self.exposure[places])
         if rows.sibling is not None:
             lost += self.beside[places] * rows.sibling[:, places]
         first, beyond = queue_of_each(rows)

@@ -14,7 +14,7 @@ from tracer.analysis.interference.regression import Floats, Ints, add_products, 
 from tracer.analysis.interference.rows import Source, VictimRows
 
 # So many rows at a time, and what is left of their last stretch.
-_ROWS_AT_ONCE = 8_192
+_ROWS_AT_ONCE = 2_048
 # What differences of shares are rounded by.
 _ROUNDED = 1e-6
 
@@ -78,7 +78,7 @@ class ChannelSums:
         total = channels.queue.sum(axis=1)
         stretch = rows.step // source.stretch_steps
         for part in _parts(stretch):
-            exposure = channels.exposure(part)
+            exposure = channels.exposure(part, range(self.columns.suspects + 1))
             self.exposure += np.tensordot(known[part], exposure[:, :-1], axes=1)
             use = rows.is_usable[part]
             weights = rows.instructions[part][use]

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A closer look at the victims: when they lost what, and what simpler views of the same rows say."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from tracer.analysis.findings import NoisyAndQuiet
+from tracer.analysis.interference.each_victim import for_each
 from tracer.analysis.interference.episodes import find_bursts
 from tracer.analysis.interference.model import Fitted, Pair, lost_by_row
 from tracer.analysis.interference.regression import Floats, Ints
@@ -90,9 +92,14 @@ def look_closer(source: Source, victims: dict[int, tuple[Fitted, list[Pair]]]) -
     closer = {victim: _Closer(source, model, pairs) for victim, (model, pairs) in victims.items()}
     if closer:
         for segment in source.segments():
-            for one in closer.values():
-                one.add(segment)
+            for_each(closer, partial(_add, closer, segment))
+            # Before the next one is made: both would not fit.
+            del segment
     return {victim: one.details() for victim, one in closer.items()}
+
+
+def _add(closer: dict[int, _Closer], segment: Segment, victim: int) -> None:
+    closer[victim].add(segment)
 
 
 def _correlation(first: Floats, second: Floats) -> float | None:

@@ -4,7 +4,7 @@
 A *step* is a tick or a window, numbered by a `Timeline`. N rows, C controls, A suspects.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,13 +16,13 @@ from tracer.analysis.interference.timeline import Timeline
 class Channels(NamedTuple):
     """By which ways neighbours can slow a victim down, in the rows of `VictimRows`; M memories.
 
-    exposure: what the victim's cache remembers of the traffic of each suspect and of all others, each 0 to 1: makes the
-        [N, A + 1, M] of some of the rows, as those of all are large.
+    exposure: what the victim's cache remembers of the traffic of each suspect and of all others, [N, A + 1, M], each 0
+        to 1: makes that of some rows, and of some of these A + 1, as all of it is large.
     queue: [N, A + 1], lines that each of them has fetched in the tick from the memory that the row's CPU is at.
     queue_knot: where waiting for it may begin to grow faster.
     """
 
-    exposure: Callable[[slice], Floats]
+    exposure: Callable[[slice, Sequence[int]], Floats]
     queue: Floats
     queue_knot: float
 

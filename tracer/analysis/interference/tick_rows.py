@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a comparison from the `ticks` table: one a tick and CPU on which the victim ran."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -332,25 +332,26 @@ class _Exposures:
         self._queued_by_all = np.zeros((memories, misses.shape[1]))
         np.add.at(self._queued, self._memory_of_domain, misses)
         np.add.at(self._queued_by_all, self._memory_of_domain, missed)
-        # [D, T, A, M]
-        self._felt = np.stack(
-            [
-                np.apply_along_axis(remembered, 1, self._caused / self._lines, ticks).astype(np.float32)
-                for ticks in MEMORY_TICKS
-            ],
-            axis=3,
-        )
+        # [A, D, T, M]
+        self._felt = np.empty((misses.shape[2], *missed.shape, len(MEMORY_TICKS)), np.float32)
+        for place, felt in enumerate(self._felt):
+            caused = self._caused[:, :, place] / self._lines
+            for number, ticks in enumerate(MEMORY_TICKS):
+                felt[:, :, number] = np.apply_along_axis(remembered, 1, caused, ticks)
 
-    def of(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Callable[[slice], Floats]:
+    def of(self, domain: Ints, step: Ints, own: Floats, is_other: Floats) -> Callable[[slice, Sequence[int]], Floats]:
         """See `Channels`; `own` are the victim's misses, [D, T]."""
         rest = np.maximum(self._missed - own - self._caused @ is_other, 0.0) / self._lines
         felt = np.stack([np.apply_along_axis(remembered, 1, rest, ticks) for ticks in MEMORY_TICKS], axis=2)
 
-        def exposure(part: slice) -> Floats:
+        def exposure(part: slice, places: Sequence[int]) -> Floats:
             at = domain[part], step[part]
-            found = np.empty((len(at[0]), len(is_other) + 1, len(MEMORY_TICKS)))
-            found[:, :-1] = self._felt[at] * is_other[:, None]
-            found[:, -1] = felt[at]
+            found = np.zeros((len(at[0]), len(places), len(MEMORY_TICKS)))
+            for number, place in enumerate(places):
+                if place == len(is_other):
+                    found[:, number] = felt[at]
+                elif is_other[place]:
+                    found[:, number] = self._felt[place][at]
             return found
 
         return exposure
