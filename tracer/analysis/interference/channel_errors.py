@@ -70,7 +70,12 @@ def inexact(whole: Floats, evicted: Floats, cost: Floats, sums: ChannelSums) -> 
         in_cache = float(cost[-3]) * misses / excess / sums.cycles_known
         in_queue = float(in_queues[place]) / sums.cycles_known
         on_sibling = float(cost[place] * sums.beside[place]) / sums.cycles_known
-        found[place] = np.sqrt((farther * excess * in_cache) ** 2 + (queue_farther * in_queue) ** 2 + on_sibling**2)
+        if on_sibling > 0:
+            # A sibling that is never idle tells nothing, whoever is on it.
+            other_controls = np.setdiff1d(np.arange(columns.exposure.start), columns.controls + place)
+            alone = _left(whole, _one(whole, columns.controls + place), other_controls)
+            on_sibling *= _farther(float(sums.beside[place]), float(alone @ whole @ alone), sums)
+        found[place] = np.linalg.norm([farther * excess * in_cache, queue_farther * in_queue, on_sibling])
     return found
 
 
@@ -82,51 +87,67 @@ def _farther(exposed: float, variation: float, sums: ChannelSums) -> float:
 def unseen(products: Floats, whole: Floats, evicted: Floats, cost: float, sums: ChannelSums) -> Floats:
     """[A]: the standard error of a loss to each suspect, whatever the fit made of it: what could be there unseen."""
     columns = sums.columns
-    merged = _merged(whole, columns, slice(None))
-    active = columns.exposure.start + np.flatnonzero(evicted > 0)
+    controls = np.arange(columns.exposure.start)
+    active = np.append(controls, columns.exposure.start + np.flatnonzero(evicted > 0))
+    of_misses, of_cycles = (_Errors(products, whole, active, outcome) for outcome in (columns.misses, columns.cycles))
     per_miss = max(cost, _USUAL_CYCLES_OF_MISS)
-    found = np.zeros(columns.suspects)
-    # What a suspect does to the queue at memory can be told only as far as that can be told of all.
-    of_queue = np.zeros(len(whole))
-    of_queue[columns.queue.start] = 1.0
-    error, _spread = _error(products, whole, of_queue, np.arange(columns.exposure.start), columns.cycles)
-    in_queue = error * sums.queue[:, 0] / sums.cycles_known
+    # No more than all of the victim's misses can be due to anybody.
     own_misses = per_miss * sums.misses_known / sums.cycles_known
-    traffic = sums.exposure[:, 0] / max(sums.exposure[:, 0].sum(), 1e-300)
+    # What a suspect does to the queue at memory can be told only as far as that can be told of all.
+    queue = _left(whole, _one(whole, columns.queue.start), controls)
+    in_queue = of_cycles.error(queue) * sums.queue[:, 0] / sums.cycles_known
+    found = np.zeros(columns.suspects)
     for place in range(len(found)):
-        own = np.flatnonzero(merged[:, place])
-        others = np.setdiff1d(np.r_[0 : columns.exposure.start, active], own)
-        error, variation = _error(products, whole, merged[:, place], others, columns.misses)
-        directly, _variation = _error(products, whole, merged[:, place], others, columns.cycles)
-        exposed = float(sums.exposure[place].sum())
-        # By way of its misses, or from its cycles at once: whichever says more.
-        in_cache = min(error * per_miss, directly) * exposed / sums.cycles_known
-        mean = exposed / sums.instructions
-        spread = np.sqrt(variation / sums.instructions) / max(mean, 1e-300)
-        if mean and spread < _CONTRAST:
-            # Traffic that hardly varies may be behind any of the victim's misses.
-            in_cache = max(in_cache, own_misses * float(traffic[place]) / FOUND_FROM)
-        found[place] = np.hypot(in_cache, in_queue[place])
+        own = columns.exposure.start + place * columns.memories + np.arange(columns.memories)
+        others = np.setdiff1d(active, own)
+        in_cache = 0.0
+        # Whether its lines go soon or late is not known: so it is the time of which least can be told.
+        for memory, column in enumerate(own):
+            exposed = float(sums.exposure[place, memory])
+            left = _left(whole, _one(whole, column), others)
+            # By way of its misses, or from its cycles at once: whichever says more.
+            error = min(of_misses.error(left) * per_miss, of_cycles.error(left))
+            possible = error * exposed / sums.cycles_known
+            mean = exposed / sums.instructions
+            if whole[column, column] < (_CONTRAST * mean) ** 2 * sums.instructions:
+                # Traffic that hardly varies may be behind any of the victim's misses.
+                possible = own_misses
+            in_cache = max(in_cache, min(possible, own_misses * mean / FOUND_FROM))
+        column = columns.controls + place
+        beside = of_cycles.error(_left(whole, _one(whole, column), np.setdiff1d(controls, column)))
+        on_sibling = beside * sums.beside[place] / sums.cycles_known
+        found[place] = np.linalg.norm([in_cache, in_queue[place], on_sibling])
     return found
 
 
-def _error(products: Floats, whole: Floats, column: Floats, others: Ints, outcome: int) -> tuple[float, float]:
-    """The standard error of the effect of a `column` [P] of sums beside `others`, and the column's own variation.
+class _Errors:
+    """Standard errors of effects on an `outcome`, a column, beside others. Rows of a group may be alike."""
 
-    products: [G, P, P], `whole` is their sum. outcome: which column is to be explained. Rows of a group may be alike.
-    """
-    basis = np.zeros((len(whole), len(others) + 2))
+    def __init__(self, products: Floats, whole: Floats, others: Ints, outcome: int) -> None:
+        self._whole = whole
+        # [G, P]: products of all columns with what the others leave of the outcome.
+        self._products = products @ _left(whole, _one(whole, outcome), others)
+
+    def error(self, column: Floats) -> float:
+        """Of a column [P] of which is left what the others do not say; 0 for one that is empty."""
+        variation = float(column @ self._whole @ column)
+        return float(np.linalg.norm(self._products @ column)) / variation if variation > 0 else 0.0
+
+
+def _left(whole: Floats, column: Floats, others: Ints) -> Floats:
+    """[P]: a `column` [P] less what the others say of it."""
+    basis = np.zeros((len(whole), len(others) + 1))
     basis[others, range(len(others))] = 1.0
-    basis[:, -2] = column
-    basis[outcome, -1] = 1.0
-    gram = basis.T @ whole @ basis
-    if gram[-2, -2] <= 0:
-        return 0.0, 0.0
-    # The column less what the others say of it, and what is left of the outcome: their products by group.
-    weight = basis[:, :-1] @ np.append(-solve(gram[:-1, :-1]), 1.0)
-    left = basis @ np.append(-solve(gram), 1.0)
-    scores = products @ left @ weight
-    return float(np.sqrt((scores**2).sum())) / max(float(weight @ whole @ weight), 1e-300), float(gram[-2, -2])
+    basis[:, -1] = column
+    found: Floats = basis @ np.append(-solve(basis.T @ whole @ basis), 1.0)
+    return found
+
+
+def _one(whole: Floats, column: int) -> Floats:
+    """[P]: that column alone."""
+    found = np.zeros(len(whole))
+    found[column] = 1.0
+    return found
 
 
 def _merged(whole: Floats, columns: Columns, memories: slice) -> Floats:

@@ -41,8 +41,8 @@ class TickRows:
     is_ratio = False
     has_channels = True
     memories = len(MEMORY_TICKS)
-    # Its work and its pauses. Busy CPUs are not: that is whoever does the harm.
-    own_controls = 8
+    # Its work, its pauses and its threads beside each other. Busy CPUs are not: that is whoever does the harm.
+    own_controls = 9
     # Both as `bench/interference.py` finds them in simulated runs, whose truth is known.
     model_error = 0.25
     least_share = 0.02
@@ -71,7 +71,7 @@ class TickRows:
         self.steps = self.timeline.steps
         cpus = recording.collect(self._scan(recording.span).select(pl.max("cpu"))).item()
         self._cpus: CpuMap = cpu_map(recording.manifests, node_name, (cpus or 0) + 1)
-        self.sibling_control = 8 if (self._cpus.sibling >= 0).any() else None
+        self.sibling_control = self.own_controls if (self._cpus.sibling >= 0).any() else None
         self.segment_count = max(1, -(-rows // _SEGMENT_ROWS))
         # Ticks say who was on which sibling.
         self.beside = np.zeros(len(suspects))
@@ -276,14 +276,17 @@ class _Ticks:
         return found
 
     def _controls(self, source: TickRows, victim: int, rows: Ints, instructions: Floats, is_usable: Bools) -> Floats:
-        """[N, 10]: 5 of its own work, whether the tick was full, 2 of its pause, SMT sibling, busy CPUs on the LLC."""
+        """[N, 11]: 5 of its own work, whether the tick was full, 2 of its pause, its own threads on the SMT sibling,
+        others there, busy CPUs on the LLC.
+        """
         step, cpu, domain = self._step[rows], self._cpu[rows], self._domain[rows]
         is_whole = self._time[rows] >= _WHOLE_TICK * source.step_ns
         knots = source.work_knots(victim, instructions[is_usable & ~is_whole])
         work = np.where(is_whole[:, None], 0.0, work_hinges(instructions, knots))
         pause = _pauses(step)
         per_instruction = np.divide(1.0, instructions, out=np.zeros(len(rows)), where=is_usable)
-        others_busy = (self._busy - self._time_by_cpu(rows)) / source.step_ns
+        own_busy = self._time_by_cpu(rows) / source.step_ns
+        others_busy = self._busy / source.step_ns - own_busy
         sibling = self._cpus.sibling[cpu]
         busy_by_domain = np.stack(
             [others_busy[self._cpus.domain == number].sum(axis=0) for number in range(self._cpus.domains)]
@@ -294,6 +297,7 @@ class _Ticks:
                 is_whole,
                 (pause > 0) * per_instruction,
                 (1 - np.exp(-pause / _COLD_AFTER_TICKS)) * per_instruction,
+                np.where(sibling >= 0, own_busy[sibling, step], 0.0),
                 np.where(sibling >= 0, others_busy[sibling, step], 0.0),
                 busy_by_domain[domain, step],
             ]
