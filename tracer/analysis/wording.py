@@ -11,6 +11,9 @@ _MOST_RANGES = 2
 # A range that is longer than this share of the recording says nothing about when.
 _ALL_OF_IT = 0.8
 _LIKELY = "likely"
+# With less confidence, a loss is told as probable.
+SURE = 0.95
+_LOST = {True: "lost", False: "probably lost"}
 
 
 def percent(share: float) -> str:
@@ -38,7 +41,8 @@ def victim_sentences(
     return [
         (
             aggressor.lost_share.value * victim.cpu_time_ns,
-            f"{name_of(victim.container, nodes)} lost {share_with_interval(aggressor.lost_share)} to "
+            f"{name_of(victim.container, nodes)} {_LOST[aggressor.confidence >= SURE]} "
+            f"{share_with_interval(aggressor.lost_share)} to "
             f"{aggressor.container.name}"
             f"{when_text(aggressor.bursts, aggressor.delay_ticks, aggressor.time_ranges, start, end)}.",
         )

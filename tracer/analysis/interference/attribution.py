@@ -33,11 +33,13 @@ _MOST_GROUPS = 256
 # Their sums have more columns.
 _MOST_GROUPS_OF_CHANNELS = 128
 # A loss is found nine times in ten from so many standard errors on. And windows do not say when in them the harm was
-# done: each of a victim's misses may be due to those who had traffic, at so many cycles.
+# done: each of a victim's misses may be due to any suspect, for all have traffic, at so many cycles.
 _FOUND_FROM = 4.0
-_MOST_OF_MISS = 200.0
-# Of its cycles, that a busy sibling can cost.
+_MOST_OF_MISS = 300.0
+# Of its cycles, that a busy sibling can cost. Who is on a CPU's sibling for so much of the time in the mean may be there
+# twice as much of the victim's.
 _MOST_OF_SIBLING = 0.5
+_MORE_OFTEN_BESIDE = 2.0
 # Standard deviations of a normal distribution that 95 % are within.
 _TWO_SIDED = 1.96
 
@@ -205,8 +207,8 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
     to_share = 1 / sums.cycles_known
     shares = sums.exposure @ coefficients * to_share
     error = (samples @ sums.exposure.T * to_share).std(axis=0)
-    unseen = np.maximum(_FOUND_FROM * error, _MOST_OF_MISS * sums.misses_known * to_share * _traffic(layout, sums))
-    unseen += _MOST_OF_SIBLING * source.beside
+    unseen = np.maximum(_FOUND_FROM * error, _MOST_OF_MISS * sums.misses_known * to_share)
+    unseen += _MOST_OF_SIBLING * np.minimum(_MORE_OFTEN_BESIDE * source.beside, 1.0)
     bound = _TWO_SIDED * np.hypot(error, source.model_error * shares)
     sibling = source.sibling_control
     pairs = [
@@ -221,11 +223,11 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
             if sibling is None
             else float(sums.exposure[place, sibling] * coefficients[sibling] * to_share),
             delay_steps=int(layout.lags[place]),
-            p_value=max(above(shares[place], error[place]), float(p_values[place])),
+            p_value=max(above(shares[place], error[place]), float(p_values[place])) if error[place] else 1.0,
             detectable_share=float(unseen[place]),
         )
         for place, suspect in enumerate(source.suspects)
-        if suspect != victim and sums.exposure[place].any()
+        if suspect != victim
     ]
     cold = source.cold_controls
     return Fitted(
@@ -238,14 +240,6 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
         cold_share=float(sums.controls[cold] @ coefficients[cold] * to_share) if cold.stop else None,
         pairs=pairs,
     )
-
-
-def _traffic(layout: Layout, sums: _Sums) -> Floats:
-    """[A]: the share of each suspect in the traffic that the victim met."""
-    own = np.array([layout.first_of(place) for place in range(len(sums.exposure))])
-    met = sums.exposure[np.arange(len(own)), own] + sums.exposure[np.arange(len(own)), own + 1]
-    found: Floats = met / max(met.sum(), 1e-300)
-    return found
 
 
 def _p_values(source: Source, model: Fitted) -> Floats:

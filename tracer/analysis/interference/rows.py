@@ -79,6 +79,7 @@ class Source(Protocol):
     is_ratio: whether the effects of neighbours multiply a victim's CPI, and do not add to it.
     model_error: standard deviation of what this way of looking makes of a loss, as a share of it, whatever the number
         of rows. least_share: what may be lost for other reasons that it cannot tell from neighbours.
+    most_of_suspect_miss: cycles that a suspect can cost a victim for each of its own misses, which put out a line each.
     has_channels: whether rows have `Channels`. memories: M of these. own_controls: how many of the controls, from the
         first on, are the victim's own work and pauses, and nobody else's doing.
     beside: [A], the share of time that a suspect may have been on a CPU's sibling, where rows do not say.
@@ -98,6 +99,7 @@ class Source(Protocol):
     own_controls: int
     model_error: float
     least_share: float
+    most_of_suspect_miss: float
     beside: Floats
     sibling_control: int | None
     cold_controls: slice

@@ -46,6 +46,8 @@ class TickRows:
     # Both as `bench/interference.py` finds them in simulated runs, whose truth is known.
     model_error = 0.25
     least_share = 0.02
+    # Each line that it puts out is missed once.
+    most_of_suspect_miss = 250.0
     lags = _LAGS
     cold_controls = slice(len(_WORK_QUANTILES) + 1, len(_WORK_QUANTILES) + 3)
 

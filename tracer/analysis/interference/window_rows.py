@@ -42,6 +42,8 @@ class WindowRows:
     # Both as `bench/interference.py` finds them in simulated runs, whose truth is known.
     model_error = 0.25
     least_share = 0.05
+    # Less than half of the lines that it puts out are the victim's, and missed.
+    most_of_suspect_miss = 100.0
     sibling_control: int | None = None
     cold_controls = slice(0, 0)
 
