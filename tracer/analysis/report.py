@@ -46,10 +46,14 @@ _UNTOLD_SHARE = 0.1
 # The chance that anybody at all is blamed where nobody harms anybody.
 _FALSE_ALARMS = 0.01
 # Where there is no doubt that a victim is slower when a suspect is busy, but how much slower it cannot be told, with
-# hardly a moment without the suspect: it is named as likely from such a loss on. Of those so named in simulated runs
+# hardly a moment without the suspect: it is named as likely from such a loss on, beside a larger one only from half of
+# that on, for it may be its shadow. Of those so named in simulated runs
 # nineteen in twenty were true (`bench/interference.py`), which is what is promised of the others.
 _NO_DOUBT = 1e-6
 _LIKELY_SHARE = 0.05
+_LIKELY_OF_LARGEST = 0.5
+# What is there, but not enough to be named, may be so much larger: where caches are full, little of it varies.
+_TOO_SMALL_BY = 2.5
 _LIKELY = 0.1
 
 Progress = Callable[[str, int, int], None]
@@ -210,7 +214,11 @@ def _believed(nodes: Sequence[_Node]) -> tuple[dict[str, dict[int, list[Pair]]],
     for (node, model, one), p_value in zip(looked_at, corrected, strict=True):
         if p_value < _FALSE_ALARMS and one.low > node.source.least_share:
             found = one._replace(p_value=p_value)
-        elif node.source.has_channels and p_value < _NO_DOUBT and one.share > _LIKELY_SHARE:
+        elif (
+            node.source.has_channels
+            and p_value < _NO_DOUBT
+            and one.share > max(_LIKELY_SHARE, _LIKELY_OF_LARGEST * max(pair.share for pair in model.pairs))
+        ):
             found = one._replace(low=max(one.low, 0.0), high=min(one.high, 1.0), p_value=_LIKELY)
         else:
             continue
@@ -245,7 +253,7 @@ def _untold(
         for model in node.models:
             told = {pair.suspect for pair in believed[node.name].get(model.victim, [])}
             told |= {suspect for of, joint in together if of is model for suspect in joint.suspects}
-            possible = {pair.suspect: max(pair.detectable_share or 0.0, pair.high) for pair in model.pairs}
+            possible = {pair.suspect: _possible(pair) for pair in model.pairs}
             untold = [
                 pair for pair in model.pairs if possible[pair.suspect] >= _UNTOLD_SHARE and pair.suspect not in told
             ]
@@ -262,6 +270,12 @@ def _untold(
             suspects = [roster.container(suspect) for suspect in node.source.suspects if suspect != victim]
             found.append(findings.Untold(container=roster.container(victim), suspects=suspects, detectable_share=1.0))
     return found
+
+
+def _possible(pair: Pair) -> float:
+    """The largest share that a victim may have lost to somebody who is not named."""
+    may_be_small = _TOO_SMALL_BY * pair.share if pair.p_value < _FALSE_ALARMS else 0.0
+    return max(pair.detectable_share or 0.0, pair.high, may_be_small)
 
 
 def _detectable(nodes: Sequence[_Node]) -> float | None:

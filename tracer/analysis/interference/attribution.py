@@ -36,8 +36,7 @@ _MOST_GROUPS_OF_CHANNELS = 128
 # done: each of a victim's misses may be due to any suspect, for all have traffic, at so many cycles.
 _FOUND_FROM = 4.0
 _MOST_OF_MISS = 300.0
-# Of its cycles, that a busy sibling can cost. Who is on a CPU's sibling for so much of the time in the mean may be there
-# twice as much of the victim's.
+# Of its cycles, that a busy sibling can cost; how much more often than in the mean a suspect may be on the victim's.
 _MOST_OF_SIBLING = 0.5
 _MORE_OFTEN_BESIDE = 2.0
 # Standard deviations of a normal distribution that 95 % are within.

@@ -86,7 +86,7 @@ class ChannelSums:
                 [
                     rows.controls[part, : source.own_controls][use],
                     beside[part][use],
-                    exposure[use].reshape(len(weights), -1),
+                    exposure[use].reshape(len(weights), exposure[0].size),
                     total[part][use],
                     np.maximum(total[part][use] - channels.queue_knot, 0.0),
                     rows.misses[part][use] / weights,

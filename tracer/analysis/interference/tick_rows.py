@@ -29,6 +29,8 @@ _WHOLE_TICK = 0.98
 # After so many ticks most of a container's lines are taken to be gone.
 _COLD_AFTER_TICKS = 30.0
 _LONGEST_PAUSE_TICKS = 1_000
+# Of a short segment.
+_MOST_FORGOTTEN = 0.05
 _QUEUE_QUANTILE = 0.8
 _WORK_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95)
 
@@ -213,7 +215,9 @@ class _Ticks:
         is_counted = np.isfinite(cycles) & (instructions > 0)
         is_known = is_counted & ~self._is_unknown[domain, step]
         median = np.median(instructions[is_counted]) if is_counted.any() else 0.0
-        is_usable = is_known & (np.nan_to_num(instructions) > _TRIFLE * median)
+        # Before, a cache may remember what this segment does not have.
+        remembers = step >= min(MEMORY_TICKS[-1], _MOST_FORGOTTEN * self._steps)
+        is_usable = is_known & remembers & (np.nan_to_num(instructions) > _TRIFLE * median)
         instructions = np.where(is_counted, instructions, 0.0)
         is_other = np.array([suspect != victim for suspect in source.suspects], np.float64)
 

@@ -41,7 +41,7 @@ class WindowRows:
     own_controls = len(_WORK_QUANTILES) + 2
     # Both as `bench/interference.py` finds them in simulated runs, whose truth is known.
     model_error = 0.25
-    least_share = 0.05
+    least_share = 0.04
     # Less than half of the lines that it puts out are the victim's, and missed.
     most_of_suspect_miss = 100.0
     sibling_control: int | None = None
