@@ -342,8 +342,11 @@ def _victim(recording: Recording, roster: Roster, node: _Node, details: Details,
     row = roster.containers.row(model.victim, named=True)
     lost = sum(pair.share for pair in pairs)
     # The pairs' errors are taken to be independent.
-    bound = float(np.sqrt(sum(((pair.high - pair.low) / 2) ** 2 for pair in pairs)))
-    share = Estimate(value=lost, low=lost - bound, high=lost + bound)
+    below, above = (
+        float(np.sqrt(sum((end - pair.share) ** 2 for end, pair in zip(ends, pairs, strict=True))))
+        for ends in ([pair.low for pair in pairs], [pair.high for pair in pairs])
+    )
+    share = Estimate(value=lost, low=lost - below, high=lost + above)
     is_by_tick = isinstance(node.source, TickRows)
     return Victim(
         container=container,

@@ -27,6 +27,8 @@ _TWO_SIDED = 1.96
 # That harm is not negative makes the error of a loss smaller than that of any effect: by that factor, as found in
 # `bench/interference.py`.
 _UNSEEN = 0.7
+# How much of what could be there unseen is in the upper end of an interval, likewise.
+_MAY_BE_MORE = 0.75
 
 
 class ChannelEffects(NamedTuple):
@@ -86,6 +88,7 @@ def solve_channels(source: Source, victim: int, sums: ChannelSums, lags: Ints, f
         share = float(shares[place])
         error = float(share_samples[:, place].std())
         bound = _TWO_SIDED * float(np.hypot(error, rough[place]))
+        hidden = FOUND_FROM * _UNSEEN * float(possible[place])
         pairs.append(
             Pair(
                 victim=victim,
@@ -93,11 +96,11 @@ def solve_channels(source: Source, victim: int, sums: ChannelSums, lags: Ints, f
                 cycles=share * sums.cycles,
                 share=share,
                 low=share - bound,
-                high=share + bound,
+                high=share + float(np.hypot(bound, _MAY_BE_MORE * hidden)),
                 sibling_share=float(cost[place] * sums.beside[place] / sums.cycles_known),
                 delay_steps=int(lags[place]),
                 p_value=above(share, error) if share > 0 else 1.0,
-                detectable_share=FOUND_FROM * float(np.hypot(np.hypot(error, rough[place]), _UNSEEN * possible[place])),
+                detectable_share=float(np.hypot(FOUND_FROM * np.hypot(error, rough[place]), hidden)),
             )
         )
     joint = []
