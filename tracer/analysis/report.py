@@ -293,6 +293,8 @@ def _detectable(nodes: Sequence[_Node]) -> float | None:
 def _again(node: _Node, believed: dict[int, list[Pair]]) -> dict[int, tuple[Fitted, list[Pair]]]:
     """The models of victims, with what their aggressors do together where there are several, and the pairs of it."""
     models = {model.victim: model for model in node.models if model.victim in believed}
+    if node.source.has_channels:
+        return {victim: (models[victim], pairs) for victim, pairs in believed.items()}
     several = [model for model in models.values() if len(believed[model.victim]) > 1]
     aggressors = [[pair.suspect for pair in believed[model.victim]] for model in several]
     models.update((model.victim, model) for model in with_interactions(node.source, several, aggressors))

@@ -78,8 +78,6 @@ def attribute(source: Source) -> list[Fitted]:
 
 def with_interactions(source: Source, models: Sequence[Fitted], aggressors: Sequence[Sequence[int]]) -> list[Fitted]:
     """The models anew, with what any two of each one's aggressors do together: often less than both do alone."""
-    if source.has_channels:
-        return list(models)
     layouts = {}
     for model, of_model in zip(models, aggressors, strict=True):
         places = sorted(source.suspects.index(aggressor) for aggressor in of_model)
