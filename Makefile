@@ -6,6 +6,8 @@ DESTDIR ?=
 .NOTPARALLEL:
 .PHONY: help run test lint check bench bench-analysis install uninstall lock messages tables vm-test
 
+ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -32,14 +34,11 @@ check: lint test ## Everything that must pass before a commit
 
 bench-analysis: ## Hold report, compare and waits to the truth of simulated runs; prints tables (an hour)
 	@scripts/setup dev
-	@.venv/bin/python bench/analysis.py
-	@.venv/bin/python bench/comparing.py
-	@.venv/bin/python bench/blame.py
-	@.venv/bin/python bench/interference.py
+	@status=0; for bench in $(ANALYSIS); do echo "== $$bench"; OPENBLAS_NUM_THREADS=1 .venv/bin/python "$$bench" || status=1; done; exit $$status
 
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in $(filter-out bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out $(ANALYSIS),$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
+from tracer.analysis.interference.channel_errors import FOUND_FROM, MAY_BE_MORE
 from tracer.analysis.interference.channel_model import solve_channels
 from tracer.analysis.interference.channel_sums import ChannelSums
 from tracer.analysis.interference.each_victim import for_each
@@ -32,9 +33,8 @@ _GROUP_NS = 250_000_000
 _MOST_GROUPS = 256
 # Their sums have more columns.
 _MOST_GROUPS_OF_CHANNELS = 128
-# A loss is found nine times in ten from so many standard errors on. And windows do not say when in them the harm was
+# Windows do not say when in them the harm was
 # done: each of a victim's misses may be due to any suspect, for all have traffic, at so many cycles.
-_FOUND_FROM = 4.0
 _MOST_OF_MISS = 300.0
 # Of its cycles, that a busy sibling can cost; how much more often than in the mean a suspect may be on the victim's.
 _MOST_OF_SIBLING = 0.5
@@ -204,7 +204,7 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
     to_share = 1 / sums.cycles_known
     shares = sums.exposure @ coefficients * to_share
     error = (samples @ sums.exposure.T * to_share).std(axis=0)
-    unseen = np.maximum(_FOUND_FROM * error, _MOST_OF_MISS * sums.misses_known * to_share)
+    unseen = np.maximum(FOUND_FROM * error, _MOST_OF_MISS * sums.misses_known * to_share)
     unseen += _MOST_OF_SIBLING * np.minimum(_MORE_OFTEN_BESIDE * source.beside, 1.0)
     bound = _TWO_SIDED * np.hypot(error, source.model_error * shares)
     sibling = source.sibling_control
@@ -215,7 +215,7 @@ def _solved(source: Source, victim: int, layout: Layout, sums: _Sums, p_values: 
             cycles=float(shares[place] * sums.cycles),
             share=float(shares[place]),
             low=float(shares[place] - bound[place]),
-            high=float(shares[place] + bound[place]),
+            high=float(shares[place] + np.hypot(bound[place], MAY_BE_MORE * unseen[place])),
             sibling_share=0.0
             if sibling is None
             else float(sums.exposure[place, sibling] * coefficients[sibling] * to_share),

@@ -21,6 +21,8 @@ _ALIKE = 0.8
 _SOME_EXPOSURE = 0.1
 # A loss is found nine times in ten from so many standard errors on.
 FOUND_FROM = 4.0
+# How much of what could be there unseen is in the upper end of an interval, as found in `bench/interference.py`.
+MAY_BE_MORE = 0.75
 
 
 def alike(whole: Floats, sums: ChannelSums) -> list[list[int]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tracer.analysis.interference.channel_errors import FOUND_FROM, alike, inexact, unseen
+from tracer.analysis.interference.channel_errors import FOUND_FROM, MAY_BE_MORE, alike, inexact, unseen
 from tracer.analysis.interference.channel_sums import ChannelSums, Columns, queue_of_each
 from tracer.analysis.interference.model import Fitted, Joint, Layout, Pair
 from tracer.analysis.interference.nonnegative import solve_nonnegative, solve_some
@@ -27,8 +27,6 @@ _TWO_SIDED = 1.96
 # That harm is not negative makes the error of a loss smaller than that of any effect: by that factor, as found in
 # `bench/interference.py`.
 _UNSEEN = 0.7
-# How much of what could be there unseen is in the upper end of an interval, likewise.
-_MAY_BE_MORE = 0.75
 
 
 class ChannelEffects(NamedTuple):
@@ -96,7 +94,7 @@ def solve_channels(source: Source, victim: int, sums: ChannelSums, lags: Ints, f
                 cycles=share * sums.cycles,
                 share=share,
                 low=share - bound,
-                high=share + float(np.hypot(bound, _MAY_BE_MORE * hidden)),
+                high=share + float(np.hypot(bound, MAY_BE_MORE * hidden)),
                 sibling_share=float(cost[place] * sums.beside[place] / sums.cycles_known),
                 delay_steps=int(lags[place]),
                 p_value=above(share, error) if share > 0 else 1.0,
