@@ -6,6 +6,7 @@ from typing import Final
 import polars as pl
 
 _SHORT_ID = 12
+_SHORTEST_ID = 6
 
 # What Kubernetes makes random names of (k8s.io/apimachinery/pkg/util/rand: no vowels, and no 0, 1 and 3), and those of
 # them that stand for the decimal digits of a template's hash (SafeEncodeString there).
@@ -46,6 +47,21 @@ def workload_label() -> pl.Expr:
     namespace = _text("namespace")
     pod = pl.when(namespace.is_null()).then(workload).otherwise(pl.format("{}/{}", namespace, workload))
     return _label(pod, _path_end().str.replace(_NUMBERED_UNIT, "$1-*.$2"))
+
+
+def is_named(name: str) -> pl.Expr:
+    """Whether a cgroup is what people mean by `name`: never null.
+
+    That is its label, also with the namespace before it or of its workload, the name of the container or pod, its path,
+    or how the container's id begins.
+    """
+    named = container_label().eq_missing(pl.lit(name)) | workload_label().eq_missing(pl.lit(name))
+    named |= pl.format("{}/{}", _text("namespace"), container_label()).eq_missing(pl.lit(name))
+    for column in ("container_name", "pod_name", "cgroup_path"):
+        named |= pl.col(column).eq_missing(pl.lit(name))
+    if len(name) >= _SHORTEST_ID:
+        named |= pl.col("container_id").str.starts_with(name).fill_null(False)
+    return named
 
 
 def _label(pod: pl.Expr, unit: pl.Expr) -> pl.Expr:

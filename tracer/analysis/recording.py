@@ -18,15 +18,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from tracer.analysis.labels import container_label, workload_label
+from tracer.analysis.labels import is_named
 from tracer.analysis.moments import moment_text, parse_moment
 from tracer.analysis.older_files import as_today
 from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
 from tracer.errors import UsageError
 from tracer.store.manifest import Manifest, read_manifest
 from tracer.store.schemas import TABLES
-
-_SHORTEST_ID = 6
 
 
 class Span(NamedTuple):
@@ -129,20 +127,13 @@ class Recording:
     def is_wanted(self) -> pl.Expr:
         """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
 
-        `container` is a label, of a workload too, the name of a container or pod, a path, or how a container's id
-        begins.
+        `container` is as `tracer.analysis.labels.is_named` has it.
         """
         wanted = pl.lit(True)
         if self.namespace is not None:
             wanted &= _is("namespace", self.namespace)
         if self.container is not None:
-            named = container_label().eq_missing(pl.lit(self.container))
-            named |= workload_label().eq_missing(pl.lit(self.container))
-            for column in ("container_name", "pod_name", "cgroup_path"):
-                named |= _is(column, self.container)
-            if len(self.container) >= _SHORTEST_ID:
-                named |= pl.col("container_id").str.starts_with(self.container).fill_null(False)
-            wanted &= named
+            wanted &= is_named(self.container)
         return wanted
 
 
