@@ -2,7 +2,6 @@
 """`tracer run`: trace this node."""
 
 import os
-import resource
 import sys
 import tomllib
 from contextlib import ExitStack, suppress
@@ -14,7 +13,7 @@ import typer
 
 from tracer.cli.stop_signals import StopSignals
 from tracer.containers.nri import DEFAULT_SOCKET
-from tracer.errors import NodeUnsupportedError, TracerError, UsageError
+from tracer.errors import TracerError, UsageError
 
 if TYPE_CHECKING:
     from tracer.kernel.counter_plan import CounterPlan
@@ -156,18 +155,14 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(given: dict[str, Any], signals: StopSignals) -> None:
-    """Checks, starts, waits, ends. The order keeps the start short: what takes long runs beside the compiler."""
+    """Checks, starts, waits, ends."""
     from tracer.containers.runtime_state import state_directory
-    from tracer.kernel.compiler_cache import ensure_compiler_cache
-    from tracer.kernel.counter_plan import plan_counters
     from tracer.kernel.event_specs import parse_events
     from tracer.kernel.loader import ProgramLoadError
-    from tracer.kernel.tick_load import TickLoad
     from tracer.pipeline.options import RunOptions
+    from tracer.pipeline.stage import StuckError
+    from tracer.pipeline.starting import start_run
     from tracer.preflight.doctor import explain_load_failure, require_runnable
-    from tracer.store.layout import partition_value
-    from tracer.store.output import PreparedOutput
-    from tracer.store.retention import Retention
     from tracer.units import parse_bytes, parse_duration_ns
 
     if given["on-full"] not in list(OnFull):
@@ -199,54 +194,18 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
     )
     options.check()
     require_runnable(options.tick_ns)
-    # Four events, a ring and a few maps for each CPU.
-    with suppress(OSError, ValueError):
-        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-    retention = Retention(options.output, partition_value(options.identifier), options.keep_bytes, options.on_full)
-    output = PreparedOutput(options.output)
     with ExitStack() as on_failure:
         signals.give_back(on_failure.close)
-        on_failure.callback(output.remove_if_empty)
-        output.prepare(retention.free_space)
-        plan = plan_counters(options.events)
-        load = TickLoad(tick_ns=options.tick_ns, counted=plan.counted, waits=options.waits)
-        on_failure.callback(load.cancel)
-        # Polars' threads are for large nodes; more than two would compete with what is measured.
-        os.environ.setdefault("POLARS_MAX_THREADS", "2")
-        ensure_compiler_cache()
-
-        with signals.while_importing():
-            from tracer.kernel.cgroup_events import CgroupEvents
-            from tracer.kernel.throttling import Throttling
-            from tracer.kernel.tick_source import KernelTickSource
-            from tracer.pipeline.run import Run
-            from tracer.pipeline.stage import StuckError
-
-        source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
         try:
-            cgroup_events = on_failure.enter_context(CgroupEvents())
-        except NodeUnsupportedError:
-            cgroup_events = None
-        throttling: Throttling | str = "--waits off"
-        if options.waits:
-            try:
-                throttling = on_failure.enter_context(Throttling())
-            except NodeUnsupportedError as error:
-                throttling = str(error)
-        run = Run(options, plan, source, cgroup_events, throttling, output)
-        try:
-            source.await_programs()
-            signals.stop(run.stop)
-            run.start()
+            started = start_run(options, signals, on_failure)
         except ProgramLoadError as error:
             raise explain_load_failure(error) from error
+        run, plan = started.run, started.plan
         if missing := _missing_counters(plan):
             _say(f"warning: not counted: {missing}")
         _say(
-            f"tracing {len(source.online)} CPUs in ticks of {options.tick_ns / 1e6:g} ms, "
-            f"windows of {options.window_ticks}; results in {output.path}"
+            f"tracing {len(started.source.online)} CPUs in ticks of {options.tick_ns / 1e6:g} ms, "
+            f"windows of {options.window_ticks}; results in {started.output.path}"
         )
         run.wait()
         try:
