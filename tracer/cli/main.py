@@ -30,6 +30,7 @@ from tracer.cli.run import run
 from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.topology import topology
+from tracer.cli.verify import verify
 from tracer.errors import OutputError, TracerError
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(report)
+app.command()(verify)
 app.command()(doctor)
 app.command()(identify)
 app.command()(ps)
@@ -59,7 +61,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"run", "report", "plot", "export", "simulate", "compare"}
+_HEAVY = {"run", "report", "plot", "export", "simulate", "compare", "verify"}
 
 
 @app.callback()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tracer.cli.leftovers import restore_leftovers
 from tracer.cli.stop_signals import StopSignals
 from tracer.containers.nri import DEFAULT_SOCKET
 from tracer.errors import TracerError, UsageError
@@ -194,6 +195,7 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
     )
     options.check()
     require_runnable(options.tick_ns)
+    restore_leftovers()
     with ExitStack() as on_failure:
         signals.give_back(on_failure.close)
         try:
