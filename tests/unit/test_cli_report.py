@@ -41,6 +41,9 @@ def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
     assert "batch-7/etl" in done.stdout.splitlines()[0] + done.stdout.splitlines()[1]
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "What could have hidden something" in done.stdout
+    commands = [line.strip() for line in done.stdout.splitlines() if "tracer verify" in line]
+    assert "tracer verify shop/web-1/app jobs/batch-7/etl" in commands
+    assert len(set(commands)) == len(commands) <= 3
 
 
 def test_json_is_all_of_it(output: Path) -> None:

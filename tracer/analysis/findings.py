@@ -216,6 +216,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     share_of_time: float
 
 
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """`command` proves or refutes on their node that `suspect` slows `victim` down, by pausing it for moments."""
+
+    victim: Container
+    suspect: Container
+    command: str
+
+
 class CpuUser(msgspec.Struct, frozen=True, kw_only=True):
     """Who had how much of a node's CPU time while somebody waited for a CPU."""
 
@@ -252,7 +260,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     `pairs_tested` is how many victims and suspects were looked at together. `victims` are ranked by cycles lost.
     `time_spent` is empty where no waits were recorded, else by what each waited because of others or of its limit.
-    `costs` has waiting and caches in one list, the most time first.
+    `costs` has waiting and caches in one list, the most time first; `experiments` prove or refute them, where the
+    suspect can be paused.
     `joint` are losses to several that cannot be told apart, `untold` is what cannot be told; a loss of
     `detectable_share` in any other pair would have been found, None where that is not known.
     """
@@ -264,6 +273,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[str]
     headline: list[str]
     costs: list[Cost] = []
+    experiments: list[Experiment] = []
     time_spent: list[TimeSpent] = []
     victims: list[Victim]
     activity: list[Activity]

@@ -14,6 +14,7 @@ import polars as pl
 from tracer.analysis import findings, headline
 from tracer.analysis.caveats import caveats, wait_caveats
 from tracer.analysis.cpu_map import cpu_map
+from tracer.analysis.experiments import experiments
 from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, TimeSpent, Victim
 from tracer.analysis.interference.attribution import attribute, holm, with_interactions
 from tracer.analysis.interference.cpu_users import cpu_users
@@ -98,6 +99,7 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
     say("other explanations", steps - 1, steps)
     found = _findings(recording, roster, nodes, believed, together, details)
     basis = _basis(nodes)
+    costs = ranked_costs(found.time_spent, found.victims)
     say("done", steps, steps)
     return Report(
         basis=basis,
@@ -105,7 +107,8 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
         end=recording.span.end,
         nodes=names,
         headline=_headline(recording, roster, found, basis, names, nodes),
-        costs=ranked_costs(found.time_spent, found.victims),
+        costs=costs,
+        experiments=experiments(costs, found.victims, found.joint, found.untold),
         time_spent=found.time_spent,
         victims=found.victims,
         joint=found.joint,

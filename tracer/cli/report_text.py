@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _MOST_ACTIVITY = 10
+_MOST_EXPERIMENTS = 3
 _BASES = {"ticks": "ticks of a millisecond", "windows": "windows", "cpu-time": "CPU time alone"}
 _CACHES = {"ticks": "; caches from ticks", "windows": "; caches from windows", "cpu-time": ""}
 _CAUSES = {
@@ -34,6 +35,12 @@ def print_report(report: Report, console: "Console") -> None:
     """The finding in words, then victims, other explanations, and what could have hidden something."""
     for line in report.headline:
         _say(console, line)
+    if report.experiments:
+        _say(console, "An experiment on the node proves or refutes that:")
+        for one in report.experiments[:_MOST_EXPERIMENTS]:
+            on_node = f" (on {one.victim.node_name})" if len(report.nodes) > 1 else ""
+            # In one line, so that it can be copied.
+            console.print(_shown(f"   {one.command}{on_node}", console), soft_wrap=True)
     _say(console)
     basis = f"waits as measured{_CACHES[report.basis]}" if report.time_spent else f"from {_BASES[report.basis]}"
     _say(console, f"{_when(report.start, report.end)}, {_nodes(report.nodes)}, {basis}.")

@@ -37,6 +37,7 @@ _BUCKETS: Final = 6000
 _MOST_NODES: Final = 4
 _MOST_VICTIMS: Final = 20
 _MOST_COSTS: Final = 10
+_MOST_EXPERIMENTS: Final = 3
 _LONGEST_TEXT: Final = 400
 _SURE: Final = 0.999
 # Of the cells of the matrix, as the style has them.
@@ -188,6 +189,7 @@ def _render(
             "victims": _MOST_VICTIMS,
             "activity": _MOST_VICTIMS,
             "costs": _MOST_COSTS,
+            "experiments": _MOST_EXPERIMENTS,
         },
         notes=recording.notes,
         matrices=[
