@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tracer.containers.identity import recognize
 from tracer.containers.runtime_state import RuntimeState
+from tracer.containers.version1 import Hidden
 from tracer.errors import UsageError
 from tracer.experiment.naming import Node
 from tracer.experiment.protection import cannot_be_told, protected, require_allowed
@@ -101,6 +103,16 @@ def test_a_name_of_several_or_of_nobody_is_refused_in_a_line(fake: FakeNode) -> 
         with pytest.raises(UsageError, match="no container is called") as refusal:
             node.find(name)
         assert str(refusal.value).isprintable()
+
+
+def test_a_container_without_a_cgroup_of_version_2_is_told(fake: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity, key = recognize(f"/docker/{IDS[7]}")
+    assert key is not None
+    monkeypatch.setattr("tracer.experiment.naming.find_hidden", lambda: [Hidden(key, identity, "/system.slice")])
+    with pytest.raises(UsageError, match="has no cgroup of version 2"):
+        fake.as_it_is().find(IDS[7][:12])
+    with pytest.raises(UsageError, match="no container is called"):
+        fake.as_it_is().find("nobody")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ from tracer.store.manifest import Manifest
 TICK_NS = 1_000_000
 # The pulser is there and the run has begun before the first slot; and whoever waits in the last one does not for so
 # long, so that the tracer has heard of it.
-_BEFORE_NS = 100_000_000
+_BEFORE_NS = 200_000_000
 _AFTER_NS = 200_000_000
 _SECOND_NS = 1_000_000_000
 
@@ -57,20 +58,22 @@ def run_experiment(
     held = StateFile.lock(runtime_directory())
     on_failure.callback(held.close)
     on_failure.callback(held.remove)
-    output = Path(tempfile.mkdtemp(prefix=RECORDING_PREFIX))
-    on_failure.callback(shutil.rmtree, output, ignore_errors=True)
+    # Made only when the pulser is there, which removes it if this process is killed.
+    recording = Path(tempfile.gettempdir()) / f"{RECORDING_PREFIX}{uuid.uuid4().hex}"
     held.write(
         State(
             boot_id=boot_id(),
             directory=str(experiment.suspect.directory),
             cgroup_id=os.fstat(directory).st_ino,
             control=experiment.control,
-            recording=str(output),
+            recording=str(recording),
         )
     )
     pulsing = Pulsing(held, directory)
     on_failure.callback(_abandon, pulsing)
-    started = start_run(_options(experiment, output / "results"), signals, on_failure)
+    on_failure.callback(shutil.rmtree, recording, ignore_errors=True)
+    recording.mkdir(mode=0o700)
+    started = start_run(_options(experiment, recording / "results"), signals, on_failure)
     schedule = experiment.schedule
     start_ns = -(-(_monotonic_ns() + _BEFORE_NS) // schedule.window_ns) * schedule.window_ns
     end_ns = start_ns + schedule.duration_ns
@@ -79,7 +82,7 @@ def run_experiment(
     pulsing.begin(experiment.control, slots, started.run.stop)
     started.run.wait()
     ended = pulsing.finish()
-    return _outcome(experiment, output / "results", started.run.finish(), ended, start_ns)
+    return _outcome(experiment, recording / "results", started.run.finish(), ended, start_ns)
 
 
 def _abandon(pulsing: Pulsing) -> None:

@@ -66,11 +66,15 @@ class Alarm:
                 return True
             ready, _, _ = select.select([_STDIN, self._wake_up], [], [], None if left_ns is None else left_ns / 1e9)
             if _STDIN in ready:
-                self.parent_was_killed = os.read(_STDIN, len(END)) != END
-                self.ended_by = "its parent was killed" if self.parent_was_killed else "it was ended early"
+                self.hear(os.read(_STDIN, len(END)))
             elif ready:
                 self.ended_by = signal.Signals(os.read(self._wake_up, 1)[0]).name
         return False
+
+    def hear(self, said: bytes) -> None:
+        """What came from the parent after the plan; nothing, if it is no more."""
+        self.parent_was_killed = said != END
+        self.ended_by = "its parent was killed" if self.parent_was_killed else "it was ended early"
 
 
 def run_slots(plan: Plan, held: StateFile, alarm: Alarm) -> Ended:
@@ -130,24 +134,31 @@ def main() -> None:
     alarm = Alarm(woken.fileno())
     # It takes time, and there is nothing to collect.
     gc.disable()
-    if (line := _read_line()).endswith(b"\n") and line != END:
-        ended = run_slots(msgspec.json.decode(line, type=Plan), held, alarm)
+    plan = _read_plan(alarm)
+    if plan is not None:
+        ended = run_slots(plan, held, alarm)
         with suppress(OSError):
             os.write(sys.stdout.fileno(), msgspec.json.encode(ended) + b"\n")
         # To the end of its parent, which has a recording to be removed.
         alarm.wait_until(None)
-    if alarm.parent_was_killed or not line.endswith(b"\n"):
+    if alarm.parent_was_killed:
         end_pause(held)
         remove_recording(held)
     held.remove()
 
 
-def _read_line() -> bytes:
-    """The plan, and not one byte more: what follows it means the end."""
-    line = bytearray()
-    while not line.endswith(b"\n") and (byte := os.read(_STDIN, 1)):
-        line += byte
-    return bytes(line)
+def _read_plan(alarm: Alarm) -> Plan | None:
+    """None if the parent ended it, or was killed, before it had sent one."""
+    received = bytearray()
+    while b"\n" not in received and (more := os.read(_STDIN, 1 << 16)):
+        received += more
+    line, end_of_line, rest = bytes(received).partition(b"\n")
+    if not end_of_line or line + end_of_line == END:
+        alarm.hear(line + end_of_line)
+        return None
+    if rest:
+        alarm.hear(rest)
+    return msgspec.json.decode(line, type=Plan)
 
 
 def _now_ns() -> int:

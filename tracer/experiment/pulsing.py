@@ -32,6 +32,8 @@ class Pulsing:
             [sys.executable, "-m", "tracer.experiment.pulser", str(held.descriptor), str(held.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # What it cannot put back its parent tries to, and tells.
+            stderr=subprocess.DEVNULL,
             # In a session of its own it gets no signal that is meant for its parent's terminal.
             start_new_session=True,
             pass_fds=(held.descriptor, directory),
@@ -52,8 +54,7 @@ class Pulsing:
     def finish(self) -> Ended | None:
         """Ends it, early if its slots are not over; returns what it said, None if it was killed.
 
-        The suspect is as it was found.
-        Raises NodeUnsupportedError where the suspect could not be put back.
+        The suspect is as it was found. Raises NodeUnsupportedError where it could not be put back.
         """
         self.abandon()
         if self._thread is not None:
