@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench bench-analysis install uninstall lock messages tables vm-test
+.PHONY: help run test lint check bench bench-analysis bench-hardware install uninstall lock messages tables vm-test
 
 ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
 
@@ -36,9 +36,13 @@ bench-analysis: ## Hold report, compare and waits to the truth of simulated runs
 	@scripts/setup dev
 	@status=0; for bench in $(ANALYSIS); do echo "== $$bench"; OPENBLAS_NUM_THREADS=1 .venv/bin/python "$$bench" || status=1; done; exit $$status
 
+bench-hardware: ## Hold report to what real caches and memory cost on this machine; prints tables (15 minutes)
+	@scripts/setup dev
+	@scripts/as-root .venv/bin/python bench/hardware.py
+
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in $(filter-out $(ANALYSIS),$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out $(ANALYSIS) bench/hardware.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"
