@@ -18,10 +18,10 @@ Bools = npt.NDArray[np.bool_]
 VICTIM, AGGRESSOR, DECOY = range(3)
 # Who is there besides the victim in each stretch of a cycle. The recording is made from the first kind.
 _CYCLE = ((AGGRESSOR, DECOY), (AGGRESSOR, DECOY), (DECOY,), (AGGRESSOR,))
-_STRETCH_MS = (1_500, 2_500)
+_STRETCH_MS = (800, 1_400)
 # At the beginning of each nobody but the victim works, and nothing is recorded: what was done before is over then.
-_SETTLE_MS = 250
-_BURST_MS = (5, 50)
+_SETTLE_MS = 200
+_BURST_MS, _GAP_MS = (5, 50), (30, 300)
 _REQUEST_MS, _PAUSE_MS = (2, 20), (2, 20)
 _SAMPLES = 2_000
 
@@ -69,10 +69,11 @@ def stretches(random: np.random.Generator, duration_ms: int) -> list[Stretch]:
 def schedule(random: np.random.Generator, parts: list[Stretch], gap_ms: tuple[int, int], *, has_pauses: bool) -> Bytes:
     """[T]: by millisecond, bits of VICTIM, AGGRESSOR and DECOY.
 
-    The bursts of the last two know nothing of each other. All stretches of a cycle have the same, but for who is away.
+    gap_ms: between bursts of the aggressor. Those of the decoy know nothing of them. All stretches of a cycle have
+    the same, but for who is away.
     """
     found = np.full(parts[-1].end, 0 if has_pauses else 1 << VICTIM, np.uint8)
-    turns = {AGGRESSOR: (gap_ms, _BURST_MS), DECOY: (gap_ms, _BURST_MS)}
+    turns = {AGGRESSOR: (gap_ms, _BURST_MS), DECOY: (_GAP_MS, _BURST_MS)}
     if has_pauses:
         turns[VICTIM] = (_PAUSE_MS, _REQUEST_MS)
     drawn: dict[int, Bytes] = {}

@@ -7,7 +7,7 @@
 // SCHEDULE has a byte for each millisecond of the run: who is to work in it (1 the victim, 2 the aggressor, 4 the
 // decoy). The victim follows pointers in a circle through SET_BYTES in random order, with COMPUTE steps of computing
 // after each 64. The aggressor reads through STREAM_BYTES again and again. The decoy computes, and reads a line of them
-// now and then. Where it may, it asks for most of its CPUs' time: the two others go before all, the victim before most.
+// now and then; of the two, who is first goes on until it is done. Where it may, each goes before others on its CPU.
 //
 // How often the victim misses its last-level cache is told without a PMU from how long loads take: one in 32 is timed,
 // and is slow if it takes longer than the geometric mean of a load from the cache (the median in a circle of
@@ -343,7 +343,7 @@ static void *run_other(void *argument)
 	char *stream;
 
 	begin(worker);
-	// It sleeps most of the time: what it takes of its CPU is what the schedule says.
+	// They sleep most of the time: what they take of their CPU is what the schedule says.
 	pthread_setschedparam(pthread_self(), SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
 	stream = memory(worker->bytes);
 	start(worker);
