@@ -36,7 +36,7 @@ bench-analysis: ## Hold report, compare and waits to the truth of simulated runs
 	@scripts/setup dev
 	@status=0; for bench in $(ANALYSIS); do echo "== $$bench"; OPENBLAS_NUM_THREADS=1 .venv/bin/python "$$bench" || status=1; done; exit $$status
 
-bench-hardware: ## Hold report to what real caches and memory cost on this machine; prints tables (15 minutes)
+bench-hardware: ## Hold report to what real caches and memory cost on this machine; prints a table (10 minutes)
 	@scripts/setup dev
 	@scripts/as-root .venv/bin/python bench/hardware.py
 

@@ -18,9 +18,9 @@ Bools = npt.NDArray[np.bool_]
 VICTIM, AGGRESSOR, DECOY = range(3)
 # Who is there besides the victim in each stretch of a cycle. The recording is made from the first kind.
 _CYCLE = ((AGGRESSOR, DECOY), (AGGRESSOR, DECOY), (DECOY,), (AGGRESSOR,))
-_STRETCH_MS = (800, 1_400)
+_STRETCH_MS = (400, 800)
 # At the beginning of each nobody but the victim works, and nothing is recorded: what was done before is over then.
-_SETTLE_MS = 200
+_SETTLE_MS = 150
 _BURST_MS, _GAP_MS = (5, 50), (30, 300)
 _REQUEST_MS, _PAUSE_MS = (2, 20), (2, 20)
 _SAMPLES = 2_000

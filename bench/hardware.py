@@ -17,8 +17,9 @@ it cannot tell (untold), or neither. DECOY: what the decoy cost in truth, and wh
 how much the time for the same work differed between stretches without the aggressor. GOT: of the time in which the
 victim wanted its CPU, how much it had it; LOAD: the load average; STEAL: what the hypervisor took of all CPUs.
 
-A kind of which the truth is known to no better than +-4 % is too noisy to tell, and not judged. Exits with 1 if a mark
-is missed. The directory, a new one, keeps the recordings, with the truth beside them.
+A kind of which the truth is known no better than by 4 % of its time or a quarter of the loss is too noisy to tell, and
+not judged. Exits with 1 if a mark is missed, or if none can be judged. The directory, a new one, keeps the recordings,
+with the truth beside them.
 """
 
 import json
@@ -55,7 +56,9 @@ from tracer.analysis.report import report
 from tracer.kernel.cpus import parse_cpu_list
 from tracer.kernel.topology import Topology, read_topology
 
-LARGE_LOSS, NEXT_TO_NOTHING, KNOWN_WITHIN = 0.10, 0.02, 0.04
+LARGE_LOSS, NEXT_TO_NOTHING = 0.10, 0.02
+# Of the victim's time, or of the loss.
+KNOWN_WITHIN, KNOWN_WITHIN_OF_LOSS = 0.04, 0.25
 MIB = 1 << 20
 # What the aggressor reads through: whatever costs a victim of that size most, in so long.
 STREAMS_MIB = (16, 32, 64, 128)
@@ -103,7 +106,7 @@ class Case:
 
     @property
     def is_known(self) -> bool:
-        return (self.lost.high - self.lost.low) / 2 <= KNOWN_WITHIN
+        return (self.lost.high - self.lost.low) / 2 <= max(KNOWN_WITHIN, KNOWN_WITHIN_OF_LOSS * self.lost.share)
 
 
 def l2_bytes() -> int:
