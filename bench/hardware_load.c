@@ -7,7 +7,7 @@
 // SCHEDULE has a byte for each millisecond of the run: who is to work in it (1 the victim, 2 the aggressor, 4 the
 // decoy). The victim follows pointers in a circle through SET_BYTES in random order, with COMPUTE steps of computing
 // after each 64. The aggressor reads through STREAM_BYTES again and again. The decoy computes, and reads a line of them
-// now and then; of the two, who is first goes on until it is done. Where it may, each goes before others on its CPU.
+// now and then; the aggressor goes before it. Where it may, each goes before others on its CPU.
 //
 // How often the victim misses its last-level cache is told without a PMU from how long loads take: one in 32 is timed,
 // and is slow if it takes longer than the geometric mean of a load from the cache (the median in a circle of
@@ -343,8 +343,11 @@ static void *run_other(void *argument)
 	char *stream;
 
 	begin(worker);
-	// They sleep most of the time: what they take of their CPU is what the schedule says.
-	pthread_setschedparam(pthread_self(), SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
+	// They sleep most of the time: what they take of their CPU is what the schedule says. What the aggressor does must
+	// not depend on whether the decoy is there.
+	struct sched_param priority = {.sched_priority = is_decoy ? 1 : 2};
+
+	pthread_setschedparam(pthread_self(), SCHED_FIFO, &priority);
 	stream = memory(worker->bytes);
 	start(worker);
 	while ((cell = next_cell(worker, cell))) {
