@@ -75,7 +75,7 @@ def inexact(whole: Floats, evicted: Floats, cost: Floats, sums: ChannelSums) -> 
         if on_sibling > 0:
             # A sibling that is never idle tells nothing, whoever is on it.
             other_controls = np.setdiff1d(np.arange(columns.exposure.start), columns.controls + place)
-            alone = _left(whole, _one(whole, columns.controls + place), other_controls)
+            alone = _left(whole, columns.controls + place, other_controls)
             on_sibling *= _farther(float(sums.beside[place]), float(alone @ whole @ alone), sums)
         found[place] = np.linalg.norm([farther * excess * in_cache, queue_farther * in_queue, on_sibling])
     return found
@@ -96,7 +96,7 @@ def unseen(products: Floats, whole: Floats, evicted: Floats, cost: float, sums: 
     # No more than all of the victim's misses can be due to anybody.
     own_misses = per_miss * sums.misses_known / sums.cycles_known
     # What a suspect does to the queue at memory can be told only as far as that can be told of all.
-    queue = _left(whole, _one(whole, columns.queue.start), controls)
+    queue = _left(whole, columns.queue.start, controls)
     in_queue = of_cycles.error(queue) * sums.queue[:, 0] / sums.cycles_known
     found = np.zeros(columns.suspects)
     for place in range(len(found)):
@@ -106,7 +106,7 @@ def unseen(products: Floats, whole: Floats, evicted: Floats, cost: float, sums: 
         # Whether its lines go soon or late is not known: so it is the time of which least can be told.
         for memory, column in enumerate(own):
             exposed = float(sums.exposure[place, memory])
-            left = _left(whole, _one(whole, column), others)
+            left = _left(whole, column, others)
             # By way of its misses, or from its cycles at once: whichever says more.
             error = min(of_misses.error(left) * per_miss, of_cycles.error(left))
             possible = error * exposed / sums.cycles_known
@@ -116,7 +116,7 @@ def unseen(products: Floats, whole: Floats, evicted: Floats, cost: float, sums: 
                 possible = own_misses
             in_cache = max(in_cache, min(possible, own_misses * mean / FOUND_FROM))
         column = columns.controls + place
-        beside = of_cycles.error(_left(whole, _one(whole, column), np.setdiff1d(controls, column)))
+        beside = of_cycles.error(_left(whole, column, np.setdiff1d(controls, column)))
         on_sibling = beside * sums.beside[place] / sums.cycles_known
         found[place] = np.linalg.norm([in_cache, in_queue[place], on_sibling])
     return found
@@ -128,7 +128,7 @@ class _Errors:
     def __init__(self, products: Floats, whole: Floats, others: Ints, outcome: int) -> None:
         self._whole = whole
         # [G, P]: products of all columns with what the others leave of the outcome.
-        self._products = products @ _left(whole, _one(whole, outcome), others)
+        self._products = products @ _left(whole, outcome, others)
 
     def error(self, column: Floats) -> float:
         """Of a column [P] of which is left what the others do not say; 0 for one that is empty."""
@@ -136,19 +136,11 @@ class _Errors:
         return float(np.linalg.norm(self._products @ column)) / variation if variation > 0 else 0.0
 
 
-def _left(whole: Floats, column: Floats, others: Ints) -> Floats:
-    """[P]: a `column` [P] less what the others say of it."""
-    basis = np.zeros((len(whole), len(others) + 1))
-    basis[others, range(len(others))] = 1.0
-    basis[:, -1] = column
-    found: Floats = basis @ np.append(-solve(basis.T @ whole @ basis), 1.0)
-    return found
-
-
-def _one(whole: Floats, column: int) -> Floats:
-    """[P]: that column alone."""
+def _left(whole: Floats, column: int, others: Ints) -> Floats:
+    """[P]: a column, as a sum of columns, less what the others say of it."""
+    places = np.append(others, column)
     found = np.zeros(len(whole))
-    found[column] = 1.0
+    found[places] = np.append(-solve(whole[np.ix_(places, places)]), 1.0)
     return found
 
 
