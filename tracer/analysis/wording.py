@@ -37,10 +37,13 @@ def name_of(container: Container, nodes: Sequence[str]) -> str:
 def victim_sentences(
     victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
 ) -> list[tuple[float, str]]:
-    """Who lost how much to whom, and when; for each pair the CPU time it cost, ns, and a sentence."""
+    """Who lost how much to whom, and when; for each pair the CPU time it cost, ns, and a sentence.
+
+    What is only probable counts half: what is sure comes first, unless it is much less.
+    """
     return [
         (
-            aggressor.lost_share.value * victim.cpu_time_ns,
+            (1.0 if aggressor.confidence >= SURE else 0.5) * aggressor.lost_share.value * victim.cpu_time_ns,
             f"{name_of(victim.container, nodes)} {_LOST[aggressor.confidence >= SURE]} "
             f"{share_with_interval(aggressor.lost_share)} to "
             f"{aggressor.container.name}"
