@@ -112,6 +112,7 @@ class Observer(threading.Thread):
         self._pair = pair
         self._over = threading.Event()
         self._sums = {"0": [0, 0], "1": [0, 0]}
+        self._since_pause, self._has_paused = (0, 0), False
         self.start()
 
     def run(self) -> None:
@@ -127,10 +128,23 @@ class Observer(threading.Thread):
                 self._pair.ran_and_waited_ns(),
                 time.monotonic_ns(),
             )
+            if now == "1":
+                # What came before the first pause is left out, and what comes after the last one: the tracer begins and
+                # ends then, at everybody's cost.
+                if self._has_paused:
+                    self._add("0", *self._since_pause)
+                self._since_pause, self._has_paused = (0, 0), True
             if now == last and now_ns - last_ns < 20_000_000:
-                for position in (0, 1):
-                    self._sums[now][position] += seen[position] - last_seen[position]
+                ran_ns, waited_ns = (after - before for after, before in zip(seen, last_seen, strict=True))
+                if now == "1":
+                    self._add("1", ran_ns, waited_ns)
+                else:
+                    self._since_pause = (self._since_pause[0] + ran_ns, self._since_pause[1] + waited_ns)
             last, last_seen, last_ns = now, seen, now_ns
+
+    def _add(self, is_frozen: str, ran_ns: int, waited_ns: int) -> None:
+        self._sums[is_frozen][0] += ran_ns
+        self._sums[is_frozen][1] += waited_ns
 
     def difference(self) -> float:
         """What is more while the suspect runs."""
