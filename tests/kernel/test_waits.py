@@ -92,7 +92,6 @@ def held_meanwhile(result: Result, waiters: Waiters, cpu: int) -> dict[int, int]
     return dict(meanwhile.group_by("cgroup_id").agg(pl.sum("cpu_time_ns")).iter_rows())
 
 
-@pytest.mark.core
 def test_who_takes_turns_blames_the_other_and_nobody_else(
     start_tracer: Callable[..., Tracer], new_waiters: Callable[[], Waiters]
 ) -> None:
