@@ -20,6 +20,7 @@ from waiters import SPIN, Waiters
 pytestmark = pytest.mark.root
 
 # For what happens at once, on a machine that may be crowded.
+OBSERVERS_ERROR = 0.02
 PATIENCE_SECONDS = 60
 SLEEP = "import time; time.sleep(1e6)"
 # Ahead of whatever else runs here, so that it is the two of them who share a CPU.
@@ -257,9 +258,10 @@ def test_who_takes_turns_has_the_truth_in_its_interval(
     assert found["verdict"] == "proved"
     assert outcome["pauses"] == outcome["pauses_planned"] >= 40
     interval = found["difference"]
-    # Single intervals of 95 % miss now and then; none is wrong by twice its width.
+    # Single intervals of 95 % miss now and then; none is wrong by twice its width. And whoever looks each millisecond
+    # does not know on which side of a pause's edges a wait lay: of 80 edges in 12 s, some ms each.
     assert interval["high"] - interval["low"] < 0.5 * found["otherwise"]
-    assert abs(interval["value"] - truth) < interval["high"] - interval["low"], (truth, found)
+    assert abs(interval["value"] - truth) < interval["high"] - interval["low"] + OBSERVERS_ERROR, (truth, found)
     assert outcome["suspect"]["cpus_paused"] < 0.02 < 0.1 < outcome["suspect"]["cpus_otherwise"]
     assert nothing_is_left(pair, runtime)
 
