@@ -36,6 +36,7 @@ def report_of(recording: Recording, losses: Sequence[Loss] = (), **given: Any) -
             "basis": "windows",
             "start": recording.span.start,
             "end": recording.span.end,
+            "recorded_seconds": recording.recorded_time().total_seconds(),
             "nodes": recording.nodes,
             "headline": [f"{victim} lost {share:.0%} to {other}" for victim, other, share in losses] or ["nothing"],
             "victims": [_victim(containers[name], found) for name, found in aggressors.items()],

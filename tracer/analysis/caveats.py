@@ -21,7 +21,6 @@ _GOOD_COVERAGE = 0.95
 _GOOD_KNOWLEDGE = 0.9
 _MUCH_UNKNOWN = 0.01
 _SHORT = timedelta(seconds=30)
-_GAP = timedelta(seconds=2)
 
 
 def caveats(recording: Recording, roster: Roster, *, basis: Basis, models: Sequence[Fitted]) -> list[Caveat]:
@@ -59,7 +58,7 @@ def _too_little(recording: Recording, roster: Roster, basis: Basis, models: Sequ
         yield Caveat(
             id="no-neighbours", text="nobody else ran: everything is in one cgroup, whose parts are not told apart"
         )
-    length = recording.span.end - recording.span.start
+    length = recording.recorded_time()
     if length < _SHORT and not (basis == "cpu-time" and recording.has("waits")):
         yield Caveat(
             id="too-little-data", text=f"only {length.total_seconds():.1f} s were recorded; a minute is better"
@@ -121,7 +120,9 @@ def _weights(recording: Recording) -> int:
 
 
 def incomplete(recording: Recording) -> Iterator[Caveat]:
-    """What of the recording is missing: files that were not read, the end of a run, lost records, gaps."""
+    """What of the recording is missing: other runs, files that were not read, the end of a run, lost records, gaps."""
+    for choice in recording.choices:
+        yield Caveat(id="other-runs", text=choice)
     for note in recording.notes:
         yield Caveat(id="files", text=note)
     for manifest in recording.manifests:
@@ -142,10 +143,11 @@ def incomplete(recording: Recording) -> Iterator[Caveat]:
                 text=f"{count:,} of {count + records:,} records were lost ({percent(count / (count + records))})",
             )
     for node_name in recording.nodes:
-        for before, after in pairwise(recording.recorded(node_name, _GAP)):
+        for before, after in pairwise(recording.recorded(node_name)):
             yield Caveat(
                 id="gap",
-                text=f"nothing from {node_name} between {moment_text(before.end)} and {moment_text(after.start)}",
+                text=f"nothing from {node_name} between {moment_text(recording.shown(before.end))} and "
+                f"{moment_text(recording.shown(after.start))}",
             )
 
 

@@ -258,6 +258,9 @@ class Caveat(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The answer. `headline` is the finding in words, one sentence a line, the most important first.
 
+    From `start` to `end` `recorded_seconds` were recorded, without pauses between runs and within them. Shares of time
+    are of what was recorded.
+
     `pairs_tested` is how many victims and suspects were looked at together. `victims` are ranked by cycles lost.
     `time_spent` is empty where no waits were recorded, else by what each waited because of others or of its limit.
     `costs` has waiting and caches in one list, the most time first; `experiments` prove or refute them, where the
@@ -270,6 +273,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis
     start: datetime
     end: datetime
+    recorded_seconds: float
     nodes: list[str]
     headline: list[str]
     costs: list[Cost] = []

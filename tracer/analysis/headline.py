@@ -2,10 +2,10 @@
 """The finding in words: a report's first lines."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Final
 
 from tracer.analysis.findings import Activity, Basis, Joint, TimeSpent, Victim
+from tracer.analysis.moments import Times
 from tracer.analysis.waits.spent import LEAST_WAIT, cost_ns, is_root, waited_most
 from tracer.analysis.waits.wording import waiting_sentences
 from tracer.analysis.wording import joint_sentences, percent, pressure_sentences, victim_sentences
@@ -20,8 +20,7 @@ def from_waits(
     joint: Sequence[Joint],
     activity: Sequence[Activity],
     nodes: Sequence[str],
-    start: datetime,
-    end: datetime,
+    times: Times,
     *,
     caches: Sequence[str],
 ) -> list[str]:
@@ -29,14 +28,14 @@ def from_waits(
 
     `caches` is as for `without_waits`.
     """
-    found = [*_waited(spent, nodes, start, end), *_lost(victims, nodes, start, end)]
+    found = [*_waited(spent, nodes, times), *_lost(victims, nodes, times)]
     lines = [line for _is_root, _cost, line in sorted([*found, *_stolen(spent)])]
     if not found and not joint:
         lines.append(
             "No container got less than its share of the CPUs because of another, and none ran into its limit."
         )
         if (most := waited_most(spent)) is not None:
-            lines.append(waiting_sentences(most, nodes, start, end))
+            lines.append(waiting_sentences(most, nodes, times))
     elif len(lines) > _MOST_LINES:
         lines[_MOST_LINES:] = [f"Who else lost time is listed below: {len(lines) - _MOST_LINES} more."]
     lines += [*_together(joint, nodes), *caches]
@@ -66,21 +65,17 @@ def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:
         )
 
 
-def _waited(
-    spent: Sequence[TimeSpent], nodes: Sequence[str], start: datetime, end: datetime
-) -> Iterator[tuple[bool, float, str]]:
+def _waited(spent: Sequence[TimeSpent], nodes: Sequence[str], times: Times) -> Iterator[tuple[bool, float, str]]:
     """To be sorted: the most time first, and the kernel's own threads last."""
     for one in spent:
         if cost_ns(one) >= LEAST_WAIT * one.time_ns:
-            yield is_root(one), -cost_ns(one), waiting_sentences(one, nodes, start, end)
+            yield is_root(one), -cost_ns(one), waiting_sentences(one, nodes, times)
 
 
-def _lost(
-    victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
-) -> Iterator[tuple[bool, float, str]]:
+def _lost(victims: Sequence[Victim], nodes: Sequence[str], times: Times) -> Iterator[tuple[bool, float, str]]:
     """As `_waited`."""
     for victim in victims:
-        for lost_ns, line in victim_sentences([victim], nodes, start, end):
+        for lost_ns, line in victim_sentences([victim], nodes, times):
             yield victim.container.name == "/", -lost_ns, line
 
 
@@ -95,8 +90,7 @@ def without_waits(
     activity: Sequence[Activity],
     basis: Basis,
     nodes: Sequence[str],
-    start: datetime,
-    end: datetime,
+    times: Times,
     *,
     busy: float,
     caches: Sequence[str],
@@ -106,7 +100,7 @@ def without_waits(
     `caches` is what to say of all else that was looked at: that nobody was found to lose cycles, what cannot be told.
     """
     if victims or joint:
-        found = sorted(victim_sentences(victims, nodes, start, end), reverse=True)
+        found = sorted(victim_sentences(victims, nodes, times), reverse=True)
         lines = [line for _lost_ns, line in found[:_MOST_LINES]]
         more = len(found) - len(lines)
         smaller = [f"{more} smaller losses are listed below."] if more else []

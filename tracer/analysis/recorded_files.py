@@ -3,7 +3,7 @@
 
 import glob
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,6 @@ from tracer.store.schemas import SCHEMA_VERSION, TABLES, Table
 _VERSION_KEY = b"tracer.schema_version"
 _NODE_KEY = b"tracer.node_name"
 _LONGEST_REASON = 200
-_RUN_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -38,54 +37,47 @@ class RecordedFile:
     @property
     def run(self) -> str:
         """The beginning, of 8 digits, of the id of the run that left it."""
-        return _run_of(self.path)
+        return run_of(self.path.name)
 
 
 class RecordedFiles:
     """All closed files of `directories`, each once; `notes` say what else lies there, for people.
 
-    `run` is how the id of a run begins, for its files alone. Raises UsageError for a directory that holds no recording,
-    and where no run or more than one begins so.
+    `runs` are those whose files alone are taken, by directory: the beginnings, of 8 digits, of their ids; None: all.
+    Raises UsageError for a directory that holds no recording.
     """
 
-    def __init__(self, directories: Sequence[Path], run: str | None = None) -> None:
+    def __init__(self, directories: Sequence[Path], runs: Sequence[Collection[str] | None] | None = None) -> None:
         self.notes: list[str] = []
         self._paths: dict[str, list[Path]] = {}
         self._opened: dict[str, list[RecordedFile]] = {}
         seen: set[str] = set()
         copies = unfinished = 0
-        for directory in directories:
-            closed, in_progress = _names_in(directory)
+        for directory, chosen in zip(directories, runs or [None] * len(directories), strict=True):
+            closed, in_progress = closed_files(directory)
+            if not closed:
+                raise UsageError(
+                    f"{str(directory)!r} holds no recording of `tracer run`: {_why_none(directory, in_progress)}"
+                )
             unfinished += in_progress
             for name in closed:
+                if chosen is not None and run_of(name) not in chosen:
+                    continue
                 # The run's id is in the name, so what has the same name is a copy.
                 if name in seen:
                     copies += 1
                     continue
                 seen.add(name)
                 self._paths.setdefault(name.split("/")[0], []).append(directory / name)
-        if run is not None:
-            self._keep_run(run)
         if unfinished:
             self.notes.append(f"not read: {unfinished} files that are still being written, or were when a run died")
         if copies:
             self.notes.append(f"read once: {copies} files that lie in more than one of the directories")
 
-    def _keep_run(self, run: str) -> None:
-        runs = self.runs
-        # The files' names have no more of it.
-        chosen = {one for one in runs if one.startswith(run[:_RUN_DIGITS])}
-        if len(chosen) != 1:
-            raise UsageError(
-                f"{'more than one' if chosen else 'no'} run begins with {run!r}; there are: {', '.join(sorted(runs))}"
-            )
-        for table, paths in self._paths.items():
-            self._paths[table] = [path for path in paths if _run_of(path) in chosen]
-
     @property
     def runs(self) -> set[str]:
         """The beginnings, of 8 digits, of the ids of all runs that left a file."""
-        return {_run_of(path) for paths in self._paths.values() for path in paths}
+        return {run_of(path.name) for paths in self._paths.values() for path in paths}
 
     def of(self, table: str) -> list[RecordedFile]:
         """The files of `table`, in the order of their names. Reads each footer once.
@@ -108,8 +100,9 @@ class RecordedFiles:
                     raise UsageError(f"{str(file.path)!r} is broken: {one_line(error)}") from error
 
 
-def _run_of(path: Path) -> str:
-    return path.name.rsplit("-", 2)[1]
+def run_of(name: str) -> str:
+    """The beginning, of 8 digits, of the id of the run that left the closed file of this name."""
+    return name.rsplit("-", 2)[1]
 
 
 def one_line(error: BaseException) -> str:
@@ -118,8 +111,11 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
 
 
-def _names_in(directory: Path) -> tuple[list[str], int]:
-    """The closed files in `directory`, as relative paths, and the number of unfinished ones."""
+def closed_files(directory: Path) -> tuple[list[str], int]:
+    """The closed files in `directory`, as relative paths, and the number of unfinished ones.
+
+    Raises UsageError for what is no directory.
+    """
     try:
         mode = directory.stat().st_mode
     except OSError as error:
@@ -129,10 +125,7 @@ def _names_in(directory: Path) -> tuple[list[str], int]:
     # Path.glob raises when a directory vanishes.
     found = sorted(glob.glob("*/dt=*/identifier=*/*", root_dir=directory))  # noqa: PTH207
     unfinished = sum(name.endswith(IN_PROGRESS) for name in found)
-    closed = [name for name in found if parse_closed_file(name) and name.split("/")[0] in TABLES]
-    if not closed:
-        raise UsageError(f"{str(directory)!r} holds no recording of `tracer run`: {_why_none(directory, unfinished)}")
-    return closed, unfinished
+    return [name for name in found if parse_closed_file(name) and name.split("/")[0] in TABLES], unfinished
 
 
 def _why_none(directory: Path, unfinished: int) -> str:

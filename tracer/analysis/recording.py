@@ -11,7 +11,7 @@ and the types of schema version 1 become those of today.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +19,16 @@ from typing import NamedTuple
 import polars as pl
 
 from tracer.analysis.labels import is_named
-from tracer.analysis.moments import moment_text, parse_moment
+from tracer.analysis.moments import ends_text, is_relative, parse_moment, zone_at
 from tracer.analysis.older_files import as_today
 from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
+from tracer.analysis.runs import ALL, NEWEST, FoundRun, choice_text, choose_runs, find_runs
 from tracer.errors import UsageError
 from tracer.store.manifest import Manifest, read_manifest
 from tracer.store.schemas import TABLES
+
+# Between windows: longer is a pause. At least a second, as rows are looked at by the second.
+_PAUSE = timedelta(seconds=2)
 
 
 class Span(NamedTuple):
@@ -38,20 +42,24 @@ class Span(NamedTuple):
 class Recording:
     """Closed files, and how to read them. Made by `open_recording`.
 
-    `span` is what is read: the rows' own times, within what was asked for. `nodes` are the names of the nodes with
-    files in it, `manifests` those of the runs that are in it, by start; a run whose manifest is gone has none.
-    `container` and `namespace` are what was asked for: see `is_wanted`. `notes` say what was left out, for people.
+    `span` is what is read: the rows' own times, within what was asked for; always UTC, and `zone` is what times are
+    shown in. `nodes` are the names of the nodes with files in it, `manifests` those of the runs that are in it, by
+    start; a run whose manifest is gone has none. `container` and `namespace` are what was asked for: see `is_wanted`.
+    `notes` say what was left out, and `choices` which runs were, as others are newer; for people.
     """
 
     directories: tuple[Path, ...]
     manifests: list[Manifest]
     nodes: list[str]
     span: Span
+    zone: tzinfo
     container: str | None
     namespace: str | None
     notes: list[str]
+    choices: list[str]
     _files: RecordedFiles = field(repr=False)
     _recorded: Span = field(repr=False)
+    _by_second: dict[tuple[str, Span], pl.DataFrame] = field(repr=False, default_factory=dict)
 
     def has(self, table: str) -> bool:
         """Whether `table` has a file with rows in the span. Raises UsageError for a file that cannot be read."""
@@ -91,6 +99,10 @@ class Recording:
             )
         return pl.concat(scans)
 
+    def has_rows(self) -> bool:
+        """Whether any table has a row in the span. Raises UsageError for a file that cannot be read."""
+        return any(self.has(table) and self.collect(self.scan(table).head(1)).height for table in TABLES)
+
     def ends_of_files(self, table: str) -> list[datetime]:
         """When the last row of each file of `table` is from."""
         return [file.span[1] for file in self._files.of(table) if file.span]
@@ -107,22 +119,44 @@ class Recording:
             self._files.require_readable()
             raise UsageError(f"cannot read the recording: {one_line(error)}") from error
 
-    def recorded(self, node_name: str, longest_gap: timedelta) -> list[Span]:
-        """The times of which a node has files of windows or ticks, without the gaps that are longer than that."""
-        spans = sorted(
-            file.span
-            for table in ("windows", "ticks")
-            for file in _within(self._files.of(table), self.span)
-            if file.span and file.node_name in (node_name, None)
-        )
+    def recorded(self, node_name: str) -> list[Span]:
+        """The times of which a node has rows of windows or ticks, without pauses: between runs, and within them.
+
+        Raises UsageError for a file that cannot be read.
+        """
+        windows = [manifest.tick_ns * manifest.window_ticks for manifest in self.manifests]
+        longest_gap = _PAUSE + timedelta(microseconds=max(windows, default=0) / 1000)
         recorded: list[Span] = []
-        for first, last in spans:
-            start, end = max(first, self.span.start), min(last + timedelta(microseconds=1), self.span.end)
-            if recorded and start - recorded[-1].end <= longest_gap:
-                recorded[-1] = Span(recorded[-1].start, max(recorded[-1].end, end))
+        for first, last in self._seconds(node_name).iter_rows():
+            end = min(last + timedelta(microseconds=1), self.span.end)
+            if recorded and first - recorded[-1].end <= longest_gap:
+                recorded[-1] = Span(recorded[-1].start, end)
             else:
-                recorded.append(Span(start, end))
+                recorded.append(Span(first, end))
         return recorded
+
+    def recorded_time(self) -> timedelta:
+        """How much of the span was recorded: without pauses between runs and within them; of several nodes, the most.
+
+        Raises UsageError for a file that cannot be read.
+        """
+        lengths = [sum((end - start for start, end in self.recorded(node)), timedelta()) for node in self.nodes]
+        return max(lengths, default=self.span.end - self.span.start)
+
+    def shown(self, moment: datetime) -> datetime:
+        """`moment` in the zone in which times are shown."""
+        return moment.astimezone(self.zone)
+
+    def _seconds(self, node_name: str) -> pl.DataFrame:
+        """The first and the last row's time in each second in which the node has any."""
+        key = (node_name, self.span)
+        if key not in self._by_second:
+            table = "windows" if self.has("windows") else "ticks"
+            time = pl.col(TABLES[table].time_column)
+            rows = self.scan(table).filter(pl.col("node_name") == node_name)
+            seconds = rows.group_by(time.dt.truncate("1s").alias("second")).agg(first=time.min(), last=time.max())
+            self._by_second[key] = self.collect(seconds).sort("second").select("first", "last")
+        return self._by_second[key]
 
     def is_wanted(self) -> pl.Expr:
         """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
@@ -140,42 +174,65 @@ class Recording:
 def open_recording(
     directories: Sequence[Path],
     *,
-    run: str | None = None,
+    run: str | Sequence[str] = ALL,
     since: datetime | str | None = None,
     until: datetime | str | None = None,
+    local: bool = False,
     container: str | None = None,
     namespace: str | None = None,
 ) -> Recording:
-    """The recording that lies in `directories`, from `since` to before `until`; of all runs, or of one of them.
+    """The recording that lies in `directories`, from `since` to before `until`.
 
-    `run` is how that one's id begins. Times as text are as `parse_moment` reads them. Nothing but footers and manifests
-    is read. Raises UsageError for a directory that holds no recording, a file that cannot be read, a run that is not
-    there, and a time in which nothing was recorded.
+    `run` says which runs of each directory, in one word for all or one each: see `tracer.analysis.runs.choose_runs`.
+    Of `newest`, times that are not relative mean whatever was recorded then. Times as text are as `parse_moment` reads
+    them; `local` ones are this machine's, and so are those that are shown. Nothing but footers and manifests is read,
+    unless a time is given. Raises UsageError for a directory that holds no recording, a file that cannot be read, a run
+    that is not there, and a time in which nothing was recorded.
     """
-    files = RecordedFiles(directories, run)
+    wanted = [run] * len(directories) if isinstance(run, str) else run
+    found = [
+        # All are all files, whatever the manifests are like.
+        None if which == ALL else find_runs(directory)
+        for directory, which in zip(directories, wanted, strict=True)
+    ]
+    chosen = _choose(directories, found, wanted)
+    files = _files_of(directories, chosen)
+    span = _asked_for(_recorded_span(files), since, until, local=local)
+    if NEWEST in wanted and not all(given is None or is_relative(given) for given in (since, until)):
+        of_all = _files_of(directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]))
+        if not _files_within(files, span):
+            # A time of day of an earlier run.
+            span = _asked_for(_recorded_span(of_all), since, until, local=local)
+        if then := {file.run for file in _files_within(of_all, span)}:
+            chosen = [None if runs is None else [one for one in runs if one.id in then] for runs in found]
+            files = _files_of(directories, chosen)
+        else:
+            chosen, files = found, of_all
     recorded = _recorded_span(files)
-    span = Span(
-        recorded.start if since is None else max(recorded.start, _moment(since, recorded)),
-        recorded.end if until is None else min(recorded.end, _moment(until, recorded)),
-    )
-    if span.start >= span.end:
-        raise UsageError(
-            f"nothing was recorded then: the recording is from {moment_text(recorded.start)} "
-            f"to {moment_text(recorded.end)}"
-        )
-    in_span = [file for table in ("windows", "ticks") for file in _within(files.of(table), span)]
+    span = Span(max(recorded.start, span.start), min(recorded.end, span.end))
+    in_span = _files_within(files, span)
     nodes = {file.node_name for file in in_span}
-    return Recording(
+    recording = Recording(
         directories=tuple(directories),
         manifests=_manifests(directories, {file.run for file in in_span} or files.runs),
         nodes=sorted(name for name in nodes if name is not None),
         span=span,
+        zone=zone_at(recorded.start, local=local),
         container=container,
         namespace=namespace,
         notes=files.notes,
+        choices=[
+            text
+            for directory, runs, those, which in zip(directories, found, chosen, wanted, strict=True)
+            if which == NEWEST and runs and those and (text := choice_text(directory, runs, those))
+        ],
         _files=files,
         _recorded=recorded,
     )
+    if span.start >= span.end or (span != recorded and not recording.has_rows()):
+        whole = ends_text(recording.shown(recorded.start), recording.shown(recorded.end))
+        raise UsageError("; ".join([f"nothing was recorded then: the recording is {whole}", *recording.choices]))
+    return recording
 
 
 @cache
@@ -188,8 +245,40 @@ def _is(column: str, value: str) -> pl.Expr:
     return pl.col(column).eq_missing(pl.lit(value))
 
 
-def _moment(given: datetime | str, recorded: Span) -> datetime:
-    return parse_moment(given, recorded.start) if isinstance(given, str) else given.astimezone(UTC)
+def _choose(
+    directories: Sequence[Path], found: Sequence[list[FoundRun] | None], wanted: Sequence[str]
+) -> list[list[FoundRun] | None]:
+    """The runs that are meant, of each directory; None: all."""
+    return [
+        None if runs is None else choose_runs(directory, runs, which)
+        for directory, runs, which in zip(directories, found, wanted, strict=True)
+    ]
+
+
+def _files_of(directories: Sequence[Path], chosen: Sequence[list[FoundRun] | None]) -> RecordedFiles:
+    return RecordedFiles(directories, [None if runs is None else {one.id for one in runs} for runs in chosen])
+
+
+def _files_within(files: RecordedFiles, span: Span) -> list[RecordedFile]:
+    return [file for table in ("windows", "ticks") for file in _within(files.of(table), span)]
+
+
+def _asked_for(recorded: Span, since: datetime | str | None, until: datetime | str | None, *, local: bool) -> Span:
+    """From `since` to `until`, also where nothing was recorded. Raises UsageError where the first is not before."""
+
+    def moment(given: datetime | str) -> datetime:
+        return parse_moment(given, *recorded, local=local) if isinstance(given, str) else given.astimezone(UTC)
+
+    start = recorded.start if since is None else moment(since)
+    end = recorded.end if until is None else moment(until)
+    if since is not None and until is not None and start >= end:
+        zone = zone_at(recorded.start, local=local)
+        asked = ends_text(start.astimezone(zone), end.astimezone(zone))
+        raise UsageError(
+            f"the time that is asked for ends before it begins: it is {asked}, the recording is "
+            f"{ends_text(*(one.astimezone(zone) for one in recorded))}"
+        )
+    return Span(start, end)
 
 
 def _within(files: list[RecordedFile], span: Span) -> list[RecordedFile]:

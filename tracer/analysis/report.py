@@ -25,6 +25,7 @@ from tracer.analysis.interference.model import Fitted, Joint, Pair
 from tracer.analysis.interference.rows import Source
 from tracer.analysis.interference.tick_rows import TickRows
 from tracer.analysis.interference.window_rows import WindowRows
+from tracer.analysis.moments import Times
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 from tracer.analysis.timing import Timing, timing_of
@@ -99,13 +100,15 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
     found = _findings(recording, roster, nodes, believed, together, details)
     basis = _basis(nodes)
     costs = ranked_costs(found.time_spent, found.victims)
+    times = Times(recording.shown(recording.span.start), recording.shown(recording.span.end), recording.recorded_time())
     say("done", steps, steps)
     return Report(
         basis=basis,
-        start=recording.span.start,
-        end=recording.span.end,
+        start=times.start,
+        end=times.end,
+        recorded_seconds=times.recorded.total_seconds(),
         nodes=names,
-        headline=_headline(recording, roster, found, basis, names, nodes),
+        headline=_headline(times, roster, found, basis, names, nodes),
         costs=costs,
         experiments=experiments(costs, found.victims, found.joint, found.untold),
         time_spent=found.time_spent,
@@ -390,7 +393,8 @@ def _aggressor(
         traffic_bytes_per_second=row["llc_misses"] * line_bytes / (row["cpu_time_ns"] / 1e9),
         bursts=bursts(details.bursts[pair.suspect], node.source.step_ns),
         time_ranges=time_ranges(
-            details.lost_by_bin[pair.suspect], lambda number: node.source.timeline.time_of(number * details.bin_steps)
+            details.lost_by_bin[pair.suspect],
+            lambda number: recording.shown(node.source.timeline.time_of(number * details.bin_steps)),
         ),
     )
 
@@ -416,7 +420,7 @@ def _activity(roster: Roster, member: int, container: Container, waiting: Waitin
 
 
 def _headline(
-    recording: Recording,
+    times: Times,
     roster: Roster,
     found: _Found,
     basis: Basis,
@@ -425,7 +429,6 @@ def _headline(
 ) -> list[str]:
     if not found.activity:
         return ["No container matches --container and --namespace in the time looked at."]
-    start, end = recording.span
     caches = []
     if not found.victims and not found.joint and any(model.pairs for node in nodes for model in node.models):
         pairs = sum(len(model.pairs) for node in nodes for model in node.models)
@@ -435,10 +438,10 @@ def _headline(
         caches.append(untold_sentence(found.untold, _examined(nodes), _UNTOLD_SHARE))
     if found.time_spent:
         return headline.from_waits(
-            found.time_spent, found.victims, found.joint, found.activity, names, start, end, caches=caches
+            found.time_spent, found.victims, found.joint, found.activity, names, times, caches=caches
         )
     return headline.without_waits(
-        found.victims, found.joint, found.activity, basis, names, start, end, busy=1 - roster.idle_share, caches=caches
+        found.victims, found.joint, found.activity, basis, names, times, busy=1 - roster.idle_share, caches=caches
     )
 
 

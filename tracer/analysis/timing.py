@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a node's ticks and windows are."""
 
+from datetime import timedelta
 from typing import NamedTuple
 
 from tracer.analysis.recording import Recording
@@ -8,6 +9,12 @@ from tracer.errors import UsageError
 
 _DEFAULT_TICK_NS = 1_000_000
 _DEFAULT_WINDOW_TICKS = 60
+
+
+_MOST_BINS = 3_600
+_SHORTEST_BIN = timedelta(seconds=1)
+# With pauses between them, that arrays over all of the time stay small.
+_MOST_BINS_OF_SPAN = 1_000_000
 
 
 class Timing(NamedTuple):
@@ -37,3 +44,12 @@ def timing_of(recording: Recording, node_name: str) -> Timing:
             "choose one of them with --since and --until"
         )
     return Timing(*found.pop(), is_known=True)
+
+
+def bin_length(recording: Recording) -> timedelta:
+    """Of bins in which the time is looked at in which something happened: a second, or a 3,600th of what was recorded.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    whole = recording.span.end - recording.span.start
+    return max(_SHORTEST_BIN, recording.recorded_time() / _MOST_BINS, whole / _MOST_BINS_OF_SPAN)

@@ -2,13 +2,14 @@
 """What a report says in words."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tracer.analysis.findings import Activity, Bursts, Container, Estimate, Joint, TimeRange, Untold, Victim
+from tracer.analysis.moments import Times, range_text
 
 _MOST_LINES = 3
 _MOST_RANGES = 2
-# A range that is longer than this share of the recording says nothing about when.
+# A range that is longer than this share of what was recorded says nothing about when.
 _ALL_OF_IT = 0.8
 _LIKELY = "likely"
 # With less confidence, a loss is told as probable.
@@ -34,9 +35,7 @@ def name_of(container: Container, nodes: Sequence[str]) -> str:
     return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
 
 
-def victim_sentences(
-    victims: Sequence[Victim], nodes: Sequence[str], start: datetime, end: datetime
-) -> list[tuple[float, str]]:
+def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], times: Times) -> list[tuple[float, str]]:
     """Who lost how much to whom, and when; for each pair the CPU time it cost, ns, and a sentence.
 
     What is only probable counts half: what is sure comes first, unless it is much less.
@@ -47,16 +46,14 @@ def victim_sentences(
             f"{name_of(victim.container, nodes)} {_LOST[aggressor.confidence >= SURE]} "
             f"{share_with_interval(aggressor.lost_share)} to "
             f"{aggressor.container.name}"
-            f"{when_text(aggressor.bursts, aggressor.delay_ticks, aggressor.time_ranges, start, end)}.",
+            f"{when_text(aggressor.bursts, aggressor.delay_ticks, aggressor.time_ranges, times)}.",
         )
         for victim in victims
         for aggressor in victim.aggressors
     ]
 
 
-def when_text(
-    bursts: Bursts | None, delay_ticks: int | None, ranges: Sequence[TimeRange], start: datetime, end: datetime
-) -> str:
+def when_text(bursts: Bursts | None, delay_ticks: int | None, ranges: Sequence[TimeRange], times: Times) -> str:
     """`, in bursts of 8–30 ms, felt a tick later, mostly 14:02–14:09`, as far as it is known and says something."""
     parts = []
     if bursts is not None:
@@ -67,17 +64,13 @@ def when_text(
     if delay_ticks:
         parts.append("felt a tick later" if delay_ticks == 1 else f"felt {delay_ticks} ticks later")
     covered = sum((one.end - one.start for one in ranges), timedelta())
-    if ranges and covered < _ALL_OF_IT * (end - start):
+    if ranges and covered < _ALL_OF_IT * times.recorded:
         largest = sorted(ranges, key=lambda one: -one.share)[:_MOST_RANGES]
-        texts = " and ".join(range_text(one, end - start) for one in sorted(largest, key=lambda one: one.start))
+        texts = " and ".join(
+            range_text(one.start, one.end, times.start, times.end) for one in sorted(largest, key=lambda one: one.start)
+        )
         parts.append(f"mostly {texts}")
     return "".join(f", {part}" for part in parts)
-
-
-def range_text(time_range: TimeRange, whole: timedelta) -> str:
-    """`14:02–14:09`, to the second in short recordings, with the day in long ones; UTC."""
-    form = "%H:%M:%S" if whole < timedelta(minutes=20) else "%H:%M" if whole < timedelta(hours=20) else "%m-%d %H:%M"
-    return f"{time_range.start:{form}}–{time_range.end:{form}}"
 
 
 def nothing_found(containers: int, pairs: int, least_share: float) -> str:

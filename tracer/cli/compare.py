@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.recordings import Local, open_told
+
 _OVER_LIMIT = 1
 
 
@@ -21,14 +23,16 @@ def compare(
         str | None, typer.Option(metavar="NAME", help="Compare this workload, pod or container alone.")
     ] = None,
     namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this namespace alone.")] = None,
+    local: Local = False,
     everything: Annotated[bool, typer.Option("--all", help="Show all workloads and all that was compared.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Show what changed for each workload from A to B, the most costly first, and how sure that is.
 
-    A and B are what `tracer run` wrote: all of DIR, the run in it whose id
-    begins with RUN, or what was recorded from FROM to before TO, either of
-    which may be missing: DIR@14:00..14:10, DIR@..+30s (UTC, or since the start).
+    A and B are what `tracer run` wrote: the newest run in DIR, the one whose id
+    begins with RUN, `last` or `all`, or what was recorded from FROM to before TO,
+    either of which may be missing: DIR@14:00..14:10, DIR@..+30s, DIR@-5m.. (UTC,
+    since the start, before the end; times are as for `tracer report --since`).
     Pods are matched by the name of what made them: web-7d9f8c6b5d-x2x7q is web.
 
     A limit is METRIC>5% for a rise or METRIC<-5% for a fall, of cpi,
@@ -40,10 +44,11 @@ def compare(
     """
     from tracer.analysis.comparison import limits
     from tracer.analysis.comparison.compare import compare as compare_recordings
-    from tracer.analysis.comparison.sides import open_side
 
     wanted = [limits.parse_limit(text) for text in fail_on or ()]
-    first, second = (open_side(text, container=container, namespace=namespace) for text in (before, after))
+    first, second = (
+        open_told([text], local=local, container=container, namespace=namespace) for text in (before, after)
+    )
     comparison = compare_recordings(first, second, wanted)
     if as_json:
         import msgspec

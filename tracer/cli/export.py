@@ -8,18 +8,16 @@ from typing import Annotated
 import typer
 
 from tracer.cli.progress import progress_bar
+from tracer.cli.recordings import NAME_HELP, Local, Since, Until, open_told
 from tracer.errors import UsageError
 
 
 def export(
-    directories: Annotated[
-        list[Path] | None, typer.Argument(metavar="DIR...", help="Output directories of `tracer run`.")
-    ] = None,
+    directories: Annotated[list[str] | None, typer.Argument(metavar="DIR...", help=NAME_HELP)] = None,
     perfetto: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a trace for the Perfetto UI.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this time on (14:02, or ISO 8601), UTC.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Until before this time.")] = None,
+    since: Since = None,
+    until: Until = None,
+    local: Local = False,
     container: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this container (pod/name, or an id).")
     ] = None,
@@ -35,9 +33,8 @@ def export(
     if not directories or perfetto is None:
         raise UsageError("what to export, and where to? say: tracer export --perfetto FILE DIR")
     from tracer.analysis.perfetto import export_perfetto
-    from tracer.analysis.recording import open_recording
 
-    recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
+    recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
     for note in recording.notes:
         print(f"tracer: {note}", file=sys.stderr)
     with progress_bar("exporting") as progress:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tracer.cli.progress import progress_bar
+from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 from tracer.errors import UsageError
 
 _SUFFIXES = (".png", ".svg")
@@ -26,7 +27,7 @@ class Kind(StrEnum):
 
 
 def plot(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What `tracer run --output` wrote.")],
+    directories: Directories,
     kind: Annotated[
         Kind, typer.Option(metavar="KIND", help="What to show: timeline, density, matrix, heatmap, resources or waits.")
     ] = Kind.timeline,
@@ -38,8 +39,9 @@ def plot(
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="Whom it is about: containers of this namespace.")] = None,
     node: Annotated[str | None, typer.Option(help="Which node, where several were recorded.")] = None,
-    since: Annotated[str | None, typer.Option(help="From then on (14:02, 2026-11-22T14:02:03Z), UTC.")] = None,
-    until: Annotated[str | None, typer.Option(help="Until before then.")] = None,
+    since: Since = None,
+    until: Until = None,
+    local: Local = False,
 ) -> None:
     """Draw one picture of a recording: traffic over time, CPI, who hurts whom, a heat map, memory, or waiting."""
     if output is None:
@@ -48,9 +50,8 @@ def plot(
         raise UsageError(f"--output {str(output)!r}: it must end in {' or '.join(_SUFFIXES)}")
 
     from tracer.analysis.pictures.picture import write_picture
-    from tracer.analysis.recording import open_recording
 
-    recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
+    recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
     with progress_bar("looking for who hurts whom") as show:
         progress = None if show is None else lambda _what, done, steps: show(done / steps)
         write_picture(recording, kind.value, output, node=node, progress=progress)

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from tracer.cli.progress import step_bar
+from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 
 
 def report(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What `tracer run --output` wrote.")],
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only from this time on: 14:02, or 2026-11-22T14:02:03Z; UTC.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")] = None,
+    directories: Directories,
+    since: Since = None,
+    until: Until = None,
+    local: Local = False,
     container: Annotated[
         str | None,
         typer.Option(
@@ -31,18 +31,18 @@ def report(
 ) -> None:
     """Say which containers waited behind which others or lost cycles to them, when, and how much.
 
-    All runs and nodes in the directories are looked at. Waiting for CPUs is as
-    measured; what was lost in caches is from `ticks` where they were recorded,
-    else from `windows`, with how sure it is. What else could have slowed a
-    container down stands beside it: pressure, reclaim, migration, SMT. How it is
-    found, and what cannot be found, is in docs/analysis.md.
+    Of each directory and node the newest run is looked at, unless a run or a time
+    is given: DIR@RUN (`tracer runs DIR` lists them), DIR@last, DIR@all. Waiting
+    for CPUs is as measured; what was lost in caches is from `ticks` where they
+    were recorded, else from `windows`, with how sure it is. What else could have
+    slowed a container down stands beside it: pressure, reclaim, migration, SMT.
+    How it is found, and what cannot be found, is in docs/analysis.md.
     """
     # The analysis has threads of its own; those of the linear algebra would wait for each other, spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from tracer.analysis.recording import open_recording
     from tracer.analysis.report import report as make_report
 
-    recording = open_recording(directories, since=since, until=until, container=container, namespace=namespace)
+    recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
     with step_bar() as progress:
         found = make_report(recording, progress=progress)
     if html is not None:

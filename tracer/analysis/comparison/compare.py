@@ -104,8 +104,8 @@ def _side(recording: Recording, slices: Slices) -> Side:
         directory=str(recording.directories[0]),
         runs=[str(manifest.run_id) for manifest in recording.manifests],
         nodes=recording.nodes,
-        start=recording.span.start,
-        end=recording.span.end,
+        start=recording.shown(recording.span.start),
+        end=recording.shown(recording.span.end),
         seconds=float(slices.wall_ns.sum()) / 1e9,
         cores=sum(slices.cores.values()),
     )
@@ -146,8 +146,7 @@ def _caveats_of(recording: Recording, slices: Slices) -> Iterator[Caveat]:
     for column, caveat in _COUNTERS.items():
         if any(metric.column == column and not metric.measured(slices) for metric in METRICS):
             yield Caveat(id=caveat, text=f"{column} not counted{_why_missing(recording.manifests, column)}")
-    seconds = round((recording.span.end - recording.span.start).total_seconds())
-    if seconds < _SHORT_SECONDS:
+    if round(slices.wall_ns.sum() / 1e9) < _SHORT_SECONDS:
         yield Caveat(
             id="too-little-data",
             text=f"shorter than {_SHORT_SECONDS} s, so that nothing is known of what changes more slowly",

@@ -63,9 +63,7 @@ def slice_length_ns(recordings: Sequence[Recording]) -> int:
         (manifest.tick_ns * manifest.window_ticks for recording in recordings for manifest in recording.manifests),
         default=60 * _TICK_NS,
     )
-    spans_ns = [
-        (recording.span.end - recording.span.start) / timedelta(microseconds=1) * 1e3 for recording in recordings
-    ]
+    spans_ns = [recording.recorded_time() / timedelta(microseconds=1) * 1e3 for recording in recordings]
     wanted_ns = max(min(spans_ns) / _SLICES, max(spans_ns) / _MOST_SLICES)
     return window_ns * max(1, math.ceil(wanted_ns / window_ns))
 

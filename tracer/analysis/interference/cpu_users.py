@@ -9,10 +9,9 @@ import polars as pl
 from tracer.analysis.findings import CpuUser
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
+from tracer.analysis.timing import bin_length
 from tracer.store.schemas import TABLES
 
-_MOST_BINS = 3_600
-_SHORTEST_BIN = timedelta(seconds=1)
 _MOST_USERS = 3
 _LEAST_SHARE = 0.05
 _STALLED = "cpu_pressure_some_total_usec"
@@ -22,13 +21,13 @@ def cpu_users(recording: Recording, roster: Roster, waiters: Sequence[int]) -> d
     """By member of the roster: who had most of the node's CPU time while it waited, itself too, the most first.
 
     Times are weighed by how long it waited in them, as `cpu.pressure` says; these are a second long, or a 3,600th of
-    the recording.
+    what was recorded.
     """
     if not waiters:
         return {}
-    bin_length = max(_SHORTEST_BIN, (recording.span.end - recording.span.start) / _MOST_BINS)
-    waits = _waits(recording, roster, waiters, bin_length)
-    used = _used(recording, roster, bin_length)
+    length = bin_length(recording)
+    waits = _waits(recording, roster, waiters, length)
+    used = _used(recording, roster, length)
     shares = (
         waits.join(used, on=["node_name", "bin"])
         .group_by("waiter", "user")
@@ -46,7 +45,7 @@ def cpu_users(recording: Recording, roster: Roster, waiters: Sequence[int]) -> d
     return found
 
 
-def _waits(recording: Recording, roster: Roster, waiters: Sequence[int], bin_length: timedelta) -> pl.DataFrame:
+def _waits(recording: Recording, roster: Roster, waiters: Sequence[int], length: timedelta) -> pl.DataFrame:
     """How long each waited in each bin: `waiter`, `node_name`, `bin`, `stalled`."""
     members = pl.concat([roster.members(node).with_columns(node_name=pl.lit(node)) for node in recording.nodes])
     members = members.filter(pl.col("member").is_in(list(waiters)))
@@ -62,7 +61,7 @@ def _waits(recording: Recording, roster: Roster, waiters: Sequence[int], bin_len
         rows.with_columns(
             stalled=pl.col(_STALLED).diff().over(order[:2]).clip(lower_bound=0),
             # What was counted since the row before was waited halfway between them, as far as can be told.
-            bin=_bin(before + (pl.col("time") - before) / 2, recording, bin_length),
+            bin=_bin(before + (pl.col("time") - before) / 2, recording, length),
         )
         .drop_nulls("stalled")
         .group_by(pl.col("member").alias("waiter"), "node_name", "bin")
@@ -70,13 +69,13 @@ def _waits(recording: Recording, roster: Roster, waiters: Sequence[int], bin_len
     )
 
 
-def _used(recording: Recording, roster: Roster, bin_length: timedelta) -> pl.DataFrame:
+def _used(recording: Recording, roster: Roster, length: timedelta) -> pl.DataFrame:
     """Whose part of its node's CPU time in each bin was how large: `user`, `node_name`, `bin`, `share`."""
     members = pl.concat([roster.members(node).with_columns(node_name=pl.lit(node)) for node in recording.nodes])
     start = pl.col(TABLES[roster.table].time_column)
     used = recording.collect(
         recording.scan(roster.table)
-        .group_by("node_name", "cgroup_id", bin=_bin(start, recording, bin_length))
+        .group_by("node_name", "cgroup_id", bin=_bin(start, recording, length))
         .agg(pl.sum("cpu_time_ns"))
     )
     return (
@@ -87,5 +86,5 @@ def _used(recording: Recording, roster: Roster, bin_length: timedelta) -> pl.Dat
     )
 
 
-def _bin(time: pl.Expr, recording: Recording, bin_length: timedelta) -> pl.Expr:
-    return (time - pl.lit(recording.span.start)).dt.total_microseconds() // (bin_length // timedelta(microseconds=1))
+def _bin(time: pl.Expr, recording: Recording, length: timedelta) -> pl.Expr:
+    return (time - pl.lit(recording.span.start)).dt.total_microseconds() // (length // timedelta(microseconds=1))

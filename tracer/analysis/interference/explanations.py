@@ -5,6 +5,7 @@ The verdict is about how much of it there was, not about what it did: nobody can
 """
 
 from collections.abc import Sequence, Set
+from itertools import pairwise
 from typing import NamedTuple
 
 import polars as pl
@@ -74,7 +75,7 @@ class Waiting:
             # The root's files speak of the whole node, not of what is in no other cgroup.
             not_the_root = pl.col("cgroup_path").ne_missing("/")
             rows = recording.scan("resources").filter(not_the_root, pl.col("cgroup_id").is_in(ids.unique().implode()))
-            for row in recording.collect(_increases(rows)).iter_rows(named=True):
+            for row in recording.collect(_increases(rows, _pauses(recording))).iter_rows(named=True):
                 self._sums[row["node_name"], row["cgroup_id"]] = row
         self._steal = _steal_by_node(recording)
 
@@ -120,8 +121,21 @@ def explain_from_ticks(
     return [explain(_MIGRATION, moved_share), explain(_SMT, sibling_share), explain(_COLD, cold_share)]
 
 
-def _increases(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """By cgroup, how much each counter grew, and in how many seconds; what began anew counts from there on."""
+def _pauses(recording: Recording) -> pl.DataFrame:
+    """The middle of each pause of a node, in which nobody knows what the counters did: `node_name`, `pause`."""
+    pauses = [
+        (node, before.end + (after.start - before.end) / 2)
+        for node in recording.nodes
+        for before, after in pairwise(recording.recorded(node))
+    ]
+    schema: dict[str, pl.DataType] = {"node_name": pl.String(), "pause": pl.Datetime("us", "UTC")}
+    return pl.DataFrame(pauses, schema=schema, orient="row").sort("pause").with_columns(part=pl.int_range(pl.len()))
+
+
+def _increases(rows: pl.LazyFrame, pauses: pl.DataFrame) -> pl.LazyFrame:
+    """By cgroup, how much each counter grew, and in how many seconds, without `pauses`; what began anew counts from
+    there on.
+    """
     growth = [
         pl.when(pl.col(name).count() > 1)
         .then(pl.col(name).sort_by("time").drop_nulls().diff().clip(lower_bound=0).sum())
@@ -130,7 +144,15 @@ def _increases(rows: pl.LazyFrame) -> pl.LazyFrame:
         for name in _COUNTERS
     ]
     seconds = (pl.max("time") - pl.min("time")).dt.total_nanoseconds() / 1e9
-    return rows.group_by("node_name", "cgroup_id").agg(*growth, seconds.alias("seconds"))
+    parts = (
+        rows.select("node_name", "cgroup_id", "time", *_COUNTERS)
+        .sort("time")
+        .join_asof(pauses.lazy(), left_on="time", right_on="pause", by="node_name", check_sortedness=False)
+        .group_by("node_name", "cgroup_id", "part")
+        .agg(*growth, seconds.alias("seconds"))
+    )
+    sums = [pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(name) for name in (*_COUNTERS, "seconds")]
+    return parts.group_by("node_name", "cgroup_id").agg(sums)
 
 
 def _steal_by_node(recording: Recording) -> dict[str, float]:

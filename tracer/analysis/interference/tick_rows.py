@@ -11,7 +11,7 @@ from tracer.analysis.cpu_map import CpuMap, cpu_map
 from tracer.analysis.interference.memories import MEMORY_TICKS, follows, remembered
 from tracer.analysis.interference.regression import Bools, Floats, Ints
 from tracer.analysis.interference.rows import Channels, Segment, VictimRows, lagged_products, work_hinges
-from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
+from tracer.analysis.interference.timeline import Part, Timeline
 from tracer.analysis.recording import Recording, Span
 from tracer.analysis.roster import Roster
 
@@ -71,7 +71,7 @@ class TickRows:
         self._recording = recording
         self._node_name = node_name
         self._members = roster.members(node_name)
-        self.timeline = Timeline(recording.recorded(node_name, LONGEST_GAP), tick_ns)
+        self.timeline = Timeline(recording.recorded(node_name), tick_ns)
         self.steps = self.timeline.steps
         cpus = recording.collect(self._scan(recording.span).select(pl.max("cpu"))).item()
         self._cpus: CpuMap = cpu_map(recording.manifests, node_name, (cpus or 0) + 1)

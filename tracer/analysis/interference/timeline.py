@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from tracer.analysis.recording import Span
 
-LONGEST_GAP = timedelta(seconds=2)
-
 
 class Part(NamedTuple):
     """`steps` of them from `first_step` on, which begins at `start`; `span` is what to read for it."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from tracer.analysis.interference.regression import Floats, Ints, solve, without_means
 from tracer.analysis.interference.rows import Segment, VictimRows, lagged_products, work_hinges
-from tracer.analysis.interference.timeline import LONGEST_GAP, Part, Timeline
+from tracer.analysis.interference.timeline import Part, Timeline
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 
@@ -72,7 +72,7 @@ class WindowRows:
         self._of_node = [pl.col("node_name") == node_name] if len(recording.nodes) > 1 else []
         self._chosen = sorted({*victims, *suspects})
         self._members = roster.members(node_name).filter(pl.col("member").is_in(self._chosen))
-        self.timeline = Timeline(recording.recorded(node_name, LONGEST_GAP), self.step_ns)
+        self.timeline = Timeline(recording.recorded(node_name), self.step_ns)
         self.steps = self.timeline.steps
         self._knots: dict[int, Floats] = {}
         self._all: list[Segment] = []

@@ -5,16 +5,17 @@ Hours of windows become some thousand buckets. Of each bucket the mean is kept, 
 largest (of CPI also the smallest) value of any single window in it: a peak of one window is never averaged away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
 
-from tracer.analysis.pictures.axis import TimeAxis
+from tracer.analysis.pictures.axis import TimeAxis, utc_ns
 from tracer.analysis.pictures.cast import IDLE, Cast
 from tracer.analysis.pictures.node_facts import NodeFacts
-from tracer.analysis.recording import Recording
+from tracer.analysis.recording import Recording, Span
 from tracer.store.schemas import TABLES
 
 Grid = np.ndarray[tuple[int, int], np.dtype[np.float32]]
@@ -97,7 +98,7 @@ def read_courses(
         totals.append(_totals(windows).collect())
     by_bucket = pl.concat(totals)
     if table == "ticks" and not by_bucket.is_empty():
-        by_bucket = _idle_where_missing(by_bucket, axis)
+        by_bucket = _idle_where_missing(by_bucket, axis, recording.recorded(cast.node), cast.facts.window_ns)
     return _courses(axis, shown, pl.concat(by_container), by_bucket, cast.facts.line_bytes)
 
 
@@ -163,11 +164,18 @@ def _totals(windows: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _idle_where_missing(totals: pl.DataFrame, axis: TimeAxis) -> pl.DataFrame:
-    """`totals` with every bucket of the axis as recorded, from start to end."""
+def _idle_where_missing(
+    totals: pl.DataFrame, axis: TimeAxis, recorded: Sequence[Span], last_row_ns: int
+) -> pl.DataFrame:
+    """`totals` with every bucket of the axis in which something was `recorded`, to `last_row_ns` after its last row."""
     whole = pl.lit(axis.bucket_ns / 1e9)
     counted = pl.when(pl.col("seconds_counted").sum() > 0).then(whole).otherwise(0.0)
-    every = pl.DataFrame({"bucket": np.arange(axis.buckets)})
+    starts = axis.start_ns + np.arange(axis.buckets) * axis.bucket_ns
+    is_recorded = np.zeros(axis.buckets, bool)
+    is_recorded[totals["bucket"].to_numpy()] = True
+    for start, end in recorded:
+        is_recorded |= (starts + axis.bucket_ns > utc_ns(start)) & (starts < utc_ns(end) + last_row_ns)
+    every = pl.DataFrame({"bucket": np.flatnonzero(is_recorded)})
     return every.join(totals, on="bucket", how="left").with_columns(seconds=whole, seconds_counted=counted)
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tracer import __version__
 from tracer.analysis.findings import Report
-from tracer.analysis.moments import moment_text
+from tracer.analysis.moments import moment_text, range_text
 from tracer.analysis.pictures.cast import choose_cast, shown_names, shown_text
 from tracer.analysis.pictures.colours import DARK, DARK_OTHER, LIGHT, LIGHT_OTHER
 from tracer.analysis.pictures.courses import Courses
@@ -29,7 +29,7 @@ from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
-from tracer.analysis.wording import name_of, percent, range_text, share_with_interval
+from tracer.analysis.wording import name_of, percent, share_with_interval
 from tracer.errors import OutputError
 
 # What bounds the file, at about 7 MB. The buckets are for all nodes together.
@@ -180,7 +180,7 @@ def _render(
         "percent": percent,
         "share": share_with_interval,
         "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
-        "range": lambda one: range_text(one, report.end - report.start),
+        "range": lambda one: range_text(one.start, one.end, report.start, report.end),
         "name": lambda container: name_of(container, report.nodes),
     }
     return environment.from_string(_asset("page.html.jinja")).render(

@@ -10,10 +10,8 @@ import polars as pl
 
 from tracer.analysis.recording import Recording, Span
 from tracer.analysis.roster import Roster
-from tracer.analysis.timing import timing_of
+from tracer.analysis.timing import bin_length, timing_of
 
-_MOST_BINS: Final = 3_600
-_SHORTEST_BIN: Final = timedelta(seconds=1)
 # Of windows; there are several times as many waits.
 _ROWS_AT_ONCE: Final = 100_000
 _WINDOW: Final = ("node_name", "window_start")
@@ -44,14 +42,14 @@ def read_waits(recording: Recording, roster: Roster) -> Waits | None:
     """None where none were recorded. Raises UsageError where runs of a node had ticks of different length."""
     if roster.table != "windows" or not _has_waits(recording):
         return None
-    bin_length = max(_SHORTEST_BIN, (recording.span.end - recording.span.start) / _MOST_BINS)
+    length = bin_length(recording)
     nodes = recording.nodes
     members = pl.concat([roster.members(node).with_columns(node_name=pl.lit(node)) for node in nodes])
     by_bin, pairs, recorded, present = [], [], [], []
-    for stretch in _stretches(recording, bin_length):
+    for stretch in _stretches(recording, length):
         rows = _windows(recording, stretch)
         windows = _by_member(rows, members)
-        bins = bin_of(recording, bin_length)
+        bins = bin_of(recording, length)
         recorded.append(rows.group_by(_WINDOW).agg(pl.max("ticks")))
         present.append(
             windows.group_by("node_name", "member").agg(first=pl.min("window_start"), last=pl.max("window_start"))
@@ -62,7 +60,7 @@ def read_waits(recording: Recording, roster: Roster) -> Waits | None:
         pairs.append(_pairs(windows, holders, _minute_of(recording)))
     tick_ns = {node: timing_of(recording, node).tick_ns for node in nodes}
     return Waits(
-        bin_length,
+        length,
         _sum(pl.concat(by_bin), ["node_name", "member", "bin"], _SUMS),
         pl.concat(pairs).group_by("victim", "holder", "minute").agg(pl.sum("wait_time_ns", "victim_use", "holder_use")),
         _time(pl.concat(recorded), pl.concat(present), tick_ns),
@@ -75,15 +73,15 @@ def _has_waits(recording: Recording) -> bool:
     )
 
 
-def _stretches(recording: Recording, bin_length: timedelta) -> Iterator[Span]:
+def _stretches(recording: Recording, length: timedelta) -> Iterator[Span]:
     """The recording's span in pieces of whole bins with about as many rows as are held at once."""
     rows = recording.collect(
-        recording.scan("windows").group_by(bin_of(recording, bin_length)).agg(pl.len().alias("rows"))
+        recording.scan("windows").group_by(bin_of(recording, length)).agg(pl.len().alias("rows"))
     ).sort("bin")
     pieces = rows.with_columns(piece=(pl.col("rows").cum_sum() - pl.col("rows")) // _ROWS_AT_ONCE)
     begins = pieces.group_by("piece").agg(pl.min("bin"))["bin"].sort().to_list()
     start, end = recording.span
-    edges = [start, *(start + number * bin_length for number in begins[1:]), end]
+    edges = [start, *(start + number * length for number in begins[1:]), end]
     yield from map(Span, edges, edges[1:])
 
 
@@ -174,10 +172,10 @@ def _time(recorded: pl.DataFrame, present: pl.DataFrame, tick_ns: dict[str, int]
     return pl.concat(parts)
 
 
-def bin_of(recording: Recording, bin_length: timedelta) -> pl.Expr:
+def bin_of(recording: Recording, length: timedelta) -> pl.Expr:
     """The number of the bin in which a window begins."""
     since = (pl.col("window_start") - pl.lit(recording.span.start)).dt.total_microseconds()
-    return (since // (bin_length // timedelta(microseconds=1))).alias("bin")
+    return (since // (length // timedelta(microseconds=1))).alias("bin")
 
 
 def _sum(rows: pl.DataFrame, by: list[str], columns: tuple[str, ...]) -> pl.DataFrame:

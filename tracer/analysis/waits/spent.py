@@ -174,7 +174,7 @@ def _with_moments(recording: Recording, spent: TimeSpent, waits: Waits, bins: pl
         spent,
         bursts=found.bursts,
         cpus=found.cpus,
-        time_ranges=time_ranges(amounts, lambda number: min(start + number * waits.bin_length, end)),
+        time_ranges=time_ranges(amounts, lambda number: recording.shown(min(start + number * waits.bin_length, end))),
     )
 
 

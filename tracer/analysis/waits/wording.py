@@ -2,9 +2,9 @@
 """Waiting in words. Shares are of the recorded time: a task that waits all the time makes 100 %."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from tracer.analysis.findings import TimeSpent
+from tracer.analysis.moments import Times
 from tracer.analysis.waits.spent import is_held_back
 from tracer.analysis.wording import name_of, percent, when_text
 
@@ -19,7 +19,7 @@ _ALMOST_ALL = 0.5
 _MAIN_CULPRIT = 0.25
 
 
-def waiting_sentences(spent: TimeSpent, nodes: Sequence[str], start: datetime, end: datetime) -> str:
+def waiting_sentences(spent: TimeSpent, nodes: Sequence[str], times: Times) -> str:
     """How long it was ready but not running, behind whom, when, and whether that was its fair share."""
     name = name_of(spent.container, nodes)
     wait = spent.wait_ns / spent.time_ns
@@ -32,7 +32,7 @@ def waiting_sentences(spent: TimeSpent, nodes: Sequence[str], start: datetime, e
         parts = [f"{share:.1f} {text}" for share, text in _parts(spent)]
     if spent.cpus and spent.cpus[0].share >= _ONE_CPU:
         first += f" on CPU {spent.cpus[0].cpu}"
-    when = when_text(spent.bursts, None, spent.time_ranges, start, end)
+    when = when_text(spent.bursts, None, spent.time_ranges, times)
     if spent.bursts is None and spent.waits:
         when = f", {spent.wait_ns / spent.waits / 1e6:.2g} ms at a time{when}"
     return f"{first}: {', '.join(parts)}{when}.{_judgement(spent)}"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How every command that reads recordings is told which, and of what time."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from tracer.analysis.recording import Recording
+
+NAME_HELP: Final = "What `tracer run --output` wrote; DIR@RUN, DIR@last or DIR@all for other runs than the newest."
+
+Directories = Annotated[list[str], typer.Argument(metavar="DIR...", help=NAME_HELP)]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Only from this time on: 14:02, 2026-11-22T14:02:03Z or +01:00, epoch, -5m (before the end), +30s "
+        "(after the start). UTC unless it says otherwise.",
+    ),
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")]
+Local = Annotated[bool, typer.Option("--local", help="Times are this machine's local time, given and shown.")]
+
+
+def open_told(
+    names: Sequence[str],
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    local: bool = False,
+    container: str | None = None,
+    namespace: str | None = None,
+) -> "Recording":
+    """As `tracer.analysis.recording_names.open_named`; what was chosen of several runs is said on stderr."""
+    from tracer.analysis.recording_names import open_named
+
+    recording = open_named(names, since=since, until=until, local=local, container=container, namespace=namespace)
+    say_choices(recording)
+    return recording
+
+
+def say_choices(recording: "Recording") -> None:
+    """Which of several runs are read, on stderr."""
+    from tracer.printable import printable
+
+    for text in recording.choices:
+        print(f"tracer: {printable(text.encode('utf-8', 'backslashreplace'))}", file=sys.stderr)
