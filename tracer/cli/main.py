@@ -27,6 +27,7 @@ from tracer.cli.plot import plot
 from tracer.cli.ps import ps
 from tracer.cli.report import report
 from tracer.cli.run import run
+from tracer.cli.runs import runs
 from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.topology import topology
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(runs)
 app.command()(report)
 app.command()(verify)
 app.command()(doctor)
@@ -61,7 +63,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"run", "report", "plot", "export", "simulate", "compare", "verify"}
+_HEAVY = {"run", "runs", "report", "plot", "export", "simulate", "compare", "verify"}
 
 
 @app.callback()
