@@ -2,7 +2,7 @@
 """The time axis that the pictures of a recording share."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
 import polars as pl
@@ -12,20 +12,21 @@ import polars as pl
 class TimeAxis:
     """`buckets` equal stretches from `start_ns` (UTC ns since the epoch) on, each of `steps_each` steps.
 
-    A step is the time between two rows of a container, such as a window.
+    A step is the time between two rows of a container, such as a window. `zone` is what times are shown in.
     """
 
     start_ns: int
     step_ns: int
     steps_each: int
     buckets: int
+    zone: tzinfo = UTC
 
     @classmethod
-    def over(cls, start_ns: int, end_ns: int, *, step_ns: int, at_most: int) -> "TimeAxis":
+    def over(cls, start_ns: int, end_ns: int, *, step_ns: int, at_most: int, zone: tzinfo = UTC) -> "TimeAxis":
         """From start to end in at most so many buckets."""
         steps = max(1, -(-(end_ns - start_ns) // step_ns))
         steps_each = -(-steps // at_most)
-        return cls(start_ns, step_ns, steps_each, -(-steps // steps_each))
+        return cls(start_ns, step_ns, steps_each, -(-steps // steps_each), zone)
 
     @property
     def bucket_ns(self) -> int:

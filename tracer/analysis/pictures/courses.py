@@ -7,6 +7,7 @@ largest (of CPI also the smallest) value of any single window in it: a peak of o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -167,14 +168,17 @@ def _totals(windows: pl.LazyFrame) -> pl.LazyFrame:
 def _idle_where_missing(
     totals: pl.DataFrame, axis: TimeAxis, recorded: Sequence[Span], last_row_ns: int
 ) -> pl.DataFrame:
-    """`totals` with every bucket of the axis in which something was `recorded`, to `last_row_ns` after its last row."""
+    """`totals` with every bucket of the axis but those in pauses of what was `recorded`.
+
+    A pause begins `last_row_ns` after the last row before it.
+    """
     whole = pl.lit(axis.bucket_ns / 1e9)
     counted = pl.when(pl.col("seconds_counted").sum() > 0).then(whole).otherwise(0.0)
     starts = axis.start_ns + np.arange(axis.buckets) * axis.bucket_ns
-    is_recorded = np.zeros(axis.buckets, bool)
-    is_recorded[totals["bucket"].to_numpy()] = True
-    for start, end in recorded:
-        is_recorded |= (starts + axis.bucket_ns > utc_ns(start)) & (starts < utc_ns(end) + last_row_ns)
+    is_recorded = np.ones(axis.buckets, bool)
+    for before, after in pairwise(recorded):
+        begin_ns, end_ns = utc_ns(before.end) + last_row_ns, utc_ns(after.start)
+        is_recorded[(starts >= begin_ns) & (starts + axis.bucket_ns <= end_ns)] = False
     every = pl.DataFrame({"bucket": np.flatnonzero(is_recorded)})
     return every.join(totals, on="bucket", how="left").with_columns(seconds=whole, seconds_counted=counted)
 

@@ -4,7 +4,6 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
@@ -270,9 +269,9 @@ def _fill(axes: Axes, axis: TimeAxis, low: Line, high: Line, **style: Any) -> No
 
 
 def _time_axis(axes: Axes, axis: TimeAxis) -> None:
-    locator = AutoDateLocator(tz=UTC, minticks=4)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(tz=axis.zone, minticks=4)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC, **_TIMES))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=axis.zone, **_TIMES))  # type: ignore[no-untyped-call]
     edges = axis.edges()
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel("time, UTC")
+    axes.set_xlabel(f"time, {axis.zone.tzname(None)}")

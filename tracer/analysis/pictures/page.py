@@ -7,6 +7,7 @@ which no tag can be, and the page's own policy lets no script run but its own an
 
 import base64
 import hashlib
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from markupsafe import Markup
 
 from tracer import __version__
 from tracer.analysis.findings import Report
-from tracer.analysis.moments import moment_text, range_text
+from tracer.analysis.moments import moment_text, range_text, zone_text
 from tracer.analysis.pictures.cast import choose_cast, shown_names, shown_text
 from tracer.analysis.pictures.colours import DARK, DARK_OTHER, LIGHT, LIGHT_OTHER
 from tracer.analysis.pictures.courses import Courses
@@ -177,6 +178,7 @@ def _render(
     environment.filters |= {
         "shown": _shown,
         "moment": moment_text,
+        "zone": zone_text,
         "percent": percent,
         "share": share_with_interval,
         "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
@@ -202,9 +204,15 @@ def _render(
         script=Markup(script),
         style=Markup(style),
         # `<` begins a tag or a comment; in JSON it can only be in a string.
-        data=Markup(msgspec.json.encode({"scenes": scenes}).decode().replace("<", "\\u003c")),
+        data=Markup(msgspec.json.encode({"scenes": scenes, "zone": _zone(report)}).decode().replace("<", "\\u003c")),
         values=packed.text(),
     )
+
+
+def _zone(report: Report) -> dict[str, Any]:
+    """What the script shows times in: ms after UTC, and its name."""
+    offset = report.start.utcoffset() or timedelta()
+    return {"offset": offset / timedelta(milliseconds=1), "name": zone_text(report.start)}
 
 
 def _asset(name: str) -> str:

@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from tracer.analysis.findings import Report
+from tracer.analysis.moments import whole_text
 from tracer.analysis.pictures import figures
 from tracer.analysis.pictures.cast import Cast, choose_cast
 from tracer.analysis.pictures.densities import read_densities
@@ -81,8 +82,7 @@ def _drawing(recording: Recording, findings: Report | None, cast: Cast, kind: Ki
 
 
 def _title(what: str, cast: Cast, recording: Recording) -> str:
-    start, end = recording.span
-    return f"{what} · {cast.node} · {start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{what} · {cast.node} · {whole_text(*map(recording.shown, recording.span))}"
 
 
 def _why(cast: Cast, counted: bool) -> str | None:

@@ -75,7 +75,7 @@ def read_whole(recording: Recording, cast: Cast, *, buckets: int) -> Courses:
     """The courses over the whole recording, from windows; from ticks where there are no windows."""
     table: Table = "windows" if recording.has("windows") else "ticks"
     step_ns = cast.facts.window_ns if table == "windows" else cast.facts.tick_ns
-    axis = TimeAxis.over(*_span_ns(recording), step_ns=step_ns, at_most=buckets)
+    axis = TimeAxis.over(*_span_ns(recording), step_ns=step_ns, at_most=buckets, zone=recording.zone)
     return read_courses(recording, cast, axis, shown=SHOWN, table=table)
 
 
@@ -83,7 +83,7 @@ def read_whole_spent(recording: Recording, cast: Cast, *, buckets: int) -> Spent
     """Where the time went, of containers with a colour; None if no waits were recorded."""
     if not recording.has("waits"):
         return None
-    axis = TimeAxis.over(*_span_ns(recording), step_ns=cast.facts.window_ns, at_most=buckets)
+    axis = TimeAxis.over(*_span_ns(recording), step_ns=cast.facts.window_ns, at_most=buckets, zone=recording.zone)
     return read_spent(recording, cast, axis, shown=COLOURED)
 
 
@@ -91,7 +91,7 @@ def read_whole_resources(recording: Recording, cast: Cast, *, buckets: int) -> R
     """Memory and pressure over the whole recording, of containers with a colour; None if they were not recorded."""
     if not recording.has("resources"):
         return None
-    axis = TimeAxis.over(*_span_ns(recording), step_ns=_RESOURCES_STEP_NS, at_most=buckets)
+    axis = TimeAxis.over(*_span_ns(recording), step_ns=_RESOURCES_STEP_NS, at_most=buckets, zone=recording.zone)
     return read_resources(recording, cast, axis, shown=COLOURED)
 
 
@@ -112,7 +112,7 @@ def _closer_look(recording: Recording, cast: Cast, whole: Courses, victim: Victi
         # With enough before it to see what was usual.
         start_ns = max(whole.axis.start_ns, highest_ns - _CLOSER_BUCKETS // 2 * step_ns)
         end_ns = min(whole.axis.end_ns, start_ns + _CLOSER_BUCKETS * step_ns)
-        axis = TimeAxis.over(start_ns, end_ns, step_ns=step_ns, at_most=_CLOSER_BUCKETS)
+        axis = TimeAxis.over(start_ns, end_ns, step_ns=step_ns, at_most=_CLOSER_BUCKETS, zone=recording.zone)
         courses = read_courses(recording, cast, axis, shown=SHOWN, table=table)
         if not np.isnan(courses.cpus.total_peak).all():
             return View(f"{cast.names[number]} at its highest, {hurt} hurt", unit, courses)

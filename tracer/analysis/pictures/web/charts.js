@@ -35,12 +35,14 @@ function axisOf(side, values, more = {}) {
   };
 }
 
-// Times of the x axis, UTC, and under the first one the day.
+// Times of the x axis, and under the first one of each day the day. Whole days are so in UTC.
 function timeValues(u, splits, _axis, _space, increment) {
-  const [from, to] = increment >= 86400000 ? [5, 10] : increment >= 60000 ? [11, 16] : [11, increment >= 1000 ? 19 : 23];
+  const isByDay = increment >= 86400000 && zone.offset === 0;
+  const [from, to] = isByDay ? [5, 10] : increment >= 60000 ? [11, 16] : [11, increment >= 1000 ? 19 : 23];
   return splits.map((time, index) => {
-    const text = new Date(time).toISOString();
-    return text.slice(from, to) + (index === 0 ? `\n${text.slice(0, 10)}` : "");
+    const text = shownTime(time);
+    const isNewDay = index === 0 || (!isByDay && shownTime(splits[index - 1]).slice(0, 10) !== text.slice(0, 10));
+    return text.slice(from, to) + (isNewDay ? `\n${text.slice(0, 10)}` : "");
   });
 }
 

@@ -130,9 +130,12 @@ const FORMATS = {
   share: (value) => (Number.isNaN(value) ? "–" : `${(100 * value).toPrecision(3)} %`),
 };
 
+// As ISO 8601, in the zone in which times are shown.
+const shownTime = (time) => new Date(time + zone.offset).toISOString();
+
 // 14:02:03, and as many decimals as steps of `step` ms need; with the day where `isLong`.
 function clock(time, step, isLong) {
-  return new Date(time).toISOString().replace("T", " ").slice(isLong ? 5 : 11, step % 1000 === 0 ? 19 : 23);
+  return shownTime(time).replace("T", " ").slice(isLong ? 5 : 11, step % 1000 === 0 ? 19 : 23);
 }
 
 function duration(milliseconds) {

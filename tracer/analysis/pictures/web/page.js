@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 const byId = (id) => document.getElementById(id);
-const { scenes } = JSON.parse(byId("data").textContent);
+const { scenes, zone } = JSON.parse(byId("data").textContent);
 const LEAST_BUCKETS = 4;
 const SHARE_DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3]];
 
@@ -17,7 +17,7 @@ const own = () => Math.min(COLOURED, state.view.rows - 1);
 
 const DAY = 86400000;
 const isLong = () => state.view.end - state.view.start > DAY / 2;
-const moment = ({ start, step }, bucket) => `${clock(start + bucket * step, step, isLong())} UTC, ${duration(step)}`;
+const moment = ({ start, step }, bucket) => `${clock(start + bucket * step, step, isLong())} ${zone.name}, ${duration(step)}`;
 
 function fill(id, title, about) {
   const section = byId(id);
@@ -323,7 +323,7 @@ function setRange(from, to) {
     });
   }
   byId("shown-range").textContent =
-    `${clock(left, step, isLong())} to ${clock(left + width, step, isLong())} UTC, each value ${duration(state.drawn.step)}`;
+    `${clock(left, step, isLong())} to ${clock(left + width, step, isLong())} ${zone.name}, each value ${duration(state.drawn.step)}`;
   const isAll = width >= end - start;
   byId("all").disabled = byId("out").disabled = isAll;
   byId("in").disabled = width <= LEAST_BUCKETS * step;
