@@ -22,9 +22,18 @@ NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
 
 
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
 def load(output: str) -> tuple[bool, pl.DataFrame]:
     """Whether misses were counted, and a row for each container and tick around the burst; `traffic` in bytes or ns."""
-    ticks = pl.concat(map(pl.scan_parquet, Path(output).glob("ticks/**/*.parquet")), how="diagonal_relaxed")
+    ticks = pl.concat(map(pl.scan_parquet, files(output, "ticks")), how="diagonal_relaxed")
     rows = ticks.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
     counted = rows.select(pl.col("llc_misses").is_not_null().any()).collect().item()
     traffic = (pl.col("llc_misses") * 64.0 if counted else pl.col("cpu_time_ns") * 1.0).sum().alias("traffic")

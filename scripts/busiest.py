@@ -3,7 +3,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["polars>=1.20"]
 # ///
-"""The busiest cgroups of the newest run in an output directory of `tracer run`: busiest.py DIR"""
+"""The busiest cgroups of the newest run in an output directory of `tracer run`, or of another: busiest.py DIR[@RUN]"""
 
 import json
 import sys
@@ -15,9 +15,11 @@ ROWS = 15
 NAME_WIDTH = 32
 
 
-def newest_run(output: Path) -> dict:
+def newest_run(output: Path, run: str) -> dict:
+    """The manifest of the newest run whose id begins with `run`; `last` is the newest of all."""
     manifests = [json.loads(path.read_bytes()) for path in output.glob("runs/*/session.json")]
-    return max(manifests, key=lambda manifest: manifest["start"]["utc_ns"])
+    named = [manifest for manifest in manifests if run == "last" or str(manifest["run_id"]).startswith(run)]
+    return max(named, key=lambda manifest: manifest["start"]["utc_ns"])
 
 
 def busiest(files: list[Path]) -> pl.DataFrame:
@@ -51,13 +53,14 @@ def name(row: dict) -> str:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: busiest.py DIR")
-    output = Path(sys.argv[1])
+    directory, _at, run = (sys.argv[1], "", "") if Path(sys.argv[1]).exists() else sys.argv[1].rpartition("@")
+    output = Path(directory)
     try:
-        run = newest_run(output)["run_id"]
+        run = newest_run(output, run)["run_id"]
         files = sorted(output.glob(f"windows/dt=*/identifier=*/windows-*-{run[:8]}-*.parquet"))
         cgroups = busiest(files)
     except (OSError, ValueError, TypeError, LookupError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no closed files of `tracer run` in {str(output)!r} that can be read ({type(error).__name__})")
+        sys.exit(f"no closed files of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
 
     sys.stdout.reconfigure(errors="backslashreplace")
     busy = cgroups.filter(pl.col("cgroup_kind") != "idle")

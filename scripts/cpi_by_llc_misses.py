@@ -23,9 +23,18 @@ NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"
 COUNTERS = ["cycles", "instructions", "llc_misses", "neighbour_llc_misses"]
 
 
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
 def load(output: str) -> pl.DataFrame:
     """A row for each container and window in which everything was counted."""
-    windows = pl.concat(map(pl.scan_parquet, Path(output).glob("windows/**/*.parquet")), how="diagonal_relaxed")
+    windows = pl.concat(map(pl.scan_parquet, files(output, "windows")), how="diagonal_relaxed")
     counted = pl.all_horizontal(pl.col(COUNTERS).is_not_null())
     return (
         windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", counted, pl.col("instructions") > 0)

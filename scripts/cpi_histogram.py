@@ -22,10 +22,19 @@ NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
 
 
-def load(output: Path) -> tuple[str, pl.LazyFrame]:
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
+def load(output: str) -> tuple[str, pl.LazyFrame]:
     """What is one row's time, and the rows that were counted."""
-    table, time = ("ticks", "tick_start") if any(output.glob("ticks/**/*.parquet")) else ("windows", "window_start")
-    rows = pl.concat(map(pl.scan_parquet, output.glob(f"{table}/**/*.parquet")), how="diagonal_relaxed")
+    table, time = ("ticks", "tick_start") if files(output, "ticks") else ("windows", "window_start")
+    rows = pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
     counted = rows.filter(
         pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0, pl.col("cycles").is_not_null()
     )
@@ -51,7 +60,7 @@ def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: cpi_histogram.py DIR [NAME]")
     try:
-        table, rows = load(Path(sys.argv[1]))
+        table, rows = load(sys.argv[1])
         sums = rows.group_by("name").agg(pl.col("cycles", "instructions").cast(pl.Float64).sum()).collect()
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")

@@ -23,10 +23,19 @@ NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
 
 
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
 def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """By cgroup and second: cycles and instructions; the working set in MiB, and how long tasks waited for memory."""
     windows, resources = (
-        pl.concat(map(pl.scan_parquet, Path(output).glob(f"{table}/**/*.parquet")), how="diagonal_relaxed")
+        pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
         for table in ("windows", "resources")
     )
     ran = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)

@@ -23,9 +23,18 @@ NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
 
 
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
 def load(output: str) -> pl.DataFrame:
     """A row for each container and window in which it was counted, `noisy`, `quiet` or neither."""
-    windows = pl.concat(map(pl.scan_parquet, Path(output).glob("windows/**/*.parquet")), how="diagonal_relaxed")
+    windows = pl.concat(map(pl.scan_parquet, files(output, "windows")), how="diagonal_relaxed")
     counted = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)
     rows = counted.group_by(*WINDOW, NAME).agg(pl.col(COUNTERS).cast(pl.Float64).sum()).collect()
     noise = pl.col("neighbour_llc_misses")

@@ -35,8 +35,17 @@ def name(of: str = "") -> pl.Expr:
     return known.str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias(f"{of}name")
 
 
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
 def scan(output: str, table: str) -> pl.LazyFrame:
-    return pl.concat(map(pl.scan_parquet, Path(output).glob(f"{table}/**/*.parquet")), how="diagonal_relaxed")
+    return pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
 
 
 def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -209,7 +209,7 @@ def open_recording(
         else:
             chosen, files = found, of_all
     recorded = _recorded_span(files)
-    span = Span(max(recorded.start, span.start), min(recorded.end, span.end))
+    asked, span = span, Span(max(recorded.start, span.start), min(recorded.end, span.end))
     in_span = _files_within(files, span)
     nodes = {file.node_name for file in in_span}
     recording = Recording(
@@ -230,8 +230,11 @@ def open_recording(
         _recorded=recorded,
     )
     if span.start >= span.end or (span != recorded and not recording.has_rows()):
-        whole = ends_text(recording.shown(recorded.start), recording.shown(recorded.end))
-        raise UsageError("; ".join([f"nothing was recorded then: the recording is {whole}", *recording.choices]))
+        why = "nothing was recorded then"
+        if since is not None and until is not None and asked.start >= asked.end:
+            why = f"that time ends before it begins ({ends_text(*map(recording.shown, asked))})"
+        whole = ends_text(*map(recording.shown, recorded))
+        raise UsageError("; ".join([f"{why}: the recording is {whole}", *recording.choices]))
     return recording
 
 
@@ -264,21 +267,15 @@ def _files_within(files: RecordedFiles, span: Span) -> list[RecordedFile]:
 
 
 def _asked_for(recorded: Span, since: datetime | str | None, until: datetime | str | None, *, local: bool) -> Span:
-    """From `since` to `until`, also where nothing was recorded. Raises UsageError where the first is not before."""
+    """From `since` to `until`, whatever was recorded then, and whichever is first. Raises UsageError for no times."""
 
     def moment(given: datetime | str) -> datetime:
         return parse_moment(given, *recorded, local=local) if isinstance(given, str) else given.astimezone(UTC)
 
-    start = recorded.start if since is None else moment(since)
-    end = recorded.end if until is None else moment(until)
-    if since is not None and until is not None and start >= end:
-        zone = zone_at(recorded.start, local=local)
-        asked = ends_text(start.astimezone(zone), end.astimezone(zone))
-        raise UsageError(
-            f"the time that is asked for ends before it begins: it is {asked}, the recording is "
-            f"{ends_text(*(one.astimezone(zone) for one in recorded))}"
-        )
-    return Span(start, end)
+    return Span(
+        recorded.start if since is None else moment(since),
+        recorded.end if until is None else moment(until),
+    )
 
 
 def _within(files: list[RecordedFile], span: Span) -> list[RecordedFile]:

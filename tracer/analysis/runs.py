@@ -76,12 +76,10 @@ def choose_runs(directory: Path, runs: Sequence[FoundRun], wanted: str) -> list[
     if wanted == LAST:
         return with_files[-1:]
     if wanted == NEWEST:
-        return list({one.node: one for one in with_files}.values())
+        return sorted({one.node: one for one in with_files}.values(), key=lambda one: one.begin)
     digits = wanted.lower().replace("-", "")
-    # What is longer than a file's name tells is compared as far as it goes.
-    chosen = [
-        one for one in runs if digits and (one.full_id.startswith(digits) or digits[: len(one.full_id)] == one.full_id)
-    ]
+    # Without a manifest, there is no more of an id than its first digits.
+    chosen = [one for one in runs if digits and one.full_id.startswith(_known(digits, one))]
     if len(chosen) != 1:
         raise UsageError(
             f"{'more than one' if chosen else 'no'} run begins with {wanted!r}; "
@@ -92,6 +90,10 @@ def choose_runs(directory: Path, runs: Sequence[FoundRun], wanted: str) -> list[
             f"run {chosen[0].id} has no closed file yet; there are: {listed(with_files)} in {str(directory)!r}"
         )
     return chosen
+
+
+def _known(digits: str, run: FoundRun) -> str:
+    return digits[:ID_DIGITS] if len(run.full_id) == ID_DIGITS else digits
 
 
 def choice_text(directory: Path, runs: Sequence[FoundRun], chosen: Sequence[FoundRun]) -> str | None:
