@@ -59,10 +59,11 @@ def test_what_has_no_offset_is_local_where_that_is_asked_for() -> None:
     assert moment_text(MOMENT.astimezone(zone_at(MOMENT, local=False))) == "2026-11-22 14:02:03 UTC"
 
 
-def test_a_time_of_day_is_the_first_one_from_the_start_on() -> None:
+def test_a_time_of_day_is_the_first_one_in_the_recording_or_else_the_nearest() -> None:
     assert parse_moment("14:00", START, END) == START.replace(second=0)
-    assert parse_moment("13:59", START, END) == START.replace(minute=59, hour=13, second=0) + timedelta(days=1)
-    assert parse_moment("0:10", START, END) == datetime(2026, 11, 23, 0, 10, tzinfo=UTC)
+    assert parse_moment("13:00", START, END) == START.replace(hour=13, second=0)
+    assert parse_moment("13:00", START, START + timedelta(days=2)) == START.replace(day=23, hour=13, second=0)
+    assert parse_moment("0:10", START, END) == START.replace(day=23, hour=0, minute=10, second=0)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ _VERY_SHORT = timedelta(seconds=10)
 def parse_moment(text: str, start: datetime, end: datetime | None = None, *, local: bool = False) -> datetime:
     """A time as `TIME_FORMS` has them, as UTC: `+30s` after `start` and `-5m` before `end`, those of the recording.
 
-    What has no offset is UTC, or in this machine's zone where it is `local`. A time of day is the first one at or after
-    `start`, to the minute. Raises UsageError.
+    What has no offset is UTC, or in this machine's zone where it is `local`. A time of day is the first one in the
+    recording, to the minute, or else the nearest to it. Raises UsageError.
     """
     text = text.strip()
     try:
@@ -46,7 +46,7 @@ def parse_moment(text: str, start: datetime, end: datetime | None = None, *, loc
         if text.startswith("-") and end is not None:
             return end - _duration(text[1:])
         if _CLOCK.fullmatch(text.upper()):
-            return _time_of_day(text.upper(), start, local=local)
+            return _time_of_day(text.upper(), start, end or start, local=local)
         if epoch := _EPOCH.fullmatch(text):
             microseconds = Decimal(text) * _EPOCH_UNITS[len(epoch[1])]
             return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
@@ -155,15 +155,17 @@ def _duration(text: str) -> timedelta:
     return timedelta(microseconds=parse_duration_ns(text) // 1000)
 
 
-def _time_of_day(text: str, start: datetime, *, local: bool) -> datetime:
+def _time_of_day(text: str, start: datetime, end: datetime, *, local: bool) -> datetime:
     clock = time.fromisoformat(text if text[1] != ":" else f"0{text}")
-    zone = clock.tzinfo or (None if local else UTC)
-    day = start.astimezone(zone).date()
-    moment = _in_utc(datetime.combine(day, clock), local=local)
-    # What a report calls 14:02 may begin at 14:02:59.
-    if moment < start - timedelta(minutes=1):
-        moment = _in_utc(datetime.combine(day + timedelta(days=1), clock), local=local)
-    return moment
+    day = start.astimezone(clock.tzinfo or (None if local else UTC)).date()
+    days = range(-1, (end - start).days + 3)
+    moments = [_in_utc(datetime.combine(day + timedelta(days=number), clock), local=local) for number in days]
+
+    def distance(moment: datetime) -> timedelta:
+        # What a report calls 14:02 may begin at 14:02:59.
+        return max(start - timedelta(minutes=1) - moment, moment - end, timedelta())
+
+    return min(moments, key=distance)
 
 
 def _in_utc(moment: datetime, *, local: bool) -> datetime:

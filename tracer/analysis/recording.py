@@ -195,21 +195,22 @@ def open_recording(
         None if which == ALL else find_runs(directory)
         for directory, which in zip(directories, wanted, strict=True)
     ]
+    is_within = all(given is None or is_relative(given) for given in (since, until))
     chosen = _choose(directories, found, wanted)
     files = _files_of(directories, chosen)
-    span = _asked_for(_recorded_span(files), since, until, local=local)
-    if NEWEST in wanted and not all(given is None or is_relative(given) for given in (since, until)):
-        of_all = _files_of(directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]))
-        if not _files_within(files, span):
-            # A time of day of an earlier run.
-            span = _asked_for(_recorded_span(of_all), since, until, local=local)
-        if then := {file.run for file in _files_within(of_all, span)}:
+    recorded = _recorded_span(files)
+    first, before = (_moment(given, recorded, local=local) for given in (since, until))
+    if NEWEST in wanted and not is_within:
+        files = _files_of(directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]))
+        recorded = _recorded_span(files)
+        then = {file.run for file in _files_within(files, Span(first or recorded.start, before or recorded.end))}
+        if then:
             chosen = [None if runs is None else [one for one in runs if one.id in then] for runs in found]
             files = _files_of(directories, chosen)
+            recorded = _recorded_span(files)
         else:
-            chosen, files = found, of_all
-    recorded = _recorded_span(files)
-    asked, span = span, Span(max(recorded.start, span.start), min(recorded.end, span.end))
+            chosen = found
+    span = Span(max(recorded.start, first or recorded.start), min(recorded.end, before or recorded.end))
     in_span = _files_within(files, span)
     nodes = {file.node_name for file in in_span}
     recording = Recording(
@@ -231,8 +232,8 @@ def open_recording(
     )
     if span.start >= span.end or (span != recorded and not recording.has_rows()):
         why = "nothing was recorded then"
-        if since is not None and until is not None and asked.start >= asked.end:
-            why = f"that time ends before it begins ({ends_text(*map(recording.shown, asked))})"
+        if first is not None and before is not None and first >= before:
+            why = f"that time ends before it begins ({ends_text(recording.shown(first), recording.shown(before))})"
         whole = ends_text(*map(recording.shown, recorded))
         raise UsageError("; ".join([f"{why}: the recording is {whole}", *recording.choices]))
     return recording
@@ -266,16 +267,11 @@ def _files_within(files: RecordedFiles, span: Span) -> list[RecordedFile]:
     return [file for table in ("windows", "ticks") for file in _within(files.of(table), span)]
 
 
-def _asked_for(recorded: Span, since: datetime | str | None, until: datetime | str | None, *, local: bool) -> Span:
-    """From `since` to `until`, whatever was recorded then, and whichever is first. Raises UsageError for no times."""
-
-    def moment(given: datetime | str) -> datetime:
-        return parse_moment(given, *recorded, local=local) if isinstance(given, str) else given.astimezone(UTC)
-
-    return Span(
-        recorded.start if since is None else moment(since),
-        recorded.end if until is None else moment(until),
-    )
+def _moment(given: datetime | str | None, recorded: Span, *, local: bool) -> datetime | None:
+    """Raises UsageError for what is no time."""
+    if isinstance(given, str):
+        return parse_moment(given, *recorded, local=local)
+    return None if given is None else given.astimezone(UTC)
 
 
 def _within(files: list[RecordedFile], span: Span) -> list[RecordedFile]:
