@@ -20,6 +20,7 @@ import pyarrow.dataset
 import pytest
 from live_node import SPIN, Cgroup, Tracer
 
+from tracer.analysis.run_list import list_runs
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list
 from tracer.pipeline.node import NodeTopology
@@ -335,8 +336,10 @@ def test_nothing_of_the_tracer_stays_in_the_kernel(start_tracer: Callable[..., T
     tracer.wait_until_tracing()
     loaded = set(bpf_programs()) - before
     assert len(loaded) >= 3
+    assert [run.status for run in list_runs(tracer.output).runs] == ["running"]
     tracer.process.kill()
     tracer.end()
+    assert [run.status for run in list_runs(tracer.output).runs] == ["killed"]
     for _attempt in range(50):
         if not loaded & set(bpf_programs()):
             break

@@ -13,6 +13,7 @@ COMMANDS = {
     "identify": "identify /a /b /c",
     "report": "report {recording}",
     "report --json": "report {recording} --json",
+    "runs": "runs {recording}",
     "compare": "compare {recording} {recording} --all",
     "simulate --list": "simulate --list",
     "topology": "topology",
