@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs whose files lie in an output directory, and which of them are meant."""
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tracer.analysis.recorded_files import closed_files, run_of
 from tracer.errors import UsageError
+from tracer.printable import printable
 from tracer.store.layout import parse_closed_file
 from tracer.store.manifest import Manifest, read_manifest
 
@@ -15,6 +18,7 @@ ALL: Final = "all"
 NEWEST: Final = "newest"
 ID_DIGITS: Final = 8
 _MOST_LISTED: Final = 8
+_RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class FoundRun(NamedTuple):
@@ -40,7 +44,11 @@ def find_runs(directory: Path) -> list[FoundRun]:
     closed, _unfinished = closed_files(directory)
     for name in closed:
         files.setdefault(run_of(name), []).append(name)
-    manifests = {path.parent.name.replace("-", ""): path for path in directory.glob("runs/*/session.json")}
+    manifests = {
+        path.parent.name.replace("-", ""): path
+        for path in directory.glob("runs/*/session.json")
+        if _RUN_ID.fullmatch(path.parent.name)
+    }
     full_ids = {full_id[:ID_DIGITS]: full_id for full_id in manifests}
     found = [
         _found(run, full_ids.get(run, run), files.get(run, []), manifests.get(full_ids.get(run, "")))
@@ -105,9 +113,10 @@ def choice_text(directory: Path, runs: Sequence[FoundRun], chosen: Sequence[Foun
         which = "the newest" if len(chosen) == 1 else "the newest of each node"
     else:
         which = "what was recorded then"
+    shown = printable(os.fsencode(directory))
     return (
         f"{str(directory)!r} has {len(with_files)} runs; this is {which}, {listed(chosen)} "
-        f"({directory}@{ALL}: all; tracer runs {directory}: a list)"
+        f"({shown}@{ALL}: all; tracer runs {shown}: a list)"
     )
 
 

@@ -4,14 +4,16 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from tracer.analysis.findings import Activity, Bursts, Container, Estimate, Joint, TimeRange, Untold, Victim
-from tracer.analysis.moments import Times, range_text
+from tracer.analysis.findings import Activity, Bursts, Container, Estimate, Joint, Report, TimeRange, Untold, Victim
+from tracer.analysis.moments import Times, range_text, seconds_text, span_text
 
 _MOST_LINES = 3
 _MOST_RANGES = 2
 # A range that is longer than this share of what was recorded says nothing about when.
 _ALL_OF_IT = 0.8
 _LIKELY = "likely"
+# Less is what two windows may lie apart.
+_PAUSE_SECONDS = 2
 # With less confidence, a loss is told as probable.
 SURE = 0.95
 _LOST = {True: "lost", False: "probably lost"}
@@ -28,6 +30,13 @@ def share_with_interval(share: Estimate) -> str:
     return f"{percent(share.value)} of its cycles (CI {share.low:.{decimals}%}–{share.high:.{decimals}%})".replace(
         "%–", "–"
     ).replace("%)", " %)")
+
+
+def recorded_text(report: Report) -> str:
+    """`2026-11-22 14:00:00 to 15:00:00 UTC (12 min 3 s of it recorded)`."""
+    pauses = (report.end - report.start).total_seconds() - report.recorded_seconds
+    recorded = f" ({seconds_text(report.recorded_seconds)} of it recorded)" if pauses >= _PAUSE_SECONDS else ""
+    return f"{span_text(report.start, report.end)}{recorded}"
 
 
 def name_of(container: Container, nodes: Sequence[str]) -> str:

@@ -44,7 +44,5 @@ def open_told(
 
 def say_choices(recording: "Recording") -> None:
     """Which of several runs are read, on stderr."""
-    from tracer.printable import printable
-
     for text in recording.choices:
-        print(f"tracer: {printable(text.encode('utf-8', 'backslashreplace'))}", file=sys.stderr)
+        print(f"tracer: {text}", file=sys.stderr)

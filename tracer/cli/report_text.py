@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tracer.analysis.findings import Activity, Aggressor, Container, Cost, Explanation, Report, TimeSpent, Victim
-from tracer.analysis.moments import range_text, seconds_text, span_text
+from tracer.analysis.moments import range_text
 from tracer.analysis.waits.wording import culprits
-from tracer.analysis.wording import percent, share_with_interval, together
+from tracer.analysis.wording import percent, recorded_text, share_with_interval, together
 from tracer.cli.printing import printable
 from tracer.printable import printable as harmless
 
@@ -29,8 +29,6 @@ _CAUSES = {
     "little": "",
 }
 _SURE = 0.9995
-# Shorter ones are what two windows may lie apart.
-_PAUSE_SECONDS = 2
 
 
 def print_report(report: Report, console: "Console") -> None:
@@ -45,7 +43,7 @@ def print_report(report: Report, console: "Console") -> None:
             console.print(_shown(f"   {one.command}{on_node}", console), soft_wrap=True)
     _say(console)
     basis = f"waits as measured{_CACHES[report.basis]}" if report.time_spent else f"from {_BASES[report.basis]}"
-    _say(console, f"{_when(report)}, {_nodes(report.nodes)}, {basis}.")
+    _say(console, f"{recorded_text(report)}, {_nodes(report.nodes)}, {basis}.")
     if report.time_spent:
         _print_waits(report, console)
     for number, victim in enumerate(report.victims, 1):
@@ -223,10 +221,3 @@ def _name(container: Container, nodes: Sequence[str]) -> str:
 
 def _nodes(nodes: Sequence[str]) -> str:
     return f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes ({', '.join(nodes)})"
-
-
-def _when(report: Report) -> str:
-    """`2026-11-22 14:00:00 to 15:00:00 UTC (12 min 3 s of it recorded)`."""
-    pauses = (report.end - report.start).total_seconds() - report.recorded_seconds
-    recorded = f" ({seconds_text(report.recorded_seconds)} of it recorded)" if pauses >= _PAUSE_SECONDS else ""
-    return f"{span_text(report.start, report.end)}{recorded}"

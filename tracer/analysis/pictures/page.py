@@ -30,7 +30,7 @@ from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
-from tracer.analysis.wording import name_of, percent, share_with_interval
+from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval
 from tracer.errors import OutputError
 
 # What bounds the file, at about 7 MB. The buckets are for all nodes together.
@@ -179,6 +179,7 @@ def _render(
         "shown": _shown,
         "moment": moment_text,
         "zone": zone_text,
+        "recorded": recorded_text,
         "percent": percent,
         "share": share_with_interval,
         "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
