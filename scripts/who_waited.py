@@ -54,8 +54,10 @@ def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     missing = {"wait_throttled_ns", "stolen_time_ns"} - set(windows.collect_schema())
     windows = windows.with_columns(pl.lit(None, pl.Int64).alias(column) for column in missing)
     windows = windows.filter(pl.col("wait_time_ns").is_not_null())
-    # Rows that came late have the same key.
-    recorded = windows.group_by(WINDOW).agg(pl.max("ticks")).group_by("node_name").agg(time=pl.sum("ticks") * TICK_NS)
+    # Rows that came late have the same key. A tick is as long as most windows say.
+    each = windows.group_by(*WINDOW, "window_tick").agg(pl.max("ticks")).sort("window_start")
+    tick = pl.col("window_start").diff().dt.total_nanoseconds() / pl.col("window_tick").diff()
+    recorded = each.group_by("node_name").agg(time=pl.sum("ticks") * tick.median().fill_null(TICK_NS))
     time = pl.col("time").first()
     running = windows.filter(pl.col("cgroup_kind") != "idle").join(recorded, on="node_name")
     spent = running.group_by("node_name", name()).agg((part.sum() / time).alias(title) for title, part in PARTS.items())

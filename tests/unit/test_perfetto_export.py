@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -20,6 +21,9 @@ from perfetto_reader import Read, read_trace
 from planted_recording import START_NS, frame, write_recording
 from planted_recording import container as container_of
 from planted_waits import MS, Load, tables_of
+from recording_examples import write_rows
+from store_examples import new_store
+from test_manifest import example_manifest
 
 from tracer.analysis.perfetto import export, export_perfetto
 from tracer.analysis.perfetto.events import MEASURED, CounterEvents, slices
@@ -29,6 +33,7 @@ from tracer.errors import OutputError
 from tracer.simulate import simulate
 from tracer.simulate.scenarios import build_scenario
 from tracer.simulate.shape import NodeShape
+from tracer.store.manifest import Instant
 from tracer.store.schemas import TABLES
 
 SECOND_NS = 10**9
@@ -308,3 +313,21 @@ def test_the_command(
         assert complaint in said
         assert len(said.splitlines()) == 1
     assert not (tmp_path / "u").exists()
+
+
+def test_a_window_that_begins_before_its_run_has_the_ticks_of_the_run(tmp_path: Path) -> None:
+    run_id = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
+    start = datetime(2026, 1, 5, 14, tzinfo=UTC)
+    each = timedelta(milliseconds=600)
+    rows = [
+        {"window_start": start + number * each, "window_tick": 60 * number, "cgroup_id": 7, "cpu_time_ns": 3 * 10**8}
+        for number in range(3)
+    ]
+    write_rows(tmp_path, "windows", rows, run_id=run_id)
+    began = Instant.of(int(start.timestamp()) * SECOND_NS + 5 * 10**8)
+    host = msgspec.structs.replace(example_manifest().host, node_name="node-1")
+    manifest = example_manifest(run_id=run_id, start=began, tick_ns=10**7, window_ticks=60, host=host)
+    new_store(tmp_path, run_id=run_id).write_manifest(manifest)
+    export_perfetto(open_recording([tmp_path]), tmp_path / "t")
+    (points,) = (points for track, points in read_trace(tmp_path / "t").counters.items() if track[2] == "CPU")
+    assert [value for _time, value in points] == [0.5, 0]

@@ -198,3 +198,13 @@ def test_the_newest_run_is_meant_unless_another_is_named(tmp_path: Path) -> None
     ):
         assert question("cpi_histogram", f"{tmp_path}{named}").startswith(f"{said}: CPI 1.00")
     assert question("cpi_histogram", f"{tmp_path}@all", "s").startswith("2 containers: CPI 1.00")
+
+
+def test_who_waited_knows_how_long_a_tick_is(tmp_path: Path) -> None:
+    each = timedelta(milliseconds=600)
+    rows = windows_rows(10, cpu_time_ns=3 * 10**8, wait_time_ns=0, cgroup_path="a")
+    for number, row in enumerate(rows):
+        row["window_start"] = START + number * each
+    write_rows(tmp_path, "windows", rows)
+    write_rows(tmp_path, "waits", [{"window_start": START, "cgroup_id": 7, "holder_cgroup_id": 0}])
+    assert question(WHO_WAITED, tmp_path).splitlines()[1].split()[:2] == ["a", "50.0"]

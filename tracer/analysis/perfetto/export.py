@@ -161,10 +161,18 @@ def _labels(recording: Recording) -> dict[tuple[str, int], str]:
 
 
 def _runs(recording: Recording) -> pl.DataFrame:
-    """When each run of a node began, how long its ticks are, and its cache's lines."""
+    """When each run of a node began, how long its ticks are, and its cache's lines.
+
+    Its first window may begin before it, by no more than its length.
+    """
     return pl.DataFrame(
         [
-            (node, manifest.start.utc_ns, manifest.tick_ns, cpu_map([manifest], node, 1).line_bytes)
+            (
+                node,
+                manifest.start.utc_ns - manifest.tick_ns * manifest.window_ticks,
+                manifest.tick_ns,
+                cpu_map([manifest], node, 1).line_bytes,
+            )
             for manifest in recording.manifests
             for node in [manifest.host.node_name]
         ],
