@@ -64,7 +64,7 @@ def test_the_newest_is_meant_unless_another_is_named(three: Path) -> None:
     newest = open_named([str(three)])
     assert [one.run_id for one in newest.manifests] == [THIRD]
     (choice,) = newest.choices
-    assert choice.startswith(f"{str(three)!r} has 3 runs; this is the newest, 0123ffff")
+    assert choice.startswith("the newest of 3 runs is read: 0123ffff (")
     for name, start, count in (
         ("last", 2 * HOUR, 100),
         ("all", 0 * HOUR, 300),
@@ -107,7 +107,9 @@ def test_a_time_means_whatever_was_recorded_then_and_a_relative_one_the_newest(t
         runs(since="2026-11-22T16:00:05Z", until="2026-11-22T16:00:03Z")
     with pytest.raises(UsageError, match=r"is from 2026-11-22 14:00:00 UTC to 2026-11-22 16:00:05 UTC$"):
         runs(since="14:30", until="14:31")
-    with pytest.raises(UsageError, match=r"is from 2026-11-22 16:00:00.000 UTC to .*3 runs; this is the newest"):
+    with pytest.raises(
+        UsageError, match=r"is from 2026-11-22 16:00:00.000 UTC to .*; the newest of 3 runs is read: 0123ffff"
+    ):
         runs(since="+10s")
 
 
@@ -117,7 +119,7 @@ def test_of_several_nodes_the_newest_of_each(tmp_path: Path) -> None:
     write_run(tmp_path, THIRD, START + HOUR / 2, node="node-2")
     newest = open_named([str(tmp_path)])
     assert {one.run_id for one in newest.manifests} == {SECOND, THIRD}
-    assert "the newest of each node, 0123ffff, 0123abcd" in newest.choices[0]
+    assert "the newest of 3 runs of each node is read: 0123ffff, 0123abcd" in newest.choices[0]
     assert [one.run_id for one in open_named([f"{tmp_path}@last"]).manifests] == [SECOND]
 
 
@@ -145,7 +147,7 @@ def test_every_command_takes_one_and_says_which(
         ("compare", three, f"{three}@0123a"),
     ):
         app([str(argument) for argument in arguments], standalone_mode=False)
-        assert "has 3 runs; this is the newest, 0123ffff" in capsys.readouterr().err.splitlines()[0]
+        assert "the newest of 3 runs is read: 0123ffff" in capsys.readouterr().err.splitlines()[0]
     done = tracer("report", f"{three}@ffff", "--since", "-5s", "--json")
     assert done.stderr == ""
     assert json.loads(done.stdout)["start"] == "2026-11-22T14:00:00.940001Z"

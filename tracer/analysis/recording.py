@@ -223,7 +223,7 @@ def open_recording(
         namespace=namespace,
         notes=files.notes,
         choices=[
-            text
+            text if len(directories) == 1 else f"{str(directory)!r}: {text}"
             for directory, runs, those, which in zip(directories, found, chosen, wanted, strict=True)
             if which == NEWEST and runs and those and (text := choice_text(directory, runs, those))
         ],

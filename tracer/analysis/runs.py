@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runs whose files lie in an output directory, and which of them are meant."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Final, NamedTuple
 
 from tracer.analysis.recorded_files import closed_files, run_of
 from tracer.errors import UsageError
-from tracer.printable import printable
 from tracer.store.layout import parse_closed_file
 from tracer.store.manifest import Manifest, read_manifest
 
@@ -109,15 +107,11 @@ def choice_text(directory: Path, runs: Sequence[FoundRun], chosen: Sequence[Foun
     with_files = [one for one in runs if one.files]
     if len(chosen) == len(with_files):
         return None
+    which = f"those of {len(with_files)} runs that recorded then are read"
     if chosen == choose_runs(directory, runs, NEWEST):
-        which = "the newest" if len(chosen) == 1 else "the newest of each node"
-    else:
-        which = "what was recorded then"
-    shown = printable(os.fsencode(directory))
-    return (
-        f"{str(directory)!r} has {len(with_files)} runs; this is {which}, {listed(chosen)} "
-        f"({shown}@{ALL}: all; tracer runs {shown}: a list)"
-    )
+        of_nodes = "" if len(chosen) == 1 else " of each node"
+        which = f"the newest of {len(with_files)} runs{of_nodes} is read"
+    return f"{which}: {listed(chosen)} (DIR@RUN reads another, DIR@{ALL} all; `tracer runs DIR` lists them)"
 
 
 def listed(runs: Sequence[FoundRun]) -> str:
