@@ -41,7 +41,7 @@ def timing_of(recording: Recording, node_name: str) -> Timing:
         lengths = ", ".join(f"{tick_ns / 1e6:g} ms x {ticks}" for tick_ns, ticks in sorted(found))
         raise UsageError(
             f"the runs of node {node_name!r} have ticks and windows of different length ({lengths}): "
-            "choose one of them with --since and --until"
+            "choose one of them by DIR@RUN, or with --since and --until"
         )
     return Timing(*found.pop(), is_known=True)
 
