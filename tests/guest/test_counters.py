@@ -130,7 +130,9 @@ def test_instructions_and_cycles_of_cgroups(
     ticks = result.table("ticks")
     with_both_ends = ticks.filter(pl.col("tick").is_between(first, last))["instructions"].sum()
     without_ends = ticks.filter(pl.col("tick").is_between(first + 1, last - 1))["instructions"].sum()
-    print(f"the CPU: {end - begin}, all cgroups and idle: {without_ends}, with the first and last tick {with_both_ends}")
+    print(
+        f"the CPU: {end - begin}, all cgroups and idle: {without_ends}, with the first and last tick {with_both_ends}"
+    )
     assert without_ends * 0.999 <= end - begin <= with_both_ends * 1.001
     assert with_both_ends == pytest.approx(end - begin, rel=0.01)
 
