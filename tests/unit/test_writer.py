@@ -370,7 +370,7 @@ def test_an_output_that_vanished_is_made_again(tmp_path: Path):
     assert rows_in(output) == 2000
 
 
-KILLED_BEFORE_RENAME = """
+KILLED_BEFORE_THE_NAME = """
 import os, signal, sys
 from pathlib import Path
 from store_examples import MIDNIGHT_NS, example_rows, new_store
@@ -379,28 +379,21 @@ from tracer.store.schemas import WINDOWS
 store = new_store(Path(sys.argv[1]))
 store.append(WINDOWS, example_rows(WINDOWS, [MIDNIGHT_NS]))
 store.close()
-sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "os.rename" else None)
+sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event == "os.link" else None)
 store.append(WINDOWS, example_rows(WINDOWS, [MIDNIGHT_NS + 1]))
 store.close()
 """
 
 
-def test_a_kill_before_the_rename_leaves_nothing_a_reader_would_open(tmp_path: Path):
+def test_a_kill_before_a_file_has_its_name_leaves_nothing_of_it(tmp_path: Path):
     here = Path(__file__).parent
     environment = {"PYTHONPATH": f"{here}:{here.parent.parent}"}
-    child = subprocess.run([sys.executable, "-c", KILLED_BEFORE_RENAME, tmp_path], env=environment, check=False)
+    child = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_NAME, tmp_path], env=environment, check=False)
     assert child.returncode == -signal.SIGKILL
     assert rows_in(tmp_path) == 1
-    [left] = [name for name in files_below(tmp_path) if not name.endswith(".parquet")]
-    assert left.endswith("000001.parquet.inprogress")
+    assert all(name.endswith(".parquet") for name in files_below(tmp_path))
     frame = polars.scan_parquet(tmp_path / "windows" / "**" / "*.parquet", hive_partitioning=True)
     assert frame.collect().height == 1
-
-    # Another run does not touch it: its owner may be alive.
-    store = new_store(tmp_path, keep_bytes=1_000_000)
-    store.append(WINDOWS, example_rows(WINDOWS, [MIDNIGHT_NS]))
-    store.close()
-    assert left in files_below(tmp_path)
 
 
 def test_runs_that_share_an_output_do_not_harm_each_other(tmp_path: Path):
@@ -458,7 +451,7 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_name_after(tmp_path: P
     calls: list[str] = []
 
     def note(_frame: FrameType, event: str, function: object) -> None:
-        if event == "c_call" and function in (os.fsync, os.rename):
+        if event == "c_call" and function in (os.fsync, os.link):
             calls.append(function.__name__)
 
     sys.setprofile(note)
@@ -466,7 +459,7 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_name_after(tmp_path: P
         store.close()
     finally:
         sys.setprofile(None)
-    assert calls == ["fsync", "rename", "fsync"]
+    assert calls == ["fsync", "link", "fsync"]
 
 
 def test_a_reader_of_the_manifest_never_sees_half_of_it(tmp_path: Path):

@@ -6,9 +6,11 @@ pulser share, and goes with the last of the two, so nobody has to know processes
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +18,7 @@ import msgspec
 
 from tracer.errors import NodeUnsupportedError, UsageError
 from tracer.experiment.cgroup_control import ChangedError, Control, restore
+from tracer.store.directories import kind_of, open_directory, user_name
 
 RECORDING_PREFIX = "tracer-verify-"
 """How the name of an experiment's own temporary recording begins."""
@@ -61,10 +64,13 @@ class StateFile:
     def lock(cls, directory: Path) -> Self:
         """Raises UsageError while another experiment is under way, and NodeUnsupportedError."""
         try:
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             while True:
-                descriptor = os.open(directory / _NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                with open_directory(directory, made=[]) as opened:
+                    # A pipe would block.
+                    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                    descriptor = os.open(_NAME, flags, 0o600, dir_fd=opened.descriptor)
                 try:
+                    _require_own(descriptor)
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     # Whoever had it may have removed it just then.
                     if os.fstat(descriptor).st_nlink:
@@ -101,12 +107,21 @@ class StateFile:
 
     def remove(self) -> None:
         """Once everything is restored. The lock stays until `close`."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        with contextlib.suppress(FileNotFoundError), open_directory(self.path.parent) as directory:
+            os.unlink(self.path.name, dir_fd=directory.descriptor)
 
     def close(self) -> None:
         """Gives the lock up."""
         os.close(self.descriptor)
+
+
+def _require_own(descriptor: int) -> None:
+    """Raises OSError for a file that somebody else made: what it says would be put back, and removed, by root."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EEXIST, f"{_NAME} in it is {kind_of(status.st_mode)}")
+    if status.st_uid != os.geteuid() or status.st_nlink > 1 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(errno.EPERM, f"{_NAME} in it is of {user_name(status.st_uid)}, or others may write to it")
 
 
 def end_pause(held: StateFile) -> State | None:

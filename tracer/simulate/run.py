@@ -266,14 +266,15 @@ def simulate(
     )
     told = writing.truth.tell(scenario=scenario.name, seed=seed, tick_ns=TICK_NS)
     # Before the manifest says that the run has finished.
-    _write_truth(truth_path(output, run_id), told)
+    _write_truth(output, truth_path(output, run_id), told)
     store.write_manifest(final)
     return SimulatedRun(final, told)
 
 
-def _write_truth(path: Path, truth: Truth | PhysicalTruth) -> None:
+def _write_truth(output: Path, path: Path, truth: Truth | PhysicalTruth) -> None:
     try:
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(truth), indent=1) + b"\n")
+        content = msgspec.json.format(msgspec.json.encode(truth), indent=1) + b"\n"
+        write_atomically(output, path.relative_to(output), content)
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
 

@@ -2,13 +2,16 @@
 """Whether results can be written, found out before a run starts."""
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tracer.errors import OutputError
-from tracer.store.files import write_atomically
+from tracer.store.directories import open_directory, open_parent
+from tracer.store.files import remove_below, write_atomically
 from tracer.store.retention import NO_SPACE
+from tracer.store.schemas import TABLES
 
 _PROBE_BYTES = 4096
 
@@ -18,7 +21,7 @@ class PreparedOutput:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._created: tuple[Path, ...] = ()
+        self._created: list[Path] = []
 
     def prepare(self, free_space: Callable[[int], bool] = lambda _bytes: False) -> None:
         """Make the directory if it is missing, and write, sync and remove a file in it.
@@ -29,15 +32,19 @@ class PreparedOutput:
         """
         try:
             self.path = self.path.absolute()
-            self._created = tuple(path for path in (self.path, *self.path.parents) if not path.exists())
-            probe = self.path / f".tracer-{secrets.token_hex(8)}.probe"
+            with open_directory(self.path, made=self._created) as directory:
+                # What is in the way is found now, and not when the first file is due.
+                for name in {"runs", *TABLES}.intersection(directory.names()):
+                    with directory.child(name):
+                        pass
+            probe = PurePath(f".tracer-{secrets.token_hex(8)}.probe")
             try:
                 # Not empty: a full file system may still have room for an empty file.
-                while not _is_written(probe, free_space):
+                while not _is_written(self.path, probe, free_space):
                     pass
             finally:
                 with contextlib.suppress(OSError, ValueError):
-                    probe.unlink()
+                    remove_below(self.path, probe)
         except (OSError, ValueError) as error:
             self.remove_if_empty()
             reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -47,9 +54,11 @@ class PreparedOutput:
 
     def remove_if_empty(self) -> None:
         """Remove the directories that `prepare` made, as far as they are empty: for a run that does not start."""
-        for directory in self._created:
+        for path in reversed(self._created):
             with contextlib.suppress(OSError, ValueError):
-                directory.rmdir()
+                above, name = open_parent(path)
+                with above:
+                    os.rmdir(name, dir_fd=above.descriptor)
 
 
 def prepare_output(path: Path, free_space: Callable[[int], bool] = lambda _bytes: False) -> PreparedOutput:
@@ -59,10 +68,10 @@ def prepare_output(path: Path, free_space: Callable[[int], bool] = lambda _bytes
     return output
 
 
-def _is_written(probe: Path, free_space: Callable[[int], bool]) -> bool:
+def _is_written(output: Path, probe: PurePath, free_space: Callable[[int], bool]) -> bool:
     """False where it should be tried again, as some space was freed."""
     try:
-        write_atomically(probe, bytes(_PROBE_BYTES))
+        write_atomically(output, probe, bytes(_PROBE_BYTES))
     except OSError as error:
         if error.errno not in NO_SPACE or not free_space(_PROBE_BYTES):
             raise

@@ -7,14 +7,16 @@ tables and runs. Sizes are the files' lengths; manifests and files in progress a
 
 import contextlib
 import errno
-import glob
+import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from tracer.errors import OutputError
-from tracer.store.files import write_atomically
+from tracer.store.directories import Directory, open_below, open_directory
+from tracer.store.files import remove_below, write_atomically
 from tracer.store.layout import ClosedFileName, parse_closed_file
 
 OnFull = Literal["delete-oldest", "stop"]
@@ -32,17 +34,13 @@ class ClosedFile:
 
 def closed_files(output: Path, partition: str) -> list[ClosedFile]:
     """The closed files of one identifier under all tables, oldest first, without what vanishes meanwhile."""
-    files = []
-    # Path.glob raises when a directory vanishes. A partition value has no character that glob would expand.
-    pattern = f"*/dt=*/identifier={partition}/*.parquet"
-    for relative_path in glob.glob(pattern, root_dir=output):  # noqa: PTH207
-        name = parse_closed_file(relative_path)
-        if name is None:
-            continue
-        with contextlib.suppress(OSError):
-            status = (output / relative_path).lstat()
-            if stat.S_ISREG(status.st_mode):
-                files.append(ClosedFile(name, status.st_size))
+    files: list[ClosedFile] = []
+    with contextlib.suppress(OSError, ValueError), open_directory(output) as top:
+        for table in _children(top):
+            with table:
+                for day in _children(table, "dt="):
+                    with day, contextlib.suppress(OSError), day.child(f"identifier={partition}") as directory:
+                        files += _files_in(directory, PurePath(*directory.path.parts[-3:]))
     return sorted(files)
 
 
@@ -73,7 +71,7 @@ class Retention:
         """
         while True:
             try:
-                return write_atomically(path, payload)
+                return write_atomically(self._output, path.relative_to(self._output), payload)
             except OSError as error:
                 if error.errno not in NO_SPACE:
                     raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
@@ -112,9 +110,9 @@ class Retention:
         for file in files:
             if freed_bytes >= needed_bytes:
                 break
-            path = self._output / file.name.relative_path
+            path = PurePath(file.name.relative_path)
             try:
-                path.unlink()
+                remove_below(self._output, path)
                 self.files_removed += 1
             except FileNotFoundError:
                 pass  # removed by somebody else, so its space is free all the same
@@ -123,5 +121,25 @@ class Retention:
             freed_bytes += file.size
             with contextlib.suppress(OSError):  # not empty
                 for directory in (path.parent, path.parent.parent):
-                    directory.rmdir()
+                    with open_below(self._output, directory.parent) as above:
+                        os.rmdir(directory.name, dir_fd=above.descriptor)
         return freed_bytes
+
+
+def _children(above: Directory, prefix: str = "") -> Iterator[Directory]:
+    """Its directories whose names begin so, but for those that are not followed; to be closed."""
+    for name in above.names():
+        if name.startswith(prefix):
+            with contextlib.suppress(OSError):
+                yield above.child(name)
+
+
+def _files_in(directory: Directory, relative_path: PurePath) -> Iterator[ClosedFile]:
+    for name in directory.names():
+        parsed = parse_closed_file(str(relative_path / name))
+        if parsed is None:
+            continue
+        with contextlib.suppress(OSError):
+            status = os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                yield ClosedFile(parsed, status.st_size)

@@ -15,8 +15,8 @@ from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEve
 from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.analysis.perfetto.tracks import Tracks
 from tracer.analysis.recording import Recording, Span
-from tracer.errors import OutputError, UsageError
-from tracer.store.layout import IN_PROGRESS
+from tracer.errors import UsageError
+from tracer.store.files import replacing
 from tracer.store.schemas import IDENTITY, TABLES
 
 _ROWS_AT_ONCE = 200_000
@@ -41,23 +41,13 @@ def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[flo
     Counters are from `ticks` where these were recorded, else from `windows`; CPUs are there with `ticks` only.
     Raises UsageError for a recording that cannot be read, OutputError for a file that cannot be written.
     """
-    in_progress = file.with_name(file.name + IN_PROGRESS)
-    try:
-        try:
-            with in_progress.open("wb") as output:
-                trace = TraceFile(output, _ns(recording.span.start))
-                _write(recording, trace, progress or (lambda _share: None))
-                if not trace.tracks:
-                    raise UsageError("nothing to export: no such container ran in this time")
-                trace.flush()
-                size = output.tell()
-            in_progress.rename(file)
-        except BaseException:
-            in_progress.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise OutputError(f"cannot write {str(file)!r}: {reason}") from error
+    with replacing(file) as output:
+        trace = TraceFile(output, _ns(recording.span.start))
+        _write(recording, trace, progress or (lambda _share: None))
+        if not trace.tracks:
+            raise UsageError("nothing to export: no such container ran in this time")
+        trace.flush()
+        size = output.tell()
     return Exported(trace.packets, size)
 
 

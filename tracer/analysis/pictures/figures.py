@@ -23,7 +23,7 @@ from tracer.analysis.pictures.densities import Densities
 from tracer.analysis.pictures.matrix import Matrix
 from tracer.analysis.pictures.resources import Resources
 from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
-from tracer.errors import OutputError
+from tracer.store.files import replacing
 
 # More buckets than these no picture of this size can show.
 WIDTH_BUCKETS: Final = 1000
@@ -75,10 +75,9 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
         # A letter that no font at hand has is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = draw()
-        try:
-            figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-        except OSError as error:
-            raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+        form = path.suffix.lower().removeprefix(".")
+        with replacing(path) as file:
+            figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
 
 
 def timeline(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:

@@ -31,7 +31,7 @@ from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
 from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval
-from tracer.errors import OutputError
+from tracer.store.files import replacing
 
 # What bounds the file, at about 7 MB. The buckets are for all nodes together.
 _BUCKETS: Final = 6000
@@ -66,10 +66,8 @@ def write_page(recording: Recording, report: Report, path: Path, *, progress: Pr
         scene = read_scene(recording, report, cast, buckets=_BUCKETS // len(pictured), closer_looks=closer_looks)
         scenes.append(_scene_data(scene, packed))
     page = _render(recording, report, scenes, packed, left_out=nodes[_MOST_NODES:])
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    with replacing(path) as file:
+        file.write(page.encode("utf-8"))
 
 
 def _ranked_nodes(roster: Roster, report: Report) -> list[str]:
