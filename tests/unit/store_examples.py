@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tracer.store.retention import OnFull
 from tracer.store.schemas import Table
-from tracer.store.writer import Store
+from tracer.store.writer import JournalOptions, Store
 
 SECOND_NS = 10**9
 DAY_NS = 86_400 * SECOND_NS
@@ -45,6 +45,7 @@ def new_store(
     rotate_ns: int = 90 * SECOND_NS,
     keep_bytes: int | None = None,
     on_full: OnFull = "delete-oldest",
+    journal: JournalOptions | None = None,
 ) -> Store:
     return Store(
         output,
@@ -54,6 +55,7 @@ def new_store(
         rotate_ns=rotate_ns,
         keep_bytes=keep_bytes,
         on_full=on_full,
+        journal=journal,
     )
 
 

@@ -22,7 +22,7 @@ from tracer.analysis.run_list import list_runs
 from tracer.cli.main import app
 from tracer.errors import UsageError
 from tracer.store.manifest import Instant
-from tracer.store.open_runs import hold_open
+from tracer.store.open_runs import RunLock
 
 FIRST, SECOND, THIRD = (
     UUID(f"{digits}-4567-489a-8bcd-ef0123456789") for digits in ("ffff0123", "0123abcd", "0123ffff")
@@ -155,7 +155,8 @@ def test_every_command_takes_one_and_says_which(
 
 def test_the_list(three: Path) -> None:
     write_run(three, UUID(int=7 << 96), START + 3 * HOUR, windows=0, status="running")
-    held = hold_open(three, UUID(int=7 << 96))
+    held = RunLock.take(three, UUID(int=7 << 96))
+    assert held is not None
     write_run(three, UUID(int=8 << 96), START + 4 * HOUR, status="running")
     write_rows(three, "ticks", [{"tick_start": START + 5 * HOUR}], run_id=UUID(int=9 << 96))
     path = three / "runs" / str(SECOND) / "session.json"
@@ -184,8 +185,8 @@ def test_the_list(three: Path) -> None:
 def test_a_run_is_open_as_long_as_its_process_lives(tmp_path: Path) -> None:
     output = write_run(tmp_path, FIRST, START, status="running")
     program = (
-        "import signal, sys, uuid, pathlib; from tracer.store.open_runs import hold_open;"
-        f"held = hold_open(pathlib.Path(sys.argv[1]), uuid.UUID({str(FIRST)!r})); print(flush=True); signal.pause()"
+        "import signal, sys, uuid, pathlib; from tracer.store.open_runs import RunLock;"
+        f"held = RunLock.take(pathlib.Path(sys.argv[1]), uuid.UUID({str(FIRST)!r})); print(flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", program, output], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

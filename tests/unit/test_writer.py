@@ -195,7 +195,7 @@ def test_a_buffer_does_not_keep_each_chunks_dictionaries():
     rows = conform(WINDOWS, example_rows(WINDOWS, [MIDNIGHT_NS] * 10))
     position = rows.column_names.index("cgroup_path")
     rows = rows.set_column(position, rows.schema.field(position), [many_names.slice(0, 10)])
-    buffer = _Buffer(WINDOWS, 0)
+    buffer = _Buffer(WINDOWS, 0, 0)
     for _ in range(320):
         buffer.append(rows)
     assert buffer.size < 320 * rows.nbytes / 5

@@ -127,11 +127,13 @@ def incomplete(recording: Recording) -> Iterator[Caveat]:
         yield Caveat(id="files", text=note)
     for manifest in recording.manifests:
         if manifest.status != "finished":
-            yield Caveat(
-                id="unfinished-run",
-                text=f"run {manifest.run_id.hex[:8]} on {manifest.host.node_name} is {manifest.status}, or was killed: "
-                "its last rows may be missing",
-            )
+            how = {
+                "crashed": "was killed: its last second is missing",
+                "running": "is running, or was killed (`tracer recover` has its last rows): they are missing here",
+                "failed": "failed: its last rows may be missing",
+            }
+            text = f"run {manifest.run_id.hex[:8]} on {manifest.host.node_name} {how[manifest.status]}"
+            yield Caveat(id="unfinished-run", text=text)
     if recording.has("health"):
         lost = recording.scan("health").select(
             pl.sum_horizontal(pl.col(_LOSSES)).sum().alias("lost"), pl.sum("records")

@@ -17,16 +17,17 @@ from tracer.store.schemas import TABLES
 
 RUNS_VERSION: Final = 1
 
-Status = Literal["running", "finished", "failed", "killed", "unknown"]
+Status = Literal["running", "finished", "failed", "crashed", "killed", "unknown"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One start of the tracer, by what lies in the directory. A field that is None is not known.
 
-    `id` is enough to name it. `status` is `killed` where it did not end by itself and nobody writes it now, `unknown`
-    without a manifest; `reason` says why it ended, or what is broken. From `start` to `end` `recorded_seconds` were
-    recorded, without pauses; `end` is None where no file was closed yet. `tables` have files, `counters` were counted,
-    `files` and `bytes` are what is there now. `records_lost` of `records` are what the kernel said and nobody read.
+    `id` is enough to name it. `status` is `killed` where it did not end by itself and nobody writes it now, `crashed`
+    once its last rows were recovered, `unknown` without a manifest; `reason` says why it ended, or what is broken. From
+    `start` to `end` `recorded_seconds` were recorded, without pauses; `end` is None where no file was closed yet.
+    `tables` have files, `counters` were counted, `files` and `bytes` are what is there now. `records_lost` of `records`
+    are what the kernel said and nobody read.
     """
 
     id: str

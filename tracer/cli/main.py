@@ -25,6 +25,7 @@ from tracer.cli.export import export
 from tracer.cli.identify import identify
 from tracer.cli.plot import plot
 from tracer.cli.ps import ps
+from tracer.cli.recover import recover
 from tracer.cli.report import report
 from tracer.cli.run import run
 from tracer.cli.runs import runs
@@ -54,6 +55,7 @@ app.command()(plot)
 app.command()(export)
 app.command()(simulate)
 app.command()(compare)
+app.command()(recover)
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,7 +65,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"run", "runs", "report", "plot", "export", "simulate", "compare", "verify"}
+_HEAVY = {"run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover"}
 
 
 @app.callback()

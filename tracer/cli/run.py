@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracer.cli.leftovers import restore_leftovers
+from tracer.cli.recover import recovery_lines
 from tracer.cli.stop_signals import StopSignals
 from tracer.containers.nri import DEFAULT_SOCKET
 from tracer.errors import TracerError, UsageError
@@ -46,6 +47,9 @@ def run(
     rotate: Annotated[str, typer.Option(help="Close the files and begin new ones each so often.")] = "90s",
     keep: Annotated[str, typer.Option(help="Bound on the closed files' size; `none` for no bound.")] = "1GiB",
     on_full: Annotated[OnFull, typer.Option(help="What to do when they reach it.")] = OnFull.delete_oldest,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Have the journal on disk at each write, so that power loss takes no more.")
+    ] = False,
     ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
     waits: Annotated[
         Switch, typer.Option(help="Follow how long tasks wait for a CPU, and who holds it (the `waits` table).")
@@ -100,6 +104,7 @@ def run(
         "rotate": rotate,
         "keep": keep,
         "on-full": on_full.value,
+        "sync": sync,
         "ticks": ticks,
         "waits": waits.value,
         "event": event or [],
@@ -144,6 +149,7 @@ def _read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
             "ticks": (bool, "true or false"),
             "resctrl-mount": (bool, "true or false"),
             "io": (bool, "true or false"),
+            "sync": (bool, "true or false"),
             "regions": (bool, "true or false"),
             "event": (list, "a list of strings"),
             "containerd-state": (list, "a list of strings"),
@@ -178,6 +184,7 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
         rotate_ns=parse_duration_ns(given["rotate"]),
         keep_bytes=None if given["keep"] == "none" else parse_bytes(given["keep"]),
         on_full=given["on-full"],
+        sync=given["sync"],
         ticks=given["ticks"],
         waits=given["waits"] == Switch.on,
         events=parse_events(given["event"]),
@@ -203,6 +210,8 @@ def _run(given: dict[str, Any], signals: StopSignals) -> None:
         except ProgramLoadError as error:
             raise explain_load_failure(error) from error
         run, plan = started.run, started.plan
+        for line in recovery_lines(started.recovery):
+            _say(line)
         if missing := _missing_counters(plan):
             _say(f"warning: not counted: {missing}")
         _say(

@@ -19,7 +19,8 @@ _STATUSES = {
     "running": "running now",
     "finished": "finished",
     "failed": "failed",
-    "killed": "cut off (killed, or copied while it ran)",
+    "crashed": "killed, and recovered up to its last second",
+    "killed": "cut off (killed, or copied while it ran); `tracer recover` has its last rows",
     "unknown": "no manifest",
 }
 

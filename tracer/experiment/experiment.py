@@ -101,6 +101,7 @@ def _options(experiment: Experiment, output: Path) -> RunOptions:
         rotate_ns=3600 * _SECOND_NS,
         keep_bytes=None,
         on_full="stop",
+        sync=False,
         ticks=False,
         waits=True,
         events=parse_events([]),

@@ -37,6 +37,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     rotate_ns: int
     keep_bytes: int | None
     on_full: Literal["delete-oldest", "stop"]
+    sync: bool
     ticks: bool
     waits: bool
     events: tuple[EventSpec, ...]

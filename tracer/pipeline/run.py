@@ -36,9 +36,8 @@ from tracer.pipeline.storing import Storing
 from tracer.pipeline.uncounted import Uncounted
 from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest, Totals
-from tracer.store.open_runs import hold_open
 from tracer.store.output import PreparedOutput
-from tracer.store.writer import Store
+from tracer.store.writer import JournalOptions, Store
 
 _ROOT_CGROUP_ID = 1
 # A signal that arrives just before a wait begins does not end it: its handler runs when the wait does.
@@ -131,10 +130,10 @@ class Run:
             rotate_ns=options.rotate_ns,
             keep_bytes=options.keep_bytes,
             on_full=options.on_full,
+            journal=JournalOptions(options.sync, self._note),
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
-        self._open = hold_open(self._output.path, self.run_id)
         self._reading = Reading(self._source.rings, self._stop)
         self._storing = Storing(self._store, self.manifest, self._stop)
         reader_health = ReaderHealth()
@@ -226,7 +225,6 @@ class Run:
             await_end((self._assembling,), _END_SECONDS)
         self._storing.finish()
         self._stuck += await_end((self._storing,), _STORING_END_SECONDS)
-        self._open.close()
         if self._stuck:
             raise StuckError(self._stuck) from self._failure()
         if self._cgroup_events is not None:

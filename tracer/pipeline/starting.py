@@ -19,6 +19,7 @@ from tracer.store.retention import Retention
 if TYPE_CHECKING:
     from tracer.kernel.tick_source import KernelTickSource
     from tracer.pipeline.run import Run
+    from tracer.store.recovery import Recovery
 
 
 class Signals(Protocol):
@@ -32,12 +33,13 @@ class Signals(Protocol):
 
 
 class StartedRun(NamedTuple):
-    """A run in progress, what its records come from, and where they go."""
+    """A run in progress, what its records come from, where they go, and what killed runs had left there."""
 
     run: "Run"
     source: "KernelTickSource"
     plan: CounterPlan
     output: PreparedOutput
+    recovery: "Recovery"
 
 
 def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> StartedRun:
@@ -66,7 +68,10 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
         from tracer.kernel.throttling import Throttling
         from tracer.kernel.tick_source import KernelTickSource
         from tracer.pipeline.run import Run
+        from tracer.store.recovery import recover
 
+    # While the programs are compiled.
+    recovery = recover(output.path, retention, identifier=options.identifier)
     source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
     try:
         cgroup_events = on_failure.enter_context(CgroupEvents())
@@ -82,4 +87,4 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
     source.await_programs()
     signals.stop(run.stop)
     run.start()
-    return StartedRun(run, source, plan, output)
+    return StartedRun(run, source, plan, output, recovery)

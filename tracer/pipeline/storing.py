@@ -53,6 +53,7 @@ class Storing(Stage):
         with self.surviving():
             self._store.close()
         self._write_manifest()
+        self._store.release()
 
     def end(self) -> None:
         """Nothing is taken any more."""

@@ -2,7 +2,7 @@
 """The manifest of a run, `runs/<run_id>/session.json`: what was run where, and what came of it.
 
 It is written at the start, at each rotation and at the end, each time as a whole. A run that was killed
-therefore says `running`, with the totals of its last rotation.
+therefore says `running`, with the totals of its last rotation, until its journals are recovered.
 """
 
 from datetime import UTC, datetime
@@ -177,14 +177,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     `topology` is the node's at the start, and whatever msgspec can encode; it comes back as plain dicts and lists.
     `topology_changes` has it as it was after CPUs came or went; of very many the latest, which `notes` says.
-    `source` is where the records are from: a node's kernel, or a simulation of a node that does not exist.
+    A run that is killed says `running`, until `tracer recover` or the next run finds it: then it is `crashed`, `end` is
+    the time of its last row, `totals` have as rows, files and bytes what is there, and `recovered` the rows, by table,
+    that its journals had. `source` is where the records are from: a node's kernel, or a simulation of a node that does
+    not exist.
     `configuration` holds the options as run. `notes` say why something is null or limited.
     """
 
     schema_version: int = SCHEMA_VERSION
     run_id: UUID
     source: Literal["kernel", "simulation"] = "kernel"
-    status: Literal["running", "finished", "failed"]
+    status: Literal["running", "finished", "failed", "crashed"]
     exit_reason: str | None = None
     start: Instant
     end: Instant | None = None
@@ -201,6 +204,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     versions: dict[str, str | None]
     git_revision: str | None = None
     totals: Totals = Totals()
+    recovered: dict[str, Count] = {}
     notes: list[str] = []
 
 

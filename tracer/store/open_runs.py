@@ -1,40 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which runs are being written now: each holds a lock on the directory of its manifest, which ends with its process."""
+"""Which runs are being written now: each holds a lock on its directory (flock(2)), which ends with its process."""
 
 import contextlib
+import errno
 import fcntl
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from uuid import UUID
 
-from tracer.store.layout import manifest_path
+from tracer.store.directories import open_below
 
 
-def hold_open(output: Path, run_id: UUID) -> contextlib.ExitStack:
-    """Until it is closed, or the process ends, `is_open` is true of that run, whose manifest is there.
+class RunLock:
+    """Held by who writes a run, or recovers it, until it is released or its process ends."""
 
-    On a file system without locks it never is.
-    """
-    held = contextlib.ExitStack()
-    with contextlib.suppress(OSError):
-        descriptor = os.open(manifest_path(output, run_id).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        held.callback(os.close, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return held
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, output: Path, run_id: UUID, *, make: bool = False) -> "RunLock | None":
+        """None where another process has it. Raises OSError and ValueError, also where files cannot be locked."""
+        with open_below(output, PurePath("runs", str(run_id)), make=make) as directory:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            descriptor = os.open(".", flags, dir_fd=directory.descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno == errno.EWOULDBLOCK:
+                return None
+            raise
+        return cls(descriptor)
+
+    def close(self) -> None:
+        """Others may take it then."""
+        os.close(self._descriptor)
 
 
 def is_open(directory: Path) -> bool:
-    """Whether somebody on this machine writes the run whose manifest lies in `directory`."""
+    """Whether somebody writes the run whose manifest lies in `directory`; never on a file system without locks."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
+    with contextlib.closing(RunLock(descriptor)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
     return False

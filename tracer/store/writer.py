@@ -3,22 +3,27 @@
 
 A file is one Arrow table, encoded at once and then written at once. So its size is known before the first
 byte goes to disk, a write that found the disk full is repeated from memory, and a crash leaves no half file.
+Until then the rows are in a journal too, of which `recover` makes the file if nobody else is left to do so.
 """
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracer import __version__
+from tracer.store.journal import Journal, remove_journal_directory
 from tracer.store.layout import file_path, manifest_path, partition_value
 from tracer.store.manifest import Manifest, encode_manifest
+from tracer.store.open_runs import RunLock
 from tracer.store.parquet import combine, conform, encode
-from tracer.store.retention import OnFull, Retention
+from tracer.store.retention import NO_SPACE, OnFull, Retention
 from tracer.store.schemas import SCHEMA_VERSION, Table
 
 BUFFER_BYTES: Final = 128 * 2**20
@@ -42,12 +47,16 @@ class StoreTotals:
 
 
 class _Buffer:
-    """The rows of one table and UTC day that wait for their file."""
+    """The rows of one table and UTC day that wait for their file, which has this sequence number."""
 
-    def __init__(self, table: Table, day: int) -> None:
+    def __init__(self, table: Table, day: int, sequence: int) -> None:
         self.table = table
         self.day = day
+        self.sequence = sequence
         self.size = 0
+        self.journal: Journal | None = None
+        # Rows that are not in the journal yet, as it could not be written.
+        self.missing: list[pa.Table] = []
         self._settled: list[pa.Table] = []
         self._settled_size = 0
         self._recent: list[pa.Table] = []
@@ -70,12 +79,20 @@ class _Buffer:
         return pa.concat_tables(chunks).unify_dictionaries()
 
 
+class JournalOptions(NamedTuple):
+    """sync: each frame is on disk before the next. note: told when the journal cannot be written, and when again."""
+
+    sync: bool
+    note: Callable[[str], None]
+
+
 class Store:
-    """Rows in, files out, for one run. Nothing touches the disk before the first file or manifest.
+    """Rows in, files out, for one run. Nothing touches the disk before the first rows or manifest.
 
     `rotate_ns` is the longest time rows wait for their file. `keep_bytes` and `on_full`: see `Retention`.
     One thread calls the methods; any thread may read `totals`. A method that raises OutputError has tried
-    every file it had to write; rows that could not be written are gone and counted in `rows_lost`.
+    every file it had to write; rows that could not be written are gone and counted in `rows_lost`. Without `journal`
+    a run that is killed loses the rows that wait. `release` comes last.
     """
 
     def __init__(
@@ -88,6 +105,7 @@ class Store:
         rotate_ns: int,
         keep_bytes: int | None,
         on_full: OnFull,
+        journal: JournalOptions | None = None,
     ) -> None:
         self._output = output
         self._run_id = run_id
@@ -99,7 +117,11 @@ class Store:
         # A file is smaller than its rows in memory, so a quarter of the bound always leaves some history.
         self._buffer_bytes = BUFFER_BYTES if keep_bytes is None else min(BUFFER_BYTES, keep_bytes // 4)
         self._buffers: dict[tuple[str, int], _Buffer] = {}
+        self._sequences: Counter[str] = Counter()
         self._totals = StoreTotals()
+        self._journal = journal
+        self._lock: RunLock | None = None
+        self._journal_fails = False
 
     @property
     def totals(self) -> StoreTotals:
@@ -121,8 +143,11 @@ class Store:
         for day, part in _by_day(table, conform(table, rows)):
             key = (table.name, day)
             if key not in self._buffers:
-                self._buffers[key] = _Buffer(table, day)
+                self._buffers[key] = _Buffer(table, day, self._sequences[table.name])
+                self._sequences[table.name] += 1
             self._buffers[key].append(part)
+            if self._journal is not None:
+                self._write_journal(self._buffers[key], part, self._journal)
         while sum(buffer.size for buffer in self._buffers.values()) > self._buffer_bytes:
             self._write_files([max(self._buffers.values(), key=lambda buffer: buffer.size)])
 
@@ -143,11 +168,57 @@ class Store:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write or replace the run's manifest. Raises OutputError."""
+        if self._journal is not None:
+            self._hold()
         self._retention.write(manifest_path(self._output, self._run_id), encode_manifest(manifest))
 
     def close(self) -> None:
         """Write all that is left. Raises OutputError."""
         self._write_files(list(self._buffers.values()))
+
+    def release(self) -> None:
+        """The run is over: what it may have left in journals is for `recover`."""
+        if self._journal is not None:
+            remove_journal_directory(self._output, self._run_id)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _hold(self) -> None:
+        """Tells others that the run is live."""
+        if self._lock is None:
+            # Where files cannot be locked, nobody can tell whether the run is live, and so nobody recovers it.
+            with suppress(OSError, ValueError):
+                self._lock = RunLock.take(self._output, self._run_id, make=True)
+
+    def _write_journal(self, buffer: _Buffer, rows: pa.Table, options: JournalOptions) -> None:
+        """Appends rows to the buffer's journal, after those that are missing there. What fails waits for the next."""
+        buffer.missing.append(rows)
+        try:
+            self._hold()
+            if buffer.journal is None:
+                names = buffer.table.name, buffer.sequence
+                buffer.journal = Journal(self._output, self._run_id, *names, sync=options.sync)
+            while buffer.missing:
+                self._append_frame(buffer.journal, buffer.missing[0])
+                buffer.missing.pop(0)
+        except (OSError, ValueError) as error:
+            if not self._journal_fails:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                options.note(f"the journal cannot be written ({reason}): if the run is killed now, rows are lost")
+            self._journal_fails = True
+            return
+        if self._journal_fails:
+            options.note("the journal is written again")
+            self._journal_fails = False
+
+    def _append_frame(self, journal: Journal, rows: pa.Table) -> None:
+        try:
+            journal.append(rows)
+        except OSError as error:
+            if error.errno not in NO_SPACE or not self._retention.free_space(rows.nbytes):
+                raise
+            journal.append(rows)
 
     def _write_files(self, buffers: Collection[_Buffer]) -> None:
         if not buffers:
@@ -169,13 +240,17 @@ class Store:
         rows = buffer.take_rows()
         try:
             start_ns = pc.min(rows[table.time_column]).value * 1_000
-            sequence = totals.files.get(table.name, 0)
-            path = file_path(self._output, table.name, self._partition, start_ns, self._run_id, sequence)
-            payload = memoryview(encode(table, rows, self._metadata(table)))
+            path = file_path(self._output, table.name, self._partition, start_ns, self._run_id, buffer.sequence)
+            payload = memoryview(encode(table, rows, file_metadata(table, self._run_id, self._node_name)))
             self._retention.write_closed_file(path, payload)
         except Exception:
             totals.rows_lost[table.name] = totals.rows_lost.get(table.name, 0) + rows.num_rows
+            if buffer.journal is not None:
+                # `recover` may make the file when there is room for it.
+                buffer.journal.close()
             raise
+        if buffer.journal is not None:
+            buffer.journal.remove()
         for counts, increase in (
             (totals.rows, rows.num_rows),
             (totals.files, 1),
@@ -183,14 +258,16 @@ class Store:
         ):
             counts[table.name] = counts.get(table.name, 0) + increase
 
-    def _metadata(self, table: Table) -> dict[str, str]:
-        return {
-            "tracer.schema_version": str(SCHEMA_VERSION),
-            "tracer.table": table.name,
-            "tracer.run_id": str(self._run_id),
-            "tracer.node_name": self._node_name,
-            "tracer.version": __version__,
-        }
+
+def file_metadata(table: Table, run_id: UUID, node_name: str) -> dict[str, str]:
+    """What a closed file says of itself."""
+    return {
+        "tracer.schema_version": str(SCHEMA_VERSION),
+        "tracer.table": table.name,
+        "tracer.run_id": str(run_id),
+        "tracer.node_name": node_name,
+        "tracer.version": __version__,
+    }
 
 
 def _by_day(table: Table, rows: pa.Table) -> Iterable[tuple[int, pa.Table]]:

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+import errno
+import os
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_examples import MIDNIGHT_NS, SECOND_NS, example_rows, files_below, fill_up, mounted_tmpfs, new_store
+from test_manifest import example_manifest
+
+from tracer.cli.main import app
+from tracer.errors import OutputError, UsageError
+from tracer.store import recovery
+from tracer.store.directories import open_below
+from tracer.store.journal import (
+    DamagedJournalError,
+    Journal,
+    encode_frame,
+    journal_directory,
+    open_journal,
+    read_frames,
+)
+from tracer.store.layout import manifest_path
+from tracer.store.manifest import encode_manifest, read_manifest
+from tracer.store.open_runs import RunLock
+from tracer.store.parquet import conform
+from tracer.store.recovery import recover
+from tracer.store.retention import Retention
+from tracer.store.schemas import HEALTH, TABLES, WINDOWS, Table
+from tracer.store.writer import JournalOptions, Store
+
+RUN_ID = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
+
+
+def rows_of(table: Table, count: int, salt: int = 0) -> pa.Table:
+    return example_rows(table, [MIDNIGHT_NS + salt * SECOND_NS + row * 1_000_000 for row in range(count)], salt)
+
+
+def with_journal(output: Path, notes: list[str] | None = None, **options: object) -> Store:
+    """A store with a journal and a manifest, as a run has from its beginning."""
+    told = [] if notes is None else notes
+    store = new_store(output, run_id=RUN_ID, journal=JournalOptions(sync=False, note=told.append), **options)  # type: ignore[arg-type]
+    manifest = example_manifest()
+    host = msgspec.structs.replace(manifest.host, identifier="node-1")
+    store.write_manifest(msgspec.structs.replace(manifest, run_id=RUN_ID, status="running", end=None, host=host))
+    return store
+
+
+def killed(store: Store) -> None:
+    """What of it is left when its process is killed: the kernel closes its files and gives its lock back."""
+    for buffer in store._buffers.values():
+        if buffer.journal is not None:
+            buffer.journal.close()
+    assert store._lock is not None
+    store._lock.close()
+    store._lock = None
+
+
+def journals(output: Path) -> list[Path]:
+    return sorted((output / journal_directory(RUN_ID)).glob("*"))
+
+
+def all_rows(output: Path, table: Table) -> pa.Table:
+    found = [pq.ParquetFile(path).read() for path in sorted((output / table.name).rglob("*.parquet"))]
+    return pa.concat_tables(found).sort_by([(name, "ascending") for name in table.sort_columns])
+
+
+def expected(table: Table, *parts: pa.Table) -> pa.Table:
+    rows = pa.concat_tables([conform(table, part).cast(table.schema) for part in parts])
+    return rows.sort_by([(name, "ascending") for name in table.sort_columns])
+
+
+def frames_of(content: bytes, directory: Path) -> list[pa.Table]:
+    (directory / "some.journal").write_bytes(content)
+    with (directory / "some.journal").open("rb") as journal:
+        return list(read_frames(journal))
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_rows_of_a_killed_run_become_its_files(tmp_path: Path, table: Table) -> None:
+    store = with_journal(tmp_path)
+    parts = [rows_of(table, 20, salt) for salt in range(3)]
+    for part in parts:
+        store.append(table, part)
+    assert not (tmp_path / table.name).exists()
+    killed(store)
+    (run,) = recover(tmp_path).runs
+    assert (run.run_id, run.was_killed, run.rows, run.problems) == (RUN_ID, True, {table.name: 60}, [])
+    assert all_rows(tmp_path, table).equals(expected(table, *parts))
+    (path,) = tmp_path.rglob("*.parquet")
+    assert path.name == f"{table.name}-20261122T000000Z-0123abcd-000000.parquet"
+    assert pq.read_schema(path).metadata[b"tracer.run_id"] == str(RUN_ID).encode()
+    assert not (tmp_path / journal_directory(RUN_ID)).exists()
+    manifest = read_manifest(manifest_path(tmp_path, RUN_ID))
+    assert (manifest.status, manifest.recovered, manifest.totals.rows) == ("crashed", run.rows, run.rows)
+    assert manifest.end is not None
+    assert manifest.end.utc_ns == MIDNIGHT_NS + 2 * SECOND_NS + 19_000_000
+    assert recover(tmp_path).runs == []
+
+
+def test_what_is_in_closed_files_is_not_recovered_again(tmp_path: Path) -> None:
+    store = with_journal(tmp_path, rotate_ns=SECOND_NS)
+    first, second = rows_of(WINDOWS, 10), rows_of(WINDOWS, 10, 1)
+    store.append(WINDOWS, first)
+    (journal,) = journals(tmp_path)
+    content = journal.read_bytes()
+    store.rotate_if_due(0)
+    store.rotate_if_due(SECOND_NS)
+    assert journals(tmp_path) == []
+    # Killed just before the journal of the closed file was removed.
+    journal.write_bytes(content)
+    store.append(WINDOWS, second)
+    killed(store)
+    (run,) = recover(tmp_path).runs
+    assert run.rows == {"windows": 10}
+    assert all_rows(tmp_path, WINDOWS).equals(expected(WINDOWS, first, second))
+    assert read_manifest(manifest_path(tmp_path, RUN_ID)).totals.rows == {"windows": 20}
+
+
+def test_a_run_that_ends_leaves_no_journal(tmp_path: Path) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    store.append(HEALTH, rows_of(HEALTH, 10))
+    assert [path.name for path in journals(tmp_path)] == ["health-000000.journal", "windows-000000.journal"]
+    store.close()
+    store.release()
+    assert [path for path in files_below(tmp_path) if not path.endswith(".parquet")] == [f"runs/{RUN_ID}/session.json"]
+    assert not (tmp_path / journal_directory(RUN_ID)).exists()
+    assert recover(tmp_path).runs == []
+
+
+def test_a_run_that_is_live_is_left_alone(tmp_path: Path) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    found = recover(tmp_path)
+    assert (found.runs, found.live) == ([], [RUN_ID])
+    assert len(journals(tmp_path)) == 1
+    store.close()
+    assert all_rows(tmp_path, WINDOWS).num_rows == 10
+
+
+def test_only_runs_of_that_identifier_are_recovered(tmp_path: Path) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    killed(store)
+    assert recover(tmp_path, identifier="node-2").runs == []
+    assert len(recover(tmp_path, identifier="node-1").runs) == 1
+
+
+def test_a_journal_that_ends_anywhere_gives_its_whole_frames(tmp_path: Path) -> None:
+    parts = [rows_of(HEALTH, 2, salt) for salt in range(3)]
+    frames = [encode_frame(part) for part in parts]
+    content = b"".join(frames)
+    ends = [len(b"".join(frames[:count])) for count in range(4)]
+    step = max(1, len(content) // 500)
+    for length in sorted(
+        {*range(0, len(content), step), *ends, *(end - 1 for end in ends[1:]), *(end + 1 for end in ends[:3])}
+    ):
+        found = frames_of(content[:length], tmp_path)
+        whole = sum(end <= length for end in ends[1:])
+        assert len(found) == whole
+        assert all(one.equals(part) for one, part in zip(found, parts, strict=False))
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, 2**31), bit=st.integers(0, 7))
+def test_a_changed_byte_is_found_and_what_was_before_it_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, place: int, bit: int
+) -> None:
+    parts = [rows_of(HEALTH, 2, salt) for salt in range(3)]
+    frames = [encode_frame(part) for part in parts]
+    content = bytearray(b"".join(frames))
+    place %= len(content)
+    content[place] ^= 1 << bit
+    hit = sum(place >= len(b"".join(frames[:count])) for count in (1, 2))
+    directory = tmp_path_factory.mktemp("journal")
+    (directory / "some.journal").write_bytes(content)
+    found: list[pa.Table] = []
+    with (directory / "some.journal").open("rb") as journal:
+        try:
+            found.extend(read_frames(journal))
+        except DamagedJournalError:
+            pass
+        else:
+            # Nobody can tell it from one that is torn: the last, or one that claims to be longer than the journal.
+            assert hit == 2 or len(found) == hit
+    assert len(found) == hit
+    assert all(one.equals(part) for one, part in zip(found, parts, strict=False))
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 5000, b"TJ01", b"TJ01" + b"\xff" * 100 + b"x" * 10, os.urandom(7)])
+def test_whatever_follows_costs_no_frame(tmp_path: Path, tail: bytes) -> None:
+    (tmp_path / "some.journal").write_bytes(encode_frame(rows_of(HEALTH, 2)) + tail)
+    found = []
+    with (tmp_path / "some.journal").open("rb") as journal:
+        try:
+            found.extend(read_frames(journal))
+        except DamagedJournalError:
+            assert tail[4:5] == b"\xff"
+    assert len(found) == 1
+
+
+def test_a_frame_that_was_never_arrow_is_damage(tmp_path: Path) -> None:
+    payload = b"not Arrow"
+    lengths = len(payload).to_bytes(4, "little") * 2
+    frame = b"TJ01" + lengths + zlib.crc32(payload, zlib.crc32(lengths)).to_bytes(4, "little") + payload
+    with pytest.raises(DamagedJournalError):
+        frames_of(frame + encode_frame(rows_of(HEALTH, 1)), tmp_path)
+
+
+def test_a_damaged_journal_is_kept_aside_and_named(tmp_path: Path) -> None:
+    store = with_journal(tmp_path)
+    parts = [rows_of(WINDOWS, 10, salt) for salt in range(3)]
+    for part in parts:
+        store.append(WINDOWS, part)
+    killed(store)
+    (journal,) = journals(tmp_path)
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2] ^= 1
+    journal.write_bytes(content)
+    (run,) = recover(tmp_path).runs
+    assert run.rows == {"windows": 10}
+    (problem,) = run.problems
+    assert problem.startswith("windows-000000.journal: a frame that ends at byte")
+    assert journals(tmp_path) == [journal.with_name("windows-000000.journal.damaged")]
+    assert journals(tmp_path)[0].read_bytes() == content
+    assert problem in read_manifest(manifest_path(tmp_path, RUN_ID)).notes
+    assert recover(tmp_path).runs == []
+
+
+@pytest.mark.parametrize("at", ["after the file", "before the file", "before the manifest"])
+def test_a_recovery_that_is_itself_killed_recovers_once(
+    tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = with_journal(tmp_path)
+    parts = [rows_of(WINDOWS, 10), rows_of(HEALTH, 10)]
+    store.append(WINDOWS, parts[0])
+    store.append(HEALTH, parts[1])
+    killed(store)
+    with monkeypatch.context() as patch:
+        if at == "before the manifest":
+            patch.setattr(recovery, "_write_manifest", killing)
+        else:
+            original = Retention.write_closed_file
+
+            def write(room: Retention, path: Path, payload: bytes) -> None:
+                if at == "after the file":
+                    original(room, path, payload)
+                killing()
+
+            patch.setattr(Retention, "write_closed_file", write)
+        pid = os.fork()
+        if pid == 0:
+            recover(tmp_path)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    recover(tmp_path)
+    assert all_rows(tmp_path, WINDOWS).equals(expected(WINDOWS, parts[0]))
+    assert all_rows(tmp_path, HEALTH).equals(expected(HEALTH, parts[1]))
+    assert read_manifest(manifest_path(tmp_path, RUN_ID)).totals.rows == {"windows": 10, "health": 10}
+    assert not (tmp_path / journal_directory(RUN_ID)).exists()
+
+
+def killing(*_arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.root
+def test_a_disk_that_is_full_stops_the_journal_and_not_the_run(tmp_path: Path) -> None:
+    notes: list[str] = []
+    output = tmp_path / "disk"
+    with mounted_tmpfs(output, "size=2m"):
+        store = with_journal(output, notes)
+        first, second, third = (rows_of(WINDOWS, 100, salt) for salt in range(3))
+        store.append(WINDOWS, first)
+        filler = output / "filler"
+        fill_up(filler)
+        store.append(WINDOWS, second)
+        assert [note.partition(" (")[0] for note in notes] == ["the journal cannot be written"]
+        filler.unlink()
+        store.append(WINDOWS, third)
+        assert notes[1:] == ["the journal is written again"]
+        killed(store)
+        (run,) = recover(output).runs
+        assert run.problems == []
+        # What was missing was written when there was room.
+        assert all_rows(output, WINDOWS).equals(expected(WINDOWS, first, second, third))
+
+
+@pytest.mark.root
+def test_rows_whose_file_had_no_room_are_recovered_later(tmp_path: Path) -> None:
+    output = tmp_path / "disk"
+    with mounted_tmpfs(output, "size=2m"):
+        store = with_journal(output, on_full="stop")
+        rows = rows_of(WINDOWS, 1000)
+        store.append(WINDOWS, rows)
+        filler = output / "filler"
+        fill_up(filler)
+        with pytest.raises(OutputError):
+            store.close()
+        assert store.totals.rows_lost == {"windows": 1000}
+        store.release()
+        found = recover(output)
+        assert found.runs == []
+        assert found.unwritten[0].startswith("run 0123abcd is not recovered yet: the file system of")
+        filler.unlink()
+        (run,) = recover(output).runs
+        assert run.rows == {"windows": 1000}
+        assert all_rows(output, WINDOWS).equals(expected(WINDOWS, rows))
+
+
+def test_a_failed_write_leaves_no_half_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, RUN_ID, "health", 0, sync=True)
+    first, second = rows_of(HEALTH, 2), rows_of(HEALTH, 2, 1)
+    journal.append(first)
+    original = os.pwrite
+    written = []
+
+    def write(descriptor: int, content: memoryview, at: int) -> int:
+        if written:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        written.append(original(descriptor, content[:10], at))
+        return 10
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", write)
+        with pytest.raises(OSError, match="Input/output error"):
+            journal.append(second)
+    journal.append(second)
+    journal.close()
+    with (
+        open_below(tmp_path, journal_directory(RUN_ID)) as directory,
+        open_journal(directory, "health-000000.journal") as opened,
+    ):
+        found = list(read_frames(opened))
+    assert [one.equals(part) for one, part in zip(found, (first, second), strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("there", ["nothing", "not JSON"])
+def test_a_run_without_a_manifest_is_named_and_left(tmp_path: Path, there: str) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    killed(store)
+    path = manifest_path(tmp_path, RUN_ID)
+    path.unlink() if there == "nothing" else path.write_text("{")
+    found = recover(tmp_path)
+    assert found.runs == []
+    assert found.problems[0].startswith("run 0123abcd cannot be recovered: ")
+    assert len(journals(tmp_path)) == 1
+
+
+def test_what_is_no_run_and_no_journal_is_left(tmp_path: Path) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    killed(store)
+    directory = tmp_path / journal_directory(RUN_ID)
+    os.mkfifo(directory / "windows-000001.journal")
+    (directory / "elsewhere-000000.journal").write_bytes(b"")
+    (directory / "mine").write_text("mine")
+    (tmp_path / "runs" / "other").mkdir()
+    (tmp_path / "runs" / str(uuid4())).mkdir()
+    found = recover(tmp_path)
+    assert found.problems == []
+    (run,) = found.runs
+    assert run.rows == {"windows": 10}
+    assert [problem.partition(":")[0] for problem in run.problems] == ["elsewhere-000000.journal"]
+    assert (directory / "mine").exists()
+
+
+def test_an_output_without_runs_has_nothing_to_recover(tmp_path: Path) -> None:
+    assert recover(tmp_path).runs == []
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UsageError, match="cannot read"):
+        recover(tmp_path)
+
+
+def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
+    program = (
+        "import time; from pathlib import Path; from uuid import UUID; from tracer.store.open_runs import RunLock\n"
+        f"lock = RunLock.take(Path({str(tmp_path)!r}), UUID({str(RUN_ID)!r}), make=True)\n"
+        "print(lock is not None, flush=True); time.sleep(1000)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        assert RunLock.take(tmp_path, RUN_ID) is None
+    finally:
+        process.kill()
+        process.communicate()
+    lock = RunLock.take(tmp_path, RUN_ID)
+    assert lock is not None
+    lock.close()
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            app(["recover", *arguments])
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_says_what_it_did(tmp_path: Path, command: Callable[..., str]) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    assert command(str(tmp_path)) == "run 0123abcd is running: left alone\nnothing to recover\n"
+    killed(store)
+    said = command(str(tmp_path))
+    assert said.startswith("run 0123abcd on ")
+    assert said.endswith(" was killed: recovered 10 rows of windows; its rows go to 2026-11-22T00:00:00Z\n")
+    assert command(str(tmp_path)) == "nothing to recover\n"
+    assert msgspec.json.decode(command(str(tmp_path), "--json")) == {
+        "runs": [],
+        "live": [],
+        "problems": [],
+        "unwritten": [],
+    }
+
+
+def test_a_frame_is_small_and_has_all_of_a_row() -> None:
+    rows = conform(WINDOWS, rows_of(WINDOWS, 1))
+    frame = encode_frame(rows)
+    assert len(frame) < 4096
+    with pa.ipc.open_stream(pa.decompress(frame[16:], int.from_bytes(frame[8:12], "little"), "zstd")) as stream:
+        assert stream.read_all().to_pylist() == rows.to_pylist()
+
+
+def test_a_manifest_of_a_crashed_run_is_read_again(tmp_path: Path) -> None:
+    manifest = msgspec.structs.replace(example_manifest(), status="crashed", recovered={"windows": 3})
+    (tmp_path / "session.json").write_bytes(encode_manifest(manifest))
+    found = read_manifest(tmp_path / "session.json")
+    assert (found.status, found.recovered) == ("crashed", {"windows": 3})
