@@ -4,17 +4,20 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench bench-analysis bench-hardware install uninstall lock messages tables vm-test
+.PHONY: help run demo test lint check bench bench-analysis bench-hardware install uninstall lock messages tables vm-test
 
 ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Set up, trace this node for 10 s, show the busiest cgroups and where the files are
+run: ## Set up, trace this node for 10 s, and say who slowed down whom
 	@scripts/setup run
-	@scripts/as-root .venv/bin/tracer run --duration 10s --output results
-	@scripts/as-root .venv/bin/python scripts/busiest.py results
+	@scripts/as-root .venv/bin/tracer run --duration 10s --output results --report
+
+demo: ## Set up, and let two small containers compete for a CPU: what it looks like where something is wrong
+	@scripts/setup run
+	@scripts/as-root .venv/bin/tracer demo
 
 test: ## Set up and run all tests, warnings being errors (what needs root through sudo)
 	@scripts/setup dev

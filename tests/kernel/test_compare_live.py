@@ -42,4 +42,4 @@ def test_a_container_that_went_to_sleep_used_less(
         }  # fmt: skip
         assert "no-cycles" in {caveat["id"] for caveat in told["caveats"]}
         assert judged.returncode == 2
-        assert judged.stderr.startswith("tracer: --fail-on 'cpi>1000%' cannot be judged")
+        assert judged.stderr.startswith("tracer: error: --fail-on 'cpi>1000%' cannot be judged")

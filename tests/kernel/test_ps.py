@@ -127,5 +127,5 @@ def test_names_from_a_state_directory_of_ones_own(cgroup: Path, tmp_path: Path) 
 def test_no_cgroup2_tree_is_one_line_and_exit_code_3() -> None:
     finished = ps(command=("unshare", "-m", "sh", "-ec", 'umount -a -l -t cgroup2; exec "$@"', "sh"))
     assert (finished.returncode, finished.stdout) == (3, "")
-    assert finished.stderr.startswith("tracer: no cgroup2 tree is mounted; mount it: ")
+    assert finished.stderr.startswith("tracer: error: no cgroup2 tree is mounted; mount it: ")
     assert finished.stderr.count("\n") == 1

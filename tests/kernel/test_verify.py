@@ -446,7 +446,7 @@ def test_one_at_a_time(
     _out, errors = second.communicate(timeout=PATIENCE_SECONDS)
     assert (second.returncode, errors) == (
         2,
-        "tracer: another `tracer verify` is under way on this node; wait for its end\n",
+        "tracer: error: another `tracer verify` is under way on this node; wait for its end\n",
     )
     first.send_signal(signal.SIGINT)
     outcome_of(first)
@@ -465,7 +465,7 @@ def test_a_suspect_that_is_frozen_already_is_refused(
         process = start(*verify(*pair.names))
         _out, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 2
-        assert errors == f"tracer: {pair.path} is frozen already, and that is somebody else's\n"
+        assert errors == f"tracer: error: {pair.path} is frozen already, and that is somebody else's\n"
         assert file.read_text() == "1\n"
         file.write_text("0")
         wait_until(lambda: "frozen 0" in (pair.frozen.parent / "cgroup.events").read_text())
@@ -490,7 +490,7 @@ def test_a_dry_run_touches_nothing(
     ("redirection", "code", "says"),
     [
         ("| true; exit ${PIPESTATUS[0]}", 0, ""),
-        ("> /dev/full", 4, "tracer: standard output: No space left on device\n"),
+        ("> /dev/full", 4, "tracer: error: standard output: No space left on device\n"),
     ],
 )
 def test_an_output_that_nobody_reads_or_that_is_full(

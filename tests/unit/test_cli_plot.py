@@ -101,7 +101,7 @@ def test_what_cannot_be_is_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     write_recording(tmp_path / "recording", windows=[windows_of(container(1), range(50))])
     assert plot(monkeypatch, "recording", *arguments) == 2
-    assert capsys.readouterr().err == f"tracer: {complaint}\n"
+    assert capsys.readouterr().err == f"tracer: error: {complaint}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["recording"]
 
 
@@ -111,7 +111,7 @@ def test_a_place_where_nothing_can_be_written_is_told_in_one_line(
     write_recording(tmp_path / "recording", windows=[windows_of(container(1), range(50))])
     output = tmp_path / "no" / "where.png"
     assert plot(monkeypatch, tmp_path / "recording", "--output", output) == 4
-    assert capsys.readouterr().err == f"tracer: cannot write {str(output)!r}: No such file or directory\n"
+    assert capsys.readouterr().err == f"tracer: error: cannot write {str(output)!r}: No such file or directory\n"
 
 
 def test_the_help_of_tracer_loads_nothing_that_draws() -> None:

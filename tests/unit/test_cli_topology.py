@@ -220,7 +220,7 @@ def test_no_cgroup2_tree_and_no_sysfs_are_no_traceback() -> None:
     assert "cgroups: no cgroup2 tree is mounted" in without_cgroup2.stdout
     without_sysfs = tracer(command=("unshare", "-m", "sh", "-ec", 'umount -l /sys; exec "$@"', "sh"))
     assert (without_sysfs.returncode, without_sysfs.stdout) == (3, "")
-    assert without_sysfs.stderr.startswith("tracer: cannot read /sys/devices/system/cpu/possible: ")
+    assert without_sysfs.stderr.startswith("tracer: error: cannot read /sys/devices/system/cpu/possible: ")
     assert without_sysfs.stderr.count("\n") == 1
 
 

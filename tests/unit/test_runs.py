@@ -90,7 +90,7 @@ def test_the_newest_is_meant_unless_another_is_named(three: Path) -> None:
 def test_which_there_are_is_said_in_one_line(run: str, said: str, three: Path) -> None:
     done = tracer("report", f"{three}@{run}")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"tracer: {said}")
+    assert done.stderr.startswith(f"tracer: error: {said}")
     assert done.stderr.count("\n") == 1
 
 

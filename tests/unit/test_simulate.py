@@ -318,7 +318,7 @@ def test_the_command(tmp_path: Path) -> None:
     ("arguments", "complaint", "code"),
     [
         ([], "where to?", 2),
-        (["OUT", "--scenario", "noisy\x1b[31m"], "there is no", 2),
+        (["OUT", "--scenario", "noisy\x1b[31m"], "no scenario", 2),
         (["OUT", "--duration", "0s"], "--duration", 2),
         (["OUT", "--duration", "1000d"], "--duration", 2),
         (["OUT", "--seed", "-1"], "--seed", 2),

@@ -16,6 +16,7 @@ COMMANDS = {
     "runs": "runs {recording}",
     "compare": "compare {recording} {recording} --all",
     "simulate --list": "simulate --list",
+    "completion bash": "completion bash",
     "topology": "topology",
     "topology --json": "topology --json",
     "doctor": "doctor",
@@ -62,10 +63,10 @@ def test_output_that_cannot_be_written_is_an_error(command: str, recording: Path
     # What was found weighs more than that it could not be printed: doctor's 3 stays.
     assert done.returncode in (3, 4)
     if done.returncode == 4:
-        assert done.stderr.splitlines()[-1].startswith(f"tracer: standard output: {says}")
+        assert done.stderr.splitlines()[-1].startswith(f"tracer: error: standard output: {says}")
 
 
 def test_every_command_that_prints_is_among_them() -> None:
     names = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    # What `verify` prints takes cgroups: tests/kernel/test_verify.py.
-    assert names - {"run", "plot", "export", "verify"} <= {command.split()[0] for command in COMMANDS}
+    # What `verify` and `demo` print takes cgroups: tests/kernel/test_verify.py, tests/kernel/test_demo.py.
+    assert names - {"run", "plot", "export", "verify", "demo"} <= {command.split()[0] for command in COMMANDS}

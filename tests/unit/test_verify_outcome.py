@@ -252,7 +252,7 @@ def test_the_json_is_the_outcome(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--by", "magic"], "--by must be one of auto, throttle, freeze, not 'magic'"),
+        (["--by", "magic"], "--by: no value 'magic'; there are auto, throttle, freeze"),
         (["--force", "b"], "--force must repeat the name of the suspect, 'nobody-2'"),
         (["--duty", "50"], "--duty must be between 1 and 25 (per cent)"),
         (["--pulse", "soon"], "not a duration: 'soon'"),
@@ -263,5 +263,5 @@ def test_mistakes_are_a_line_and_exit_2(arguments: list[str], why: str) -> None:
     command = [sys.executable, "-m", "tracer.cli.main", "verify", "nobody-1", "nobody-2", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, COLUMNS="80"))
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(f"tracer: {why}")
+    assert ended.stderr.startswith(f"tracer: error: {why}")
     assert ended.stderr.count("\n") == 1

@@ -6,7 +6,7 @@ import sys
 
 # Until there is something to be put in order, a Ctrl-C just ends the process: Python's own answer is a traceback. Where
 # a shell had it ignored for what a script starts with `&`, it stays so but for what is ended by it.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler or sys.argv[1:2] in (["run"], ["verify"]):
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler or sys.argv[1:2] in (["run"], ["verify"], ["demo"]):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

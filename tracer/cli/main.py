@@ -20,6 +20,8 @@ import typer
 from tracer import __version__
 from tracer.cli.address_space import require_address_space
 from tracer.cli.compare import compare
+from tracer.cli.completion import completion
+from tracer.cli.demo import demo
 from tracer.cli.doctor import doctor
 from tracer.cli.export import export
 from tracer.cli.identify import identify
@@ -33,7 +35,7 @@ from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.topology import topology
 from tracer.cli.verify import verify
-from tracer.errors import OutputError, TracerError
+from tracer.errors import OutputError, TracerError, UsageError
 
 app = typer.Typer(
     name="tracer",
@@ -43,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(demo)
 app.command()(run)
 app.command()(runs)
 app.command()(report)
@@ -56,6 +59,7 @@ app.command()(export)
 app.command()(simulate)
 app.command()(compare)
 app.command()(recover)
+app.command()(completion)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,7 +69,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover"}
+_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover"}
 
 
 @app.callback()
@@ -94,20 +98,31 @@ def main() -> NoReturn:
 
 def _run_command() -> int:
     try:
-        app()
+        code = app(prog_name="tracer", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except TracerError as error:
-        print(f"tracer: {error}", file=sys.stderr)
+        _say_error(str(error))
         return error.exit_code
+    except typer.TyperException as error:
+        # Without arguments the help was printed instead.
+        if type(error).__name__ != "NoArgsIsHelpError":
+            from tracer.cli.mistakes import explain
+
+            _say_error(explain(error))
+        return UsageError.exit_code
     except OSError as error:
         return _say_unwritten(error)
-    return 0
+    return code if isinstance(code, int) else 0
+
+
+def _say_error(text: str) -> None:
+    print(f"tracer: error: {text}", file=sys.stderr)
 
 
 def _say_unwritten(error: OSError) -> int:
     """Standard output, or a file that no command foresaw, cannot be written."""
-    print(f"tracer: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+    _say_error(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
     if error.filename == STANDARD_OUTPUT:
         # What is still in its buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -9,6 +9,7 @@ import typer
 
 from tracer.cli.progress import progress_bar
 from tracer.errors import UsageError
+from tracer.suggestions import not_among
 
 _DEFAULTS = {"formula": "cache-thrash", "physical": "cache-bursts"}
 
@@ -18,6 +19,7 @@ def simulate(
     scenario: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="What happens on the node, to caches or to CPUs; --list shows all.",
             show_default="cache-thrash, cache-bursts",
         ),
@@ -25,7 +27,8 @@ def simulate(
     machine: Annotated[
         str,
         typer.Option(
-            help="formula: it says how much each slows down another. physical: that comes of caches, memory and CPUs."
+            metavar="formula|physical",
+            help="formula: it says how much each slows down another. physical: that comes of caches, memory and CPUs.",
         ),
     ] = "formula",
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios of --machine and exit.")] = False,
@@ -58,7 +61,7 @@ def simulate(
 
     if list_:
         if machine not in MACHINES:
-            raise UsageError(f"--machine must be one of {', '.join(MACHINES)}, not {machine!r}")
+            raise UsageError(f"--machine: {not_among('machine', machine, MACHINES)}")
         width = max(map(len, MACHINES[machine]))
         for name, named in MACHINES[machine].items():
             print(f"{name:{width}}  {named.summary}")

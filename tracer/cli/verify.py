@@ -11,6 +11,7 @@ import typer
 from tracer.cli.leftovers import restore_leftovers
 from tracer.cli.stop_signals import StopSignals
 from tracer.errors import UsageError
+from tracer.suggestions import not_among
 
 
 def verify(
@@ -71,7 +72,7 @@ def verify(
             from tracer.preflight.doctor import explain_load_failure, require_runnable
             from tracer.units import parse_duration_ns
         if by not in list(How):
-            raise UsageError(f"--by must be one of {', '.join(How)}, not {by!r}")
+            raise UsageError(f"--by: {not_among('value', by, list(How))}")
         if force is not None and force != suspect:
             raise UsageError(f"--force must repeat the name of the suspect, {suspect!r}")
         seed = int.from_bytes(os.urandom(4))

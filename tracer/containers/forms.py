@@ -14,7 +14,8 @@ Prefixes become names as in the cgroup drivers of runc and crun; each runtime's 
     podman      libpod/container_internal_linux.go, pod_internal_linux.go and oci_conmon_linux.go
     Kata        src/runtime/virtcontainers/sandbox.go, src/runtime-rs/crates/resource/src/cgroups
 
-gVisor takes the name that it is given: its containers look like those of the runtime above it.
+gVisor takes the name that it is given: its containers look like those of the runtime above it. What `tracer demo`
+makes (tracer/demo/scene.py) is as much of a container as its purpose needs; its name is its id.
 """
 
 import re
@@ -35,6 +36,8 @@ class Form(NamedTuple):
 _PLACEHOLDERS = {
     "{id}": "([0-9a-f]{64})",
     "{step}": "([0-9a-z]{25})",  # of a build (BuildKit's identity.NewID())
+    "{demo}": "(demo-(?:service|hog))",
+    "{tracer-demo}": "tracer-demo-[0-9a-f]{8}",
     "{any}": "[^/:]*",
     "{parent}": "[^/]*",
     "{slice}": r"[^/:]*\.slice",
@@ -49,6 +52,7 @@ def _prefixed(prefix: str, number: str = "{id}") -> tuple[str, str, str]:
 
 # podman splits the cgroup of a unit itself, whichever driver it has for its others.
 _PAYLOAD = "libpod-payload-{id}"
+_DEMO = "{tracer-demo}/{demo}"
 
 _TABLE: tuple[tuple[str | None, CgroupKind, tuple[str, ...]], ...] = (
     ("containerd", "container", (*_prefixed("cri-containerd"), *_prefixed("nerdctl"), "k8s.io/{id}")),
@@ -60,6 +64,7 @@ _TABLE: tuple[tuple[str | None, CgroupKind, tuple[str, ...]], ...] = (
     ("podman", "container", (*_prefixed("libpod"), _PAYLOAD)),
     ("podman", "monitor", _prefixed("libpod-conmon")),
     ("podman", "pod", ("{parent-}libpod_pod_{id}.slice", "libpod_parent/{id}")),
+    ("tracer", "container", (_DEMO,)),
     # A pod's virtual machine, and those of its threads that the pod's limits spare.
     (None, "sandbox", ("kata_{id}", "kata_sandboxed_pod/{id}")),
     (None, "monitor", ("kata_overhead/{id}", "kata-overhead.slice/runtime-rs-{id}.scope")),
@@ -77,7 +82,7 @@ def match_form(parent: str, name: str) -> tuple[Form, str] | None:
 
 
 def _driver(form: str) -> CgroupDriver | None:
-    if form == _PAYLOAD:
+    if form in (_PAYLOAD, _DEMO):
         return None
     return "systemd" if form.endswith((".scope", ".slice")) or form.startswith("{slice}") else "cgroupfs"
 

@@ -5,7 +5,6 @@ Numbers are those of `enum perf_type_id`, `perf_hw_id`, `perf_hw_cache_id` and `
 include/uapi/linux/perf_event.h; names are the ones `perf list` shows.
 """
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -13,6 +12,7 @@ from typing import Literal, get_args
 import msgspec
 
 from tracer.errors import UsageError
+from tracer.suggestions import close_to, not_among
 
 PERF_TYPE_HARDWARE = 0
 PERF_TYPE_SOFTWARE = 1
@@ -133,14 +133,16 @@ def parse_event(option: str) -> EventSpec:
     wanted = _COLUMN_ALIASES.get(wanted, wanted)
     column = next((column for column in COUNTER_COLUMNS if column == wanted), None)
     if column is None:
-        raise UsageError(f"--event: no counter {column_text!r}; there are {', '.join(COUNTER_COLUMNS)}")
+        raise UsageError(f"--event: {not_among('counter', column_text, COUNTER_COLUMNS)}")
 
     raw = _RAW.fullmatch(text)
     if raw:
         return EventSpec(column, text, PERF_TYPE_RAW, int(raw[1], 16))
     name = _NAME_OF_FOLDED.get(text.casefold())
     if name is None:
-        raise UsageError(f"--event: no event {text!r}{_suggestion(text)}; {_ACCEPTED}")
+        # A program's own event is often meant that has the same name.
+        known = (f"software:{text}",) if f"software:{text}" in _EVENTS else _EVENTS
+        raise UsageError(f"--event: no event {text!r}{close_to(text, known)}; {_ACCEPTED}")
     return EventSpec(column, name, *_EVENTS[name])
 
 
@@ -153,11 +155,3 @@ def parse_events(options: Iterable[str]) -> tuple[EventSpec, ...]:
             raise UsageError(f"--event: {spec.column} is given twice, as {chosen[spec.column].text} and {spec.text}")
         chosen[spec.column] = spec
     return tuple(chosen.get(column) or parse_event(f"{column}={text}") for column, text in _DEFAULTS.items())
-
-
-def _suggestion(text: str) -> str:
-    folded = text.casefold()
-    if f"software:{folded}" in _NAME_OF_FOLDED:
-        return f", did you mean 'software:{folded}'?"
-    matches = difflib.get_close_matches(folded, _NAME_OF_FOLDED, n=1)
-    return f", did you mean {_NAME_OF_FOLDED[matches[0]]!r}?" if matches else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import pyarrow as pa
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inventory import Inventory
@@ -52,6 +53,18 @@ class _Ending(NamedTuple):
 
     last_tick: int
     anchor: ClockAnchor
+
+
+class Progress(NamedTuple):
+    """How a run has come along: `windows` are its newest rows, of windows of `window_ns`; files are closed ones."""
+
+    seconds: float
+    records: int
+    lost: int
+    files: int
+    bytes: int
+    windows: pa.Table | None
+    window_ns: int
 
 
 class Run:
@@ -235,6 +248,20 @@ class Run:
             raise failure
         assert self._storing.last_manifest is not None
         return self._storing.last_manifest
+
+    def progress(self) -> Progress:
+        """As of now, while the run goes on. Any thread may ask."""
+        options, losses, stored = self._options, self._source.losses(), self._store.totals
+        return Progress(
+            seconds=max(0, _monotonic_ns() - self._source.first_tick * options.tick_ns) / 1e9,
+            records=sum(self._source.rings.counts(cpu).records for cpu in losses),
+            # The kernel side counts at once what the sequence numbers miss only when the next record has come.
+            lost=sum(max(loss.missing, loss.ring_full + loss.no_ring + loss.malformed) for loss in losses.values()),
+            files=sum(stored.files.values()),
+            bytes=sum(stored.bytes.values()),
+            windows=self._storing.newest_windows,
+            window_ns=options.window_ticks * options.tick_ns,
+        )
 
     def manifest(self) -> Manifest:
         """The manifest as of now; once the run has been ended, with its end."""

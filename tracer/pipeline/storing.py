@@ -12,7 +12,7 @@ from tracer.errors import OutputError
 from tracer.pipeline.channel import Channel
 from tracer.pipeline.stage import Stage
 from tracer.store.manifest import Manifest
-from tracer.store.schemas import Table
+from tracer.store.schemas import WINDOWS, Table
 from tracer.store.writer import Store
 
 _LONGEST_QUEUE = 64
@@ -31,6 +31,8 @@ class Storing(Stage):
         """By table, rows that came after the stage had ended, or that the store would not take."""
         self.last_manifest: Manifest | None = None
         """What the manifest's last version says."""
+        self.newest_windows: pa.Table | None = None
+        """The rows of `windows` that came last: some half a second."""
         self._store = store
         self._manifest = manifest
         self._rows: Channel[tuple[Table, pa.Table]] = Channel(_LONGEST_QUEUE)
@@ -61,6 +63,8 @@ class Storing(Stage):
 
     def put(self, table: Table, rows: pa.Table) -> None:
         """Hands rows over; waits while too much is waiting already."""
+        if table is WINDOWS:
+            self.newest_windows = rows
         if rows.num_rows and not self._rows.put((table, rows)):
             self.rows_refused[table.name] += rows.num_rows
 

@@ -42,6 +42,7 @@ from tracer.store.layout import partition_value
 from tracer.store.output import prepare_output
 from tracer.store.schemas import HEALTH, LIFECYCLE, RESOURCES, Table
 from tracer.store.writer import Store
+from tracer.suggestions import not_among
 
 # The simulated node has been up for a day.
 _FIRST_TICK = 86_400_000
@@ -290,10 +291,10 @@ def _check(
     start: datetime,
 ) -> None:
     if machine not in MACHINES:
-        raise UsageError(f"--machine must be one of {', '.join(MACHINES)}, not {machine!r}")
+        raise UsageError(f"--machine: {not_among('machine', machine, MACHINES)}")
     named = MACHINES[machine]
     if isinstance(scenario, str) and scenario not in named:
-        raise UsageError(f"--scenario: there is no {scenario!r}; there are {', '.join(named)}")
+        raise UsageError(f"--scenario: {not_among('scenario', scenario, named)}")
     if not 0 <= seed < 2**63:
         raise UsageError("--seed must be a number from 0 to 2^63 - 1")
     if not _SHORTEST_NS <= duration_ns <= _LONGEST_NS:

@@ -10,6 +10,7 @@ import msgspec
 from tracer.analysis.comparison.changes import Change
 from tracer.analysis.comparison.metrics import METRICS
 from tracer.errors import UsageError
+from tracer.suggestions import not_among
 
 # The chance that noise alone exceeds any of the limits of one comparison.
 LEVEL: Final = 0.05
@@ -56,8 +57,8 @@ def parse_limit(text: str) -> Limit:
         raise UsageError(f"--fail-on: not a limit: {text!r} (examples: 'cpi>5%', 'instructions_per_second<-10%')")
     names = [metric.name for metric in METRICS if metric.name.startswith(match[1])]
     if len(names) != 1:
-        known = ", ".join(metric.name for metric in METRICS)
-        raise UsageError(f"--fail-on {text!r}: METRIC must be one of {known}, or how it begins")
+        known = [name for name in (metric.name for metric in METRICS) if not names or name in names]
+        raise UsageError(f"--fail-on {text!r}: {not_among('metric', match[1], known)}")
     upward, percent = match[2] == ">", float(match[3])
     if (upward and percent < 0) or (not upward and not -100 < percent <= 0):
         raise UsageError(f"--fail-on {text!r}: a rise is '{match[1]}>5%', a fall '{match[1]}<-5%'")

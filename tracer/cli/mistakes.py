@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes in the call that the command line's library finds, in the one line that all errors have."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import typer
+
+from tracer.suggestions import close_to, not_among
+
+_NO_COMMAND: Final = re.compile(r"No such command '(.*?)'\..*", re.DOTALL)
+_NO_VALUE: Final = re.compile(r"(.*): (?:Value error, )?'(.*)' is not one of ('.*')\.", re.DOTALL)
+
+
+def explain(error: typer.TyperException) -> str:
+    """What is wrong, what may have been meant, and where to look; without `tracer: error: `, on one line."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    if (option := getattr(error, "option_name", None)) is not None and said.startswith("No such option"):
+        said = f"no option {option!r}{close_to(option, _options(context))}"
+    elif match := _NO_COMMAND.fullmatch(said):
+        said = not_among("command", match[1], _commands(context))
+    elif match := _NO_VALUE.fullmatch(said):
+        values = re.findall(r"'([^']*)'", match[3])
+        said = f"{match[1][:1].lower()}{match[1][1:]}: {not_among('value', match[2], values)}"
+    else:
+        said = f"{said[:1].lower()}{said[1:]}".rstrip(".")
+    path = "tracer" if context is None else context.command_path
+    return " ".join(f"{said} (see {path} --help)".split())
+
+
+def _options(context: typer.Context | None) -> Iterable[str]:
+    params: list[Any] = [] if context is None else list(context.command.get_params(context))
+    return [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
+
+
+def _commands(context: typer.Context | None) -> Iterable[str]:
+    return () if context is None else sorted(getattr(context.command, "commands", ()))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of a run as they are typed, on the command line or in a TOML file, to what they mean."""
+
+import os
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracer.containers.nri import DEFAULT_SOCKET
+from tracer.errors import UsageError
+from tracer.suggestions import not_among
+
+if TYPE_CHECKING:
+    from tracer.pipeline.options import RunOptions
+
+
+class Switch(StrEnum):
+    """Whether something is done."""
+
+    on = "on"
+    off = "off"
+
+
+class OnFull(StrEnum):
+    """What to do when the results reach --keep, or the disk is full."""
+
+    delete_oldest = "delete-oldest"
+    stop = "stop"
+
+
+def parse_options(given: dict[str, Any]) -> "RunOptions":
+    """Options by their names on the command line, without the dashes. Raises UsageError."""
+    from tracer.containers.runtime_state import state_directory
+    from tracer.kernel.event_specs import parse_events
+    from tracer.pipeline.options import RunOptions
+    from tracer.units import parse_bytes, parse_duration_ns
+
+    for name, values in (("on-full", OnFull), ("waits", Switch)):
+        if given[name] not in list(values):
+            raise UsageError(f"--{name}: {not_among('value', given[name], list(values))}")
+    options = RunOptions(
+        output=given["output"],
+        duration_ns=None if given["duration"] is None else parse_duration_ns(given["duration"]),
+        tick_ns=parse_duration_ns(given["tick"]),
+        window_ticks=given["window"],
+        rotate_ns=parse_duration_ns(given["rotate"]),
+        keep_bytes=None if given["keep"] == "none" else parse_bytes(given["keep"]),
+        on_full=given["on-full"],
+        sync=given["sync"],
+        ticks=given["ticks"],
+        waits=given["waits"] == Switch.on,
+        events=parse_events(given["event"] or []),
+        identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
+        ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
+        nri_socket=_nri_socket(given["nri"]),
+        containerd_states=tuple(map(state_directory, given["containerd-state"] or [])),
+        resctrl=given["resctrl"],
+        resctrl_mount=given["resctrl-mount"],
+        resources_interval_ns=parse_duration_ns(given["resources-interval"]),
+        io=given["io"],
+        processes_interval_ns=None if given["processes"] is None else parse_duration_ns(given["processes"]),
+        processes_max_rss_bytes=parse_bytes(given["processes-max-rss"]),
+        regions=given["regions"],
+    )
+    options.check()
+    return options
+
+
+def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """Options of a TOML file. Raises UsageError for one that cannot be read, or has a name or type of its own."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read --config {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--config {str(path)!r} is not TOML: {error}") from error
+    if unknown := sorted(values.keys() - known.keys()):
+        raise UsageError(f"--config {str(path)!r}: {not_among('option', unknown[0], known)}")
+    for name, value in values.items():
+        wanted: tuple[type, str] = {
+            "window": (int, "a number"),
+            "ticks": (bool, "true or false"),
+            "resctrl-mount": (bool, "true or false"),
+            "io": (bool, "true or false"),
+            "sync": (bool, "true or false"),
+            "regions": (bool, "true or false"),
+            "quiet": (bool, "true or false"),
+            "report": (bool, "true or false"),
+            "event": (list, "a list of strings"),
+            "containerd-state": (list, "a list of strings"),
+        }.get(name, (str, "a string"))
+        texts_only = not isinstance(value, list) or all(isinstance(item, str) for item in value)
+        if type(value) is not wanted[0] or not texts_only:
+            raise UsageError(f"--config {str(path)!r}: {name} must be {wanted[1]}")
+    values["output"] = Path(values.get("output", known["output"]))
+    return values
+
+
+def _nri_socket(text: str) -> Path | None:
+    """Raises UsageError for what is neither `auto`, `off` nor an absolute path."""
+    if text == "off":
+        return None
+    if text == "auto":
+        return DEFAULT_SOCKET
+    if not text.startswith("/"):
+        raise UsageError(f"--nri must be auto, off or the absolute path of a socket, not {text!r}")
+    return Path(text)
