@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.file_or_stdout import file_or_stdout, shown_name
 from tracer.cli.progress import progress_bar
 from tracer.cli.recordings import NAME_HELP, Local, Since, Until, open_told
 from tracer.errors import UsageError
@@ -14,7 +15,9 @@ from tracer.errors import UsageError
 
 def export(
     directories: Annotated[list[str] | None, typer.Argument(metavar="DIR...", help=NAME_HELP)] = None,
-    perfetto: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a trace for the Perfetto UI.")] = None,
+    perfetto: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a trace for the Perfetto UI; - for standard output.")
+    ] = None,
     since: Since = None,
     until: Until = None,
     local: Local = False,
@@ -37,6 +40,12 @@ def export(
     recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
     for note in recording.notes:
         print(f"tracer: {note}", file=sys.stderr)
-    with progress_bar("exporting") as progress:
-        exported = export_perfetto(recording, perfetto, progress=progress)
-    print(f"tracer: {exported.packets:,} packets, {exported.bytes / 1e6:.1f} MB in {perfetto}", file=sys.stderr)
+    with (
+        file_or_stdout(perfetto, option="--perfetto", suffix=".pftrace") as file,
+        progress_bar("exporting") as progress,
+    ):
+        exported = export_perfetto(recording, file, progress=progress)
+    print(
+        f"tracer: {exported.packets:,} packets, {exported.bytes / 1e6:.1f} MB in {shown_name(perfetto)}",
+        file=sys.stderr,
+    )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout, shown_name
 from tracer.cli.progress import progress_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 from tracer.errors import UsageError
@@ -32,7 +33,14 @@ def plot(
         Kind, typer.Option(metavar="KIND", help="What to show: timeline, density, matrix, heatmap, resources or waits.")
     ] = Kind.timeline,
     output: Annotated[
-        Path | None, typer.Option(help="Where to: a .png or .svg.", show_default="KIND.png in this directory")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to: a .png or .svg; - for standard output, as PNG.",
+            show_default="KIND.png in this directory",
+        ),
     ] = None,
     container: Annotated[
         str | None, typer.Option(help="Whom the picture is about.", show_default="who lost most to others")
@@ -46,13 +54,16 @@ def plot(
     """Draw one picture of a recording: traffic over time, CPI, who hurts whom, a heat map, memory, or waiting."""
     if output is None:
         output = Path(f"{kind.value}.png")
-    if output.suffix.lower() not in _SUFFIXES:
+    if output != STANDARD_OUTPUT and output.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"--output {str(output)!r}: it must end in {' or '.join(_SUFFIXES)}")
 
     from tracer.analysis.pictures.picture import write_picture
 
     recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
-    with progress_bar("looking for who hurts whom") as show:
+    with (
+        file_or_stdout(output, option="--output", suffix=".png") as file,
+        progress_bar("looking for who hurts whom") as show,
+    ):
         progress = None if show is None else lambda _what, done, steps: show(done / steps)
-        write_picture(recording, kind.value, output, node=node, progress=progress)
-    print(f"tracer: {kind.value} in {output}", file=sys.stderr)
+        write_picture(recording, kind.value, file, node=node, progress=progress)
+    print(f"tracer: {kind.value} in {shown_name(output)}", file=sys.stderr)

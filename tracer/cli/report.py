@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout
 from tracer.cli.progress import step_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 
@@ -26,7 +27,11 @@ def report(
     namespace: Annotated[str | None, typer.Option(help="Only victims of this Kubernetes namespace.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it with its pictures too, as one page for a browser.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write it with its pictures too, as one page for a browser; - for standard output, without the text.",
+        ),
     ] = None,
 ) -> None:
     """Say which containers waited behind which others or lost cycles to them, when, and how much.
@@ -49,8 +54,10 @@ def report(
         # First, as a pipe that was closed early ends the text and all that would come after it.
         from tracer.analysis.pictures.page import write_page
 
-        with step_bar() as progress:
-            write_page(recording, found, html, progress=progress)
+        with file_or_stdout(html, option="--html", suffix=".html", is_text=True) as file, step_bar() as progress:
+            write_page(recording, found, file, progress=progress)
+        if html == STANDARD_OUTPUT:
+            return
         print(f"tracer: the page is {html}", file=sys.stderr)
     if as_json:
         import json
