@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the documents say of tables and options is what the program has."""
 
+import re
 import runpy
 from pathlib import Path
 
-from tracer.cli.run import run
+import pytest
+import typer
+from typer.main import get_command
+
+from tracer.cli.main import app
 from tracer.simulate import SCENARIOS
 from tracer.simulate.physical.scenarios import PHYSICAL_SCENARIOS
 from tracer.store.schemas import TABLES
@@ -42,9 +47,42 @@ def test_simulation_md_has_every_scenario() -> None:
         assert f"| `{name}` | {physical.summary} |\n" in page
 
 
-def test_readme_has_every_option_of_run() -> None:
+def test_running_md_has_every_option_of_run_in_the_groups_of_its_help() -> None:
+    page = (ROOT / "docs" / "running.md").read_text()
+    parameters = [parameter for parameter in command("run").params if parameter.name != "help"]
+    assert len(parameters) > 10
+    for parameter in parameters:
+        _before, _heading, group = page.partition(f"\n### {parameter.rich_help_panel}\n")
+        assert f"| `{parameter.opts[0]}" in group.partition("\n#")[0], parameter.opts
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+)
+def test_what_a_page_leads_to_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_commands_of_the_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
-    options = [name for name in run.__annotations__ if name not in ("context", "return")]
-    assert len(options) > 10
-    for name in options:
-        assert f"--{name.replace('_', '-')}" in readme
+    named = re.findall(r"\btracer ([a-z]+)", "\n".join(re.findall(r"```.*?```|`[^`]+`", readme, re.DOTALL)))
+    commands = set(get_command(app).commands)
+    assert set(named) <= commands
+    # Each is in the table of commands too.
+    assert set(re.findall(r"^\| `tracer ([a-z]+)", readme, re.MULTILINE)) == commands - {"completion"}
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", " ".join(re.findall(r"`[^`]+`", readme)))) <= targets
+    for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme):
+        assert option == "--help" or any(
+            option in parameter.opts for name in commands for parameter in command(name).params
+        ), option
+
+
+def command(name: str) -> typer.core.TyperCommand:
+    """A command as its help has it."""
+    return get_command(app).commands[name]
