@@ -45,7 +45,7 @@ def demo(
             import msgspec
 
             from tracer.containers.cgroupfs import find_cgroup2_mount
-            from tracer.demo.scene import SERVICE, Scene
+            from tracer.demo.scene import HOG, SERVICE, Scene
             from tracer.preflight.doctor import require_runnable
 
         require_runnable(options.tick_ns)
@@ -55,8 +55,12 @@ def demo(
         scene = Scene(find_cgroup2_mount(), duration_ns / 1e9)
         on_failure.callback(scene.end)
         scene.prepare()
-        say(f"demo-service and demo-hog share CPU {scene.cpu} for {duration_ns / 1e9:g} s")
-        final = trace(options, signals, on_failure, began=scene.begin)
+
+        def begin() -> None:
+            say(f"{SERVICE} and {HOG} share CPU {scene.cpu} for {duration_ns / 1e9:g} s")
+            scene.begin()
+
+        final = trace(options, signals, on_failure, began=begin)
         answers = scene.answers()
     from tracer.cli.closing_report import print_closing_report
 
@@ -83,8 +87,10 @@ def _temporary(on_failure: ExitStack) -> Path:
 
 
 def _say_answers(answers: "Answers") -> None:
+    from tracer.demo.scene import SERVICE
+
     work, latency, slowest = (value / 1e6 for value in (answers.work_ns, answers.latency_ns, answers.slowest_ns))
     say(
-        f"demo-service itself has measured {answers.requests:,} requests: each is {work:.1f} ms of work, half of them "
+        f"{SERVICE} itself has measured {answers.requests:,} requests: each is {work:.1f} ms of work, half of them "
         f"took {latency:.1f} ms or more, one in a hundred {slowest:.1f} ms or more"
     )
