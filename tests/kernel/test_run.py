@@ -75,8 +75,9 @@ def test_lost_records_are_counted_exactly(
 @pytest.mark.core
 def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> None:
     result = start_tracer(
-        "--duration", "2s", "--ticks", "--io", "--processes", "1s", "--regions", "--identifier", "node/1 =x"
+        "--duration", "2s", "--ticks", "--io", "--processes", "1s", "--regions", "--identifier", "node/1 =x", "-q"
     ).result()
+    assert result.said == ""
     assert not list(result.output.rglob("*.inprogress"))
     sources = {"io": find_cgroup2_mount() / "io.stat", "llc": Path("/sys/fs/resctrl/info")}
     without_rows = {table for table, source in sources.items() if not source.exists()}
