@@ -150,10 +150,10 @@ def test_names_from_the_runtime_reach_all_cgroups_of_the_container(root: Path, n
     } == {
         "/": ("other", "path", "/"),
         "/kubepods.slice": ("qos", "path", "kubepods.slice"),
-        f"/{POD}": ("pod", "runtime", "shop/web-0"),
+        f"/{POD}": ("pod", "runtime", "shop/web-0 (pod)"),
         f"/{SCOPE}": ("container", "runtime", "shop/web-0/nginx"),
         f"/{SCOPE}/init": ("container", "runtime", "init"),
-        f"/{POD}/cri-containerd-{OTHER_ID}.scope": ("sandbox", "runtime", "shop/web-0"),
+        f"/{POD}/cri-containerd-{OTHER_ID}.scope": ("sandbox", "runtime", "shop/web-0 (sandbox)"),
     }
     assert census[f"/{SCOPE}"].identity.pod_uid == UID
 
@@ -176,7 +176,7 @@ def test_tree(root: Path, node: Path, capsys: pytest.CaptureFixture[str], monkey
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  other")[0].split("  qos")[0].rstrip() for line in lines[1:3]] == ["/", "├─ kubepods.slice"]
     assert [line.partition(" path ")[0].partition(" runtime ")[0].split() for line in lines[3:]] == [
-        ["│", "└─", "shop/web-0", "pod"],
+        ["│", "└─", "shop/web-0", "(pod)", "pod"],
         ["│", "└─", "shop/web-0/nginx", "container"],
         ["│", "└─", "init", "container"],
         ["└─", "system.slice", "unit"],

@@ -37,8 +37,8 @@ def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
     done = run_report(output)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert done.stdout.startswith("web-1/app lost ")
-    assert "batch-7/etl" in done.stdout.splitlines()[0] + done.stdout.splitlines()[1]
+    assert done.stdout.startswith("shop/web-1/app lost ")
+    assert "jobs/batch-7/etl" in done.stdout.splitlines()[0] + done.stdout.splitlines()[1]
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "What could have hidden something" in done.stdout
     commands = [line.strip() for line in done.stdout.splitlines() if "tracer verify" in line]
@@ -48,7 +48,7 @@ def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
 
 def test_json_is_all_of_it(output: Path) -> None:
     found = json.loads(run_report(output, "--json").stdout)
-    assert found["victims"][0]["aggressors"][0]["container"]["name"] == "batch-7/etl"
+    assert found["victims"][0]["aggressors"][0]["container"]["name"] == "jobs/batch-7/etl"
     assert found["start"].endswith("Z")
 
 
@@ -101,8 +101,8 @@ def test_waits_are_told_in_80_columns_and_names_in_them_do_no_harm(with_waits: P
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "was ready but not running 20 % of the time" in " ".join(done.stdout.split())
     assert not set(done.stdout) & {"\x1b", "\x00", "\u202e"}
-    (row,) = (line for line in done.stdout.splitlines() if line.strip().startswith("batch-7/etl"))
-    assert row.split() == ["batch-7/etl", "75", "15", "0", "0", "0", "-", "its", "fair", "share"]
+    (row,) = (line for line in done.stdout.splitlines() if line.strip().startswith("shop/batch-7/etl"))
+    assert row.split() == ["shop/batch-7/etl", "75", "15", "0", "0", "0", "-", "its", "fair", "share"]
 
 
 def test_waits_are_told_to_a_terminal_without_unicode(with_waits: Path) -> None:
@@ -116,5 +116,5 @@ def test_json_has_where_the_time_went(with_waits: Path) -> None:
     web = found["time_spent"][0]
     wait = sum(web[f"{part}_ns"] for part in ("behind_others", "behind_self", "throttled", "idle", "unknown"))
     assert wait == 500 * 12 * MS
-    assert found["costs"][0]["by"]["name"] == "batch-7/etl"
+    assert found["costs"][0]["by"]["name"] == "shop/batch-7/etl"
     assert found["time_spent"][1]["stolen_ns"] is None

@@ -53,7 +53,9 @@ def test_two_runs_of_the_same_exceed_no_modest_limit(tmp_path: Path, name: str, 
 def test_a_planted_change_is_found_and_told(tmp_path: Path) -> None:
     scenario = cast("quiet", seed=5)
     slower = [
-        msgspec.structs.replace(container, cpi=1.35 * container.cpi) if container.label == "web-1/app" else container
+        msgspec.structs.replace(container, cpi=1.35 * container.cpi)
+        if container.label == "shop/web-1/app"
+        else container
         for container in scenario.containers
     ]
     before = run(scenario, tmp_path / "a", seed=1, seconds=120)

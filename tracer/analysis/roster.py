@@ -8,11 +8,12 @@ import polars as pl
 from tracer.analysis.findings import Container
 from tracer.analysis.labels import container_label
 from tracer.analysis.recording import Recording
+from tracer.naming import Who
 from tracer.store.schemas import TABLES
 
-_NAMES = ("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "namespace")
-_COUNTERS = ("cycles", "instructions", "llc_misses")
 _CGROUP: Final = ["node_name", "cgroup_id"]
+_NAMES: Final = [name for name in Who.__struct_fields__ if name not in _CGROUP]
+_COUNTERS = ("cycles", "instructions", "llc_misses")
 _WHO: Final = ["node_name", "namespace", "name", "kind"]
 
 
@@ -41,6 +42,7 @@ class Roster:
             pl.col("cgroup_kind").alias("kind"),
             recording.is_wanted().alias("is_wanted"),
         )
+        recording.require_wanted(cgroups)
         idle = pl.col("kind") == "idle"
         self.idle_ns = dict(cgroups.filter(idle).group_by("node_name").agg(pl.sum("cpu_time_ns")).iter_rows())
         self.containers = (

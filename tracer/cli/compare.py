@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.recordings import Local, open_told
 
 _OVER_LIMIT = 1
@@ -19,10 +20,8 @@ def compare(
         list[str] | None,
         typer.Option(metavar="LIMIT", help="Exit with 1 if a change is beyond it, such as 'cpi>5%'; may be repeated."),
     ] = None,
-    container: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Compare this workload, pod or container alone.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this namespace alone.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
     local: Local = False,
     everything: Annotated[bool, typer.Option("--all", help="Show all workloads and all that was compared.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,

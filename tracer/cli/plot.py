@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.progress import progress_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 from tracer.errors import UsageError
@@ -34,10 +35,8 @@ def plot(
     output: Annotated[
         Path | None, typer.Option(help="Where to: a .png or .svg.", show_default="KIND.png in this directory")
     ] = None,
-    container: Annotated[
-        str | None, typer.Option(help="Whom the picture is about.", show_default="who lost most to others")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Whom it is about: containers of this namespace.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
     node: Annotated[str | None, typer.Option(help="Which node, where several were recorded.")] = None,
     since: Since = None,
     until: Until = None,

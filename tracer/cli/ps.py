@@ -12,8 +12,8 @@ from tracer.cli.printing import printable
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState, state_directory
+from tracer.naming import name_of
 
-_SHORT_ID = 12
 _NAMED = ("container", "sandbox", "pod")
 # Branch, last branch, the line past a branch, nothing past the last one.
 _GUIDES = ("├─ ", "└─ ", "│  ", "   ")
@@ -48,14 +48,11 @@ def ps(
 
 
 def short_name(cgroup: CountedCgroup) -> str:
-    """What to call a cgroup among its neighbours: names from its runtime, a pod's UID, or its last path component."""
-    identity = cgroup.identity
-    if identity.container_id is not None and not identity.subpath:
-        names = filter(None, (identity.namespace, identity.pod_name, identity.container_name))
-        return "/".join(names) or identity.container_id[:_SHORT_ID]
-    if identity.kind == "pod" and identity.pod_uid is not None:
-        return "/".join(filter(None, (identity.namespace, identity.pod_name))) or identity.pod_uid
-    return cgroup.path.rpartition("/")[2] or "/"
+    """What to call a cgroup below its parent: as everywhere, but of a path the last component."""
+    name = name_of(cgroup.who)
+    if cgroup.identity.subpath or name.startswith("/") or cgroup.identity.kind == "unit":
+        return cgroup.path.rpartition("/")[2] or "/"
+    return name
 
 
 def age_text(seconds: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.progress import step_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 
@@ -17,13 +18,8 @@ def report(
     since: Since = None,
     until: Until = None,
     local: Local = False,
-    container: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Only victims of this label (web-1/app), name, pod, path or beginning of id."
-        ),
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Only victims of this Kubernetes namespace.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it with its pictures too, as one page for a browser.")
