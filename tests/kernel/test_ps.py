@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer ps` on this node: a cgroup of its own with a process in it, also without rights or a cgroup2 tree."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_answers import answer_of
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
 
@@ -64,7 +64,7 @@ def output(*arguments: str, before: str = "", encoding: str = "utf-8") -> list[s
 
 
 def by_path(lines: list[str]) -> dict[str, dict[str, Any]]:
-    return {found["path"]: found for found in map(json.loads, lines)}
+    return {found["cgroup_path"]: found for found in answer_of("ps", "\n".join(lines))["cgroups"]}
 
 
 @pytest.mark.parametrize("before", ["", AS_NOBODY], ids=["root", "nobody"])

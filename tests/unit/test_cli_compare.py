@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `tracer compare` prints."""
 
-import json
 import os
 import re
 import subprocess
@@ -9,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from json_answers import answer_of
 from recording_examples import write_rows
 from test_compare import container, windows
+
+from tracer.store.schemas import IDENTITY
 
 
 def tracer_compare(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -71,8 +73,12 @@ def test_json_has_everything(sides: tuple[Path, Path]) -> None:
     result = tracer_compare(*sides, "--json", "--fail-on", "cpi>10%")
     assert result.returncode == 1
     assert result.stderr == "tracer: limit exceeded: cpi>10%\n"
-    told = json.loads(result.stdout)
+    told = answer_of("compare", result.stdout)
     assert len(told["workloads"]) == 30
+    for side in ("before", "after"):
+        (who,) = told["workloads"][0][f"containers_{side}"]
+        assert who.keys() == {field.name for field in IDENTITY}
+        assert (who["node_name"], who["namespace"]) == ("node-1", "shop")
     assert [one["name"] for one in told["only_after"]] == [f"shop/new-{number}/app" for number in (3, 2, 1, 0)]
     (verdict,) = told["verdicts"]
     assert len(verdict["exceeded"]) == 15

@@ -83,11 +83,11 @@ def test_of_several_nodes_one_can_be_chosen(tmp_path: Path, monkeypatch: pytest.
     [
         (["--output", "picture.pdf"], "--output 'picture.pdf': it must end in .png or .svg"),
         (["--node", "elsewhere"], "the recording has no node 'elsewhere'; there are 'node-1'"),
-        (["--container", "nobody"], "the recording has no rows of who was asked for, then and there"),
+        (["--container", "nobody"], "no container is called 'nobody'; there is shop/pod-1/app"),
         (["--kind", "resources"], "the recording has no rows of `resources` for these containers"),
         (
             ["--kind", "density"],
-            "too little of pod-1/app was recorded for its density: it ran in less than 400 windows",
+            "too little of shop/pod-1/app was recorded for its density: it ran in less than 400 windows",
         ),
     ],
 )

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.cli.ps import age_text, json_line, print_table, short_name
+from tracer.cli.ps import age_text, answer, print_table, short_name
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.identity import identify
 from tracer.containers.runtime_state import RuntimeState
@@ -229,20 +229,22 @@ def test_hostile_names_are_plain_text(
     _header, line = capsys.readouterr().out.splitlines()
     shown = name.decode(errors="backslashreplace").replace("\x1b", "\\x1b").replace("\n", "\\n")
     assert shown in line
-    assert json.loads(json_line(cgroup))["path"] == f"/{shown}"
+    (told,) = answer([cgroup]).cgroups
+    assert told.cgroup_path == f"/{shown}"
     assert line.isprintable()
 
 
 def test_json_has_everything_in_full(root: Path, node: Path) -> None:
     make_cgroup(root, SCOPE)
     cgroup = census_of(root, node)[f"/{SCOPE}"]
-    found: dict[str, Any] = json.loads(json_line(cgroup))
-    assert found == {
+    (told,) = answer([cgroup]).cgroups
+    assert msgspec.to_builtins(told) == {
+        "node_name": os.uname().nodename,
         "cgroup_id": (root / SCOPE).stat().st_ino,
-        "path": f"/{SCOPE}",
+        "cgroup_path": f"/{SCOPE}",
         "name": "shop/web-0/nginx",
         "name_source": "runtime",
-        "kind": "container",
+        "cgroup_kind": "container",
         "runtime": "containerd",
         "container_id": ID,
         "container_name": "nginx",

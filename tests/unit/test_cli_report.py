@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from json_answers import answer_of
 from planted_recording import container, write_recording
 from planted_waits import MS, SELF, Load, tables_of
 from recording_examples import windows_rows, write_rows
 
 from tracer.simulate import simulate
+from tracer.store.schemas import IDENTITY
 
 HOSTILE = "[red]a\x1b[2J\x00b\n‮"
 
@@ -47,7 +48,7 @@ def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
 
 
 def test_json_is_all_of_it(output: Path) -> None:
-    found = json.loads(run_report(output, "--json").stdout)
+    found = answer_of("report", run_report(output, "--json").stdout)
     assert found["victims"][0]["aggressors"][0]["container"]["name"] == "jobs/batch-7/etl"
     assert found["start"].endswith("Z")
 
@@ -112,9 +113,12 @@ def test_waits_are_told_to_a_terminal_without_unicode(with_waits: Path) -> None:
 
 
 def test_json_has_where_the_time_went(with_waits: Path) -> None:
-    found = json.loads(run_report(with_waits, "--json").stdout)
+    found = answer_of("report", run_report(with_waits, "--json").stdout)
     web = found["time_spent"][0]
-    wait = sum(web[f"{part}_ns"] for part in ("behind_others", "behind_self", "throttled", "idle", "unknown"))
+    wait = sum(web[f"wait_{part}_ns"] for part in ("behind_others", "behind_self", "throttled", "idle", "unknown"))
     assert wait == 500 * 12 * MS
+    who = found["costs"][0]["by"]
+    assert who.keys() == {"name", "cgroup_ids", *(field.name for field in IDENTITY)}
+    assert (len(who["container_id"]), len(who["pod_uid"]), who["cgroup_kind"]) == (64, 36, "container")
     assert found["costs"][0]["by"]["name"] == "shop/batch-7/etl"
-    assert found["time_spent"][1]["stolen_ns"] is None
+    assert found["time_spent"][1]["stolen_time_ns"] is None

@@ -2,7 +2,6 @@
 """`tracer topology`: as people and programs see it, of trees after real machines and of this node."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_answers import answer_of
 from rich.console import Console
 from sysfs_tree import Node, hybrid, many_caches, one_cache_across_nodes, sub_numa_clusters, two_sockets_of_two_dies
 
@@ -207,7 +207,7 @@ def test_this_node() -> None:
 def test_this_node_as_json_under_any_locale() -> None:
     finished = tracer("--json", PYTHONIOENCODING="ascii")
     assert (finished.returncode, finished.stderr) == (0, "")
-    found = json.loads(finished.stdout)
+    found = answer_of("topology", finished.stdout)
     assert found["host"]["kernel_release"] == os.uname().release
     topology = msgspec.convert(found["topology"], type=NodeTopology)
     assert topology.online == format_cpu_list(online_cpus())

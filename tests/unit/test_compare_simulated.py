@@ -105,7 +105,14 @@ def test_what_is_asked_wrongly_is_refused(tmp_path: Path) -> None:
         ((tmp_path, output), "holds no recording"),
         ((f"{output}@feedbeef", output), "no run begins with 'feedbeef'"),
         ((output, output, "--fail-on", "cpi>>5%"), "--fail-on: not a limit"),
-        ((output, output, "--container", "nobody", "--fail-on", "cpi>5%"), "cannot be judged"),
+        (
+            (output, output, "--container", "nobody", "--fail-on", "cpi>5%"),
+            "no container is called 'nobody'; there are",
+        ),
+        (
+            (output, output, "--namespace", "nowhere"),
+            "nothing of namespace 'nowhere' was recorded then; there are shop",
+        ),
         ((f"{output}@tomorrow..", output), "not a time: 'tomorrow'"),
     ):
         result = compare(*arguments)

@@ -136,7 +136,13 @@ def test_only_wanted_victims_are_listed_and_all_are_suspects(simulated: Any) -> 
     assert [victim.container.name for victim in found.victims] == ["shop/web-1/app"]
     assert found.victims[0].aggressors[0].container.name == "jobs/batch-7/etl"
     assert [one.container.name for one in found.activity] == ["shop/web-1/app"]
-    assert report_on(output, namespace="nowhere").headline[0].startswith("No container matches")
+    for asked, said in (
+        ({"container": "nobody"}, "no container is called 'nobody'; there are shop/"),
+        ({"namespace": "nowhere"}, "nothing of namespace 'nowhere' was recorded then; there are jobs, shop"),
+        ({"namespace": "jobs", "container": "web-1"}, "none of web-1 is in namespace 'jobs'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            report_on(output, **asked)
 
 
 def test_a_part_of_the_time(simulated: Any) -> None:

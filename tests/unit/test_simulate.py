@@ -88,7 +88,7 @@ def test_the_truth_is_what_the_ticks_add_up_to(recorded: tuple[Path, SimulatedRu
         assert (container.cpu_time_ns, container.cycles, container.instructions) == (
             row["cpu_time_ns"], row["cycles"], row["instructions"],
         )  # fmt: skip
-    names = rows(output, "ticks").select("container_id", "pod_name", "container_name").unique().rows()
+    names = rows(output, "ticks").select("container_id", "namespace", "pod_name", "container_name").unique().rows()
     for container in truth.containers:
         if container.container_id is not None:
             assert (container.container_id, *container.label.split("/")) in names

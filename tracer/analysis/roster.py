@@ -15,6 +15,7 @@ _CGROUP: Final = ["node_name", "cgroup_id"]
 _NAMES: Final = [name for name in Who.__struct_fields__ if name not in _CGROUP]
 _COUNTERS = ("cycles", "instructions", "llc_misses")
 _WHO: Final = ["node_name", "namespace", "name", "kind"]
+_OF_LAST: Final = [name for name in Who.__struct_fields__ if name not in (*_WHO, "cgroup_kind")]
 
 
 class Roster:
@@ -25,6 +26,7 @@ class Roster:
         member          its number, from 0 on
         node_name, namespace, name, kind     as in `findings.Container`
         cgroup_ids      list of i64
+        cgroup_id, …    the other identity columns, of the cgroup that was there last
         is_wanted       whether it is one of those that were asked for
         rows            rows of `table`
         cpu_time_ns, cycles, instructions, llc_misses   sums; a counter that was never counted is null
@@ -47,9 +49,11 @@ class Roster:
         self.idle_ns = dict(cgroups.filter(idle).group_by("node_name").agg(pl.sum("cpu_time_ns")).iter_rows())
         self.containers = (
             cgroups.filter(~idle)
-            .group_by(_WHO)
+            .sort("last", "cgroup_id")
+            .group_by(_WHO, maintain_order=True)
             .agg(
                 pl.col("cgroup_id").sort().alias("cgroup_ids"),
+                *(pl.col(name).last() for name in _OF_LAST),
                 pl.any("is_wanted"),
                 pl.sum("rows", "cpu_time_ns"),
                 *(_sum_or_null(name) for name in _COUNTERS),
@@ -81,13 +85,7 @@ class Roster:
     def container(self, member: int) -> Container:
         """Who that is."""
         row = self.containers.row(member, named=True)
-        return Container(
-            node_name=row["node_name"],
-            name=row["name"],
-            namespace=row["namespace"],
-            kind=row["kind"],
-            cgroup_ids=row["cgroup_ids"],
-        )
+        return Container(**{name: row[name] for name in (*_WHO, "cgroup_ids", *_OF_LAST)})
 
 
 def _sums_by_cgroup(recording: Recording, table: str) -> pl.LazyFrame:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer compare`: what changed from one recording to another."""
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
 from tracer.cli.choosing import Containers, Namespace
+from tracer.cli.json_output import print_answer
 from tracer.cli.recordings import Local, open_told
 
 _OVER_LIMIT = 1
@@ -50,10 +50,7 @@ def compare(
     )
     comparison = compare_recordings(first, second, wanted)
     if as_json:
-        import msgspec
-
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(comparison), indent=2))
+        print_answer(comparison)
     else:
         from rich.console import Console
 

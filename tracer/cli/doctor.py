@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer doctor`: whether this node can run the tracer, and what to do about it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
@@ -12,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracer.cli.json_output import print_answer
 from tracer.cli.printing import printable
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.event_specs import parse_events
-from tracer.preflight.checks import Check, Status, verdict
+from tracer.preflight.checks import Check, Status, Verdict, verdict
 from tracer.preflight.doctor import run_checks
 
 _TICK_NS = 1_000_000
@@ -26,6 +26,15 @@ _STYLES: dict[Status, str] = {
     "failed": "bold red",
     "skipped": "dim",
 }
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` prints: the checks, and what all of them mean together."""
+
+    command: Literal["doctor"] = "doctor"
+    version: int = 1
+    verdict: Verdict
+    checks: list[Check]
 
 
 def doctor(
@@ -40,8 +49,7 @@ def doctor(
     """Check whether this node can run the tracer, and say what is missing; exit code 3 if it cannot."""
     checks = list(run_checks(output, parse_events(event or []), _TICK_NS))
     if as_json:
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps({"verdict": verdict(checks), "checks": msgspec.to_builtins(checks)}, indent=2))
+        print_answer(Diagnosis(verdict=verdict(checks), checks=checks))
     else:
         _print(checks)
     if verdict(checks) == "cannot-run":

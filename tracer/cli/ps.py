@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer ps`: every cgroup now, and who it is."""
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
+from tracer.cli.json_output import print_answer
 from tracer.cli.printing import printable
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState, state_directory
-from tracer.naming import name_of
+from tracer.naming import Named, name_of
 
 _NAMED = ("container", "sandbox", "pod")
 # Branch, last branch, the line past a branch, nothing past the last one.
@@ -20,11 +20,30 @@ _GUIDES = ("├─ ", "└─ ", "│  ", "   ")
 _ASCII_GUIDES = ("|- ", "`- ", "|  ", "   ")
 
 
+class Cgroup(Named, frozen=True, kw_only=True):
+    """A cgroup: who it is, by its path alone or by its runtime too, its processes, and the age of the oldest.
+
+    `subpath` is its place below its container's own cgroup. `processes` and `age_seconds` hold for all below it too,
+    None where they cannot be read, or there is none.
+    """
+
+    name_source: Literal["path", "runtime"]
+    subpath: str
+    processes: int | None
+    age_seconds: float | None
+
+
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` prints: every cgroup, each before those below it."""
+
+    command: Literal["ps"] = "ps"
+    version: int = 1
+    cgroups: list[Cgroup]
+
+
 def ps(
     flat: Annotated[bool, typer.Option("--flat", help="Print a list with whole paths, not a tree.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines: one object a cgroup, nothing shortened.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
     containerd_state: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
@@ -41,8 +60,7 @@ def ps(
     state = RuntimeState(containerd_states=map(state_directory, containerd_state or []))
     census = take_census(find_cgroup2_mount(), state)
     if as_json:
-        for cgroup in census:
-            print(json_line(cgroup))
+        print_answer(answer(census))
     else:
         print_table(census, flat=flat)
 
@@ -65,18 +83,20 @@ def age_text(seconds: float | None) -> str:
     return f"{int(seconds)}s"
 
 
-def json_line(cgroup: CountedCgroup) -> str:
-    """One line of JSON, in ASCII so that it can be printed under any locale."""
-    return json.dumps(
-        {
-            "cgroup_id": cgroup.cgroup_id,
-            "path": cgroup.path,
-            "name": short_name(cgroup),
-            "name_source": cgroup.name_source,
-            **msgspec.to_builtins(cgroup.identity),
-            "processes": cgroup.processes,
-            "age_seconds": None if cgroup.age_seconds is None else round(cgroup.age_seconds, 3),
-        }
+def answer(census: Iterable[CountedCgroup]) -> Census:
+    """What `--json` prints."""
+    return Census(
+        cgroups=[
+            Cgroup(
+                **msgspec.structs.asdict(cgroup.who),
+                name=name_of(cgroup.who),
+                name_source=cgroup.name_source,
+                subpath=cgroup.identity.subpath,
+                processes=cgroup.processes,
+                age_seconds=cgroup.age_seconds,
+            )
+            for cgroup in census
+        ]
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tracer.cli.choosing import Containers, Namespace
+from tracer.cli.json_output import print_answer
 from tracer.cli.progress import step_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 
@@ -49,12 +50,7 @@ def report(
             write_page(recording, found, html, progress=progress)
         print(f"tracer: the page is {html}", file=sys.stderr)
     if as_json:
-        import json
-
-        import msgspec
-
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(found, builtin_types=()), indent=2))
+        print_answer(found)
     else:
         from rich.console import Console
 

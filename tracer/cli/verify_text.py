@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """An experiment as text, for a terminal of 80 columns."""
 
-import json
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from tracer.analysis.wording import percent
+from tracer.cli.json_output import print_answer
 from tracer.cli.printing import printable
 from tracer.experiment.cgroup_control import CPU_MAX
 from tracer.experiment.experiment import Experiment
-from tracer.experiment.outcome import Effect, Interval, Outcome
+from tracer.experiment.outcome import ControlFile, Effect, Interval, Outcome, Plan
 from tracer.experiment.schedule import SLOT_WINDOWS
 from tracer.printable import printable as harmless
 
@@ -38,19 +36,16 @@ def print_plan(experiment: Experiment, unknown: str | None, *, as_json: bool) ->
     pulse_ns = SLOT_WINDOWS * schedule.window_ns
     when = f"{schedule.blocks} times for {pulse_ns / 1e6:g} ms at random within {schedule.duration_ns / 1e9:g} s"
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "victim": {"name": experiment.victim.name, "cgroup_path": experiment.victim.cgroup.path},
-                    "suspect": {"name": suspect.name, "cgroup_path": suspect.cgroup.path},
-                    "processes": suspect.cgroup.processes,
-                    "control": experiment.control._asdict(),
-                    "pauses": schedule.blocks,
-                    "pulse_seconds": pulse_ns / 1e9,
-                    "duration_seconds": schedule.duration_ns / 1e9,
-                    "note": unknown,
-                },
-                indent=2,
+        print_answer(
+            Plan(
+                victim=experiment.victim.named,
+                suspect=suspect.named,
+                processes=suspect.cgroup.processes,
+                control=ControlFile(**experiment.control._asdict()),
+                pauses=schedule.blocks,
+                pulse_seconds=pulse_ns / 1e9,
+                duration_seconds=schedule.duration_ns / 1e9,
+                note=unknown,
             )
         )
         return
@@ -70,8 +65,7 @@ def print_plan(experiment: Experiment, unknown: str | None, *, as_json: bool) ->
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """The answer: a sentence for each effect, the figures, and what bears on them."""
     if as_json:
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(outcome, builtin_types=()), indent=2))
+        print_answer(outcome)
         return
     console = _console()
     for effect in outcome.effects:

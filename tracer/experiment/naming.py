@@ -12,7 +12,7 @@ from tracer.containers.runtime_state import RuntimeState
 from tracer.containers.version1 import find_hidden
 from tracer.containers.walk import walk
 from tracer.errors import UsageError
-from tracer.naming import Selector, name_of, names_of, shown
+from tracer.naming import Named, Selector, name_of, names_of, shown
 
 _MOST_LISTED = 4
 # They stand for the container, which is meant, or for nothing that could be.
@@ -26,6 +26,11 @@ class Place(NamedTuple):
     cgroup: CountedCgroup
     name: str
     directory: Path
+
+    @property
+    def named(self) -> Named:
+        """Who it is, for `--json`."""
+        return Named(**msgspec.structs.asdict(self.cgroup.who), name=self.name)
 
     def holds(self, path: str) -> bool:
         """Whether the cgroup of this path is this one or below it."""

@@ -6,6 +6,6 @@ It needs nothing but the identity columns, and no library of tables, so that a l
 
 from tracer.naming.cutting import cut, shown, shown_names
 from tracer.naming.selecting import Selector, names_of
-from tracer.naming.who import Who, name_of, workload_of
+from tracer.naming.who import Named, Who, name_of, workload_of
 
-__all__ = ["Selector", "Who", "cut", "name_of", "names_of", "shown", "shown_names", "workload_of"]
+__all__ = ["Named", "Selector", "Who", "cut", "name_of", "names_of", "shown", "shown_names", "workload_of"]

@@ -44,6 +44,12 @@ class Who(msgspec.Struct, frozen=True, gc=False):
     qos_class: str | None = None
 
 
+class Named(Who, frozen=True, kw_only=True):
+    """A cgroup and what it is called: how `--json` tells who somebody is."""
+
+    name: str
+
+
 def name_of(who: Who) -> str:
     """`shop/web-1/app`: namespace, pod and container; the container alone where there is no pod.
 

@@ -47,6 +47,8 @@ def compare(before: Recording, after: Recording, limits: Sequence[Limit] = ()) -
             name=workload,
             cgroups_before=len(first.cgroups[workload]),
             cgroups_after=len(second.cgroups[workload]),
+            containers_before=first.cgroups[workload],
+            containers_after=second.cgroups[workload],
             cores_before=first.cores[workload],
             cores_after=second.cores[workload],
             cores_at_stake=_cores_at_stake(told.get((workload, "cpi")), told.get((workload, "cores"))),
@@ -115,7 +117,9 @@ def _side(recording: Recording, slices: Slices) -> Side:
 
 def _lone(slices: Slices, common: Set[str]) -> list[LoneWorkload]:
     lone = [
-        LoneWorkload(name=workload, cgroups=len(slices.cgroups[workload]), cores=cores)
+        LoneWorkload(
+            name=workload, cgroups=len(slices.cgroups[workload]), containers=slices.cgroups[workload], cores=cores
+        )
         for workload, cores in slices.cores.items()
         if workload not in common
     ]
