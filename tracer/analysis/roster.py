@@ -114,6 +114,9 @@ def _names(recording: Recording, table: str, last_times: pl.Series) -> pl.DataFr
     ends = pl.Series(recording.ends_of_files(table), dtype=last_times.dtype)
     rows = recording.scan(table).filter(pl.col(column).is_in(pl.concat([last_times, ends]).unique().implode()))
     in_order = recording.collect(rows.select(column, *_CGROUP, *_NAMES)).sort(column)
+    # After a restart of the node, the id can be another cgroup's.
+    path = pl.col("cgroup_path")
+    in_order = in_order.filter(path.is_null() | (path == path.drop_nulls().last().over(_CGROUP)))
     return in_order.group_by(_CGROUP).agg(pl.col(name).drop_nulls().last() for name in _NAMES)
 
 

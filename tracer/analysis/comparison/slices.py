@@ -21,8 +21,10 @@ _MOST_SLICES: Final = 4 * _SLICES
 _TICK_NS: Final = 1_000_000
 
 _KEY: Final = ("node_name", "cgroup_id")
-_NAMES: Final = ("runtime", "container_id", "container_name", "pod_name", "pod_uid", "namespace", "qos_class")
+_NAMES: Final = ("container_id", "container_name", "pod_name", "namespace")
 _IDENTITY: Final = (*_KEY, "cgroup_kind", "cgroup_path", *_NAMES)
+# The path tells them, so that they need not tell rows apart.
+_BY_PATH: Final = ("runtime", "pod_uid", "qos_class")
 
 
 class Slices:
@@ -102,21 +104,23 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     return (
         recording.scan("windows")
         .filter(pl.col("cgroup_kind") != "idle")
-        .select(*_IDENTITY, slice_, **{name: part.cast(pl.Float64) for name, part in parts.items()})
+        .select(*_IDENTITY, *_BY_PATH, slice_, **{name: part.cast(pl.Float64) for name, part in parts.items()})
         .group_by(*_IDENTITY, "slice")
-        .agg(pl.sum(*parts))
+        .agg(pl.sum(*parts), pl.first(*_BY_PATH))
     )
 
 
 def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, list[Who]], list[Who]]:
     """`sums` by workload and slice, who was in each workload, and who was there at all."""
-    identities = sums.group_by(_IDENTITY).agg(pl.min("slice")).sort("slice").with_row_index("identity")
+    identities = (
+        sums.group_by(_IDENTITY).agg(pl.min("slice"), pl.first(*_BY_PATH)).sort("slice").with_row_index("identity")
+    )
     known = identities.with_columns(
         pl.when(pl.col("cgroup_kind") != "unknown").then("cgroup_kind").alias("cgroup_kind")
     )
     # The first rows of a cgroup can be from before its name was known. The id alone could be another cgroup's, after
     # the node was restarted.
-    for columns, key in ((("cgroup_kind", "cgroup_path"), _KEY), (_NAMES, (*_KEY, "cgroup_path"))):
+    for columns, key in ((("cgroup_kind", "cgroup_path"), _KEY), ((*_NAMES, *_BY_PATH), (*_KEY, "cgroup_path"))):
         known = known.with_columns(pl.col(columns).backward_fill().forward_fill().over(key))
     known = known.with_columns(pl.col("cgroup_kind").fill_null("unknown"))
     labelled = known.filter(recording.is_wanted()).with_columns(workload=workload_label())
