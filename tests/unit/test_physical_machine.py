@@ -170,7 +170,7 @@ def test_work_queues_and_is_carried_over() -> None:
 
 
 def test_requests_fan_out_also_of_those_who_are_gone() -> None:
-    front = service("front", heavy_share=0.1, calls=[Call(to="back/app", ordinary=0.1, heavy=0.5)])
+    front = service("front", heavy_share=0.1, calls=[Call(to="default/back/app", ordinary=0.1, heavy=0.5)])
     made = node(front, service("back", requests_per_s=0.0))
     sums, without = made.again(), made.again((0,))
     assert without.instructions[0] == 0
