@@ -95,6 +95,18 @@ def test_flat(cgroup: Path) -> None:
     assert any(line.startswith(f"/{cgroup.name}/[red]\\xff ") for line in output("--flat"))
 
 
+def test_those_who_are_meant_stand_in_their_tree(cgroup: Path) -> None:
+    below = f"/{NAME}/[red]\\xff"
+    assert by_path(output("--json", "--container", below)).keys() == {below}
+    lines = output("--container", str(cgroup / "*"))
+    assert [line.split()[-4] for line in lines[1:]] == ["other"] * 3
+    assert [line.replace("─", " ").split()[-5] for line in lines[2:]] == [NAME, "[red]\\xff"]
+    nobody = ps("--container", "nobody")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+    assert nobody.stderr.startswith("tracer: no container is called 'nobody'; there are ")
+    assert nobody.stderr.count("\n") == 1
+
+
 def test_a_threaded_cgroup_has_no_number_of_processes(cgroup: Path) -> None:
     (parent,) = (path for path in cgroup.iterdir() if path.is_dir())
     threaded = parent / "threaded"

@@ -2,9 +2,14 @@
 """What cgroups are called, how names are cut, and who is meant by a pattern."""
 
 import itertools
+import re
 import unicodedata
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import msgspec
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +66,29 @@ def who(**columns: Any) -> Who:
 )  # fmt: skip
 def test_what_is_known_makes_the_name(columns: dict[str, Any], name: str) -> None:
     assert name_of(who(**columns)) == name
+
+
+def test_the_documents_queries_give_the_same_names() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "names.md").read_text()
+    python, sql = (re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1] for language in ("python", "sql"))  # type: ignore[index]
+    people = [
+        WEB,
+        *(
+            who(**{**msgspec.structs.asdict(WEB), **dict.fromkeys(unknown)})
+            for unknown in (
+                ["namespace"], ["container_name"], ["pod_name", "namespace"],
+                ["pod_name", "namespace", "container_name"], ["pod_name", "namespace", "pod_uid"], ["pod_name", "namespace", "pod_uid", "container_name"],
+            )
+        ),
+        who(cgroup_kind="other", cgroup_path="/build/x"),
+    ]  # fmt: skip
+    frame = pl.DataFrame([msgspec.structs.asdict(one) for one in people], infer_schema_length=None)
+    given: dict[str, Any] = {"pl": pl}
+    exec(python, given)
+    expected = [name_of(one) for one in people]
+    assert frame.select(given["name"]).to_series().to_list() == expected
+    rows = duckdb.sql(f"SELECT {sql} FROM frame").fetchall()
+    assert [name for (name,) in rows] == expected
 
 
 @pytest.mark.parametrize("width", range(8, 60))

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from tracer.cli.choosing import Containers
 from tracer.cli.json_output import print_answer
 from tracer.cli.printing import printable
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState, state_directory
-from tracer.naming import Named, name_of
+from tracer.naming import Named, Selector, name_of
 
 _NAMED = ("container", "sandbox", "pod")
 # Branch, last branch, the line past a branch, nothing past the last one.
@@ -44,6 +45,7 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 def ps(
     flat: Annotated[bool, typer.Option("--flat", help="Print a list with whole paths, not a tree.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
+    container: Containers = None,
     containerd_state: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
@@ -59,10 +61,13 @@ def ps(
     """
     state = RuntimeState(containerd_states=map(state_directory, containerd_state or []))
     census = take_census(find_cgroup2_mount(), state)
+    selector = Selector(container or ())
+    selector.require_all(cgroup.who for cgroup in census)
+    chosen = [cgroup for cgroup in census if selector.takes(cgroup.who)]
     if as_json:
-        print_answer(answer(census))
+        print_answer(answer(chosen))
     else:
-        print_table(census, flat=flat)
+        print_table(chosen if flat else _with_those_above(census, chosen), flat=flat)
 
 
 def short_name(cgroup: CountedCgroup) -> str:
@@ -131,6 +136,15 @@ def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
             age_text(cgroup.age_seconds),
         )
     console.print(table)
+
+
+def _with_those_above(census: Iterable[CountedCgroup], chosen: Iterable[CountedCgroup]) -> list[CountedCgroup]:
+    """Those that were chosen, and the cgroups that they are in, without which there is no tree."""
+    places = {cgroup.path for cgroup in chosen}
+    for path in list(places):
+        while path != "/" and (path := path.rpartition("/")[0] or "/") not in places:
+            places.add(path)
+    return [cgroup for cgroup in census if cgroup.path in places]
 
 
 def _guides(depths: Sequence[int], *, ascii_only: bool) -> Iterator[str]:
