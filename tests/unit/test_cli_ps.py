@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer ps`: the census of a directory tree whose files name real processes, and how it is printed."""
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from tracer.cli.ps import age_text, answer, print_table, short_name
 from tracer.containers.census import CountedCgroup, take_census
@@ -194,14 +196,34 @@ def test_only_the_name_gives_way_in_a_narrow_terminal(
     make_cgroup(root, "a" * 99 + f"/docker/{ID}", *[0] * 12_345)
     print_table(take_census(root, RuntimeState(root)), flat=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("└─ aaaaaaaaa")
+    assert lines[2].startswith("└─ aaaaaaaa…aaaaaaa ")
     assert [line.split()[-4:] for line in lines[2:]] == [
         ["other", "path", "12345", "-"],
         ["other", "path", "12345", "-"],
         ["container", "path", "12345", "-"],
     ]
-    assert "… " in lines[2]
     assert all(len(line) <= 50 for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_what_differs_in_names_stays_in_a_narrow_terminal(
+    root: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "56")
+    alike = [f"one-service-of-many-7d9f8c6b5d-{end}-with-a-sidecar-container" for end in ("x2x7q", "k4s9v")]
+    for name in (*alike, "名前" * 20):
+        make_cgroup(root, name)
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    print_table(take_census(root, RuntimeState(root)), flat=False)
+    output.seek(0)
+    lines = output.read().splitlines()
+    assert all(cell_len(line) <= 56 for line in lines)
+    mark = "…" if encoding == "utf-8" else ".."
+    for end in ("x2x7q", "k4s9v"):
+        (line,) = (line for line in lines if end in line)
+        assert f"{mark}{end}" in line
+        assert line.split()[-4:] == ["other", "path", "0", "-"]
 
 
 def test_flat_has_names_and_whole_paths(

@@ -77,7 +77,8 @@ def test_the_documents_queries_give_the_same_names() -> None:
             who(**{**msgspec.structs.asdict(WEB), **dict.fromkeys(unknown)})
             for unknown in (
                 ["namespace"], ["container_name"], ["pod_name", "namespace"],
-                ["pod_name", "namespace", "container_name"], ["pod_name", "namespace", "pod_uid"], ["pod_name", "namespace", "pod_uid", "container_name"],
+                ["pod_name", "namespace", "container_name"], ["pod_name", "namespace", "pod_uid"],
+                ["pod_name", "namespace", "pod_uid", "container_name"],
             )
         ),
         who(cgroup_kind="other", cgroup_path="/build/x"),

@@ -11,7 +11,7 @@ from tracer.analysis.comparison.limits import Verdict
 from tracer.analysis.comparison.metrics import METRICS
 from tracer.analysis.comparison.results import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
 from tracer.analysis.moments import moment_text
-from tracer.cli.printing import printable
+from tracer.cli.printing import NameColumn, printable
 from tracer.printable import printable as harmless
 
 _TITLES: Final = {metric.name: metric.title for metric in METRICS}
@@ -57,8 +57,10 @@ def print_comparison(comparison: Comparison, console: Console, *, everything: bo
 
 def _print_changes(console: Console, changed: Iterable[tuple[WorkloadChange, Sequence[MetricChange]]]) -> None:
     table = _table("", "A", "B", "CHANGE", "95 % INTERVAL", "EFFECT")
+    changed = list(changed)
+    names = NameColumn((workload.name for workload, _changes in changed), console)
     for workload, changes in changed:
-        table.add_row(printable(_name(workload.name), console, cut=True))
+        table.add_row(names.cell(workload.name))
         for change in changes:
             table.add_row(
                 f"  {_TITLES[change.metric]}",
@@ -74,12 +76,14 @@ def _print_changes(console: Console, changed: Iterable[tuple[WorkloadChange, Seq
 def _print_unchanged(console: Console, workloads: Iterable[WorkloadChange], *, everything: bool) -> None:
     """Within which bounds there may be a change after all: of the CPI where it was counted, else of the CPU time."""
     table = _table("WORKLOAD", "CORES A", "CORES B", "MAY HAVE CHANGED BY")
+    workloads = list(workloads)
+    names = NameColumn((workload.name for workload in workloads), console)
     for workload in workloads:
         bounds = [f"{_TITLES[change.metric]} {_interval(change)}" for change in workload.changes]
         reasons = [f"{_TITLES[metric]}: {reason}" for metric, reason in workload.not_compared.items()]
         shown = [*bounds, *reasons] if everything else (bounds or reasons)[:1]
         table.add_row(
-            printable(_name(workload.name), console, cut=True),
+            names.cell(workload.name),
             _figure(workload.cores_before),
             _figure(workload.cores_after),
             "\n".join(shown),

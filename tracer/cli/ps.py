@@ -9,7 +9,7 @@ import typer
 
 from tracer.cli.choosing import Containers
 from tracer.cli.json_output import print_answer
-from tracer.cli.printing import printable
+from tracer.cli.printing import NameColumn, printable
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState, state_directory
@@ -121,15 +121,16 @@ def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
     table.add_column("PROCS", no_wrap=True, justify="right")
     table.add_column("AGE", no_wrap=True, justify="right")
     guides = [""] * len(census) if flat else _guides([cgroup.depth for cgroup in census], ascii_only=ascii_only)
+    names = NameColumn(map(short_name, census), console)
     for cgroup, guide in zip(census, guides, strict=True):
         if not flat:
-            who = guide + short_name(cgroup)
+            who = ""
         elif cgroup.name_source == "runtime" and cgroup.identity.kind in _NAMED and not cgroup.identity.subpath:
             who = f"{short_name(cgroup)}\n{cgroup.path}"
         else:
             who = cgroup.path
         table.add_row(
-            printable(who, console, cut=not flat),
+            printable(who, console) if flat else names.cell(short_name(cgroup), guide),
             cgroup.identity.kind,
             cgroup.name_source,
             "-" if cgroup.processes is None else str(cgroup.processes),
