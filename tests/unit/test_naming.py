@@ -150,7 +150,8 @@ def test_endless_names_take_no_endless_time() -> None:
     [
         "shop/web-7d9f8c6b5d-x2x7q/app", "web-7d9f8c6b5d-x2x7q/app", "shop/web-7d9f8c6b5d-x2x7q",
         "web-7d9f8c6b5d-x2x7q", "app", "shop/web/app", ID, ID[:12], ID[:4], f"containerd://{ID}", UID, UID[:8],
-        UID.replace("-", "_"), UID.upper(), f"pod{UID}", f"pod{UID.replace('-', '_')}", "4711", WEB.cgroup_path,
+        UID.replace("-", "_"), UID.upper(), UID.replace("-", ""), f"pod{UID}", f"pod{UID.replace('-', '_')}",
+        "4711", WEB.cgroup_path,
         f"/sys/fs/cgroup{WEB.cgroup_path}", f"/sys/fs/cgroup/unified{WEB.cgroup_path}/", f"{POD_PATH}",
         "/kubepods.slice", "shop/*", "*/app", "web-*", "web-???????b5d-*", "*[ab]pp", "0123*cdef",
         "shop/web-7…x2x7q/app", "/kubepods.slice/*",
@@ -158,7 +159,7 @@ def test_endless_names_take_no_endless_time() -> None:
 )  # fmt: skip
 def test_all_that_means_a_container(pattern: str) -> None:
     assert Selector([pattern]).takes(WEB)
-    Selector([pattern]).require_all([who(container_name="db"), WEB])
+    Selector([pattern]).among([who(container_name="db"), WEB])
 
 
 @pytest.mark.parametrize(
@@ -169,8 +170,17 @@ def test_all_that_means_a_container(pattern: str) -> None:
 def test_what_means_somebody_else(pattern: str) -> None:
     assert not Selector([pattern]).takes(WEB)
     with pytest.raises(UsageError) as refusal:
-        Selector([pattern]).require_all([WEB])
+        Selector([pattern]).among([WEB])
     assert str(refusal.value).isprintable()
+
+
+def test_who_is_called_so_goes_before_whose_id_begins_so() -> None:
+    cafe, other = who(container_name="cafe", container_id=OTHER_ID), who(container_name="db", container_id="cafe" * 16)
+    number = who(cgroup_id=1234, container_name="x", container_id="5678" * 16)
+    for pattern, meant in (("cafe", cafe), ("1234", number), ("db", other), ("cafecafe", other)):
+        there = [cafe, other, number, who(container_id="1234" * 16)]
+        chosen = Selector([pattern]).among(there)
+        assert [one for one in there if chosen.takes(one)] == [meant]
 
 
 def test_a_name_is_taken_as_it_is_and_as_it_is_shown() -> None:
@@ -184,16 +194,16 @@ def test_several_patterns_are_one_set_and_each_means_somebody() -> None:
     there = [who(container_name=name) for name in ("web", "db", "job")]
     both = Selector(["web", "db"])
     assert [both.takes(one) for one in there] == [True, True, False]
-    both.require_all(there)
+    both.among(there)
     with pytest.raises(UsageError, match="no container is called 'webb'; there are web, db, job"):
-        Selector(["db", "webb"]).require_all(there)
+        Selector(["db", "webb"]).among(there)
 
 
 def test_who_is_nearest_comes_first_and_the_others_are_counted() -> None:
     there = [who(container_name=f"{a}{b}") for a, b in itertools.product(("red", "blue", "green"), range(9))]
     with pytest.raises(UsageError) as refusal:
-        Selector(["gren4"]).require_all(there)
+        Selector(["gren4"]).among(there)
     assert str(refusal.value).startswith("no container is called 'gren4'; there are green4, ")
     assert str(refusal.value).endswith("and 23 more")
     with pytest.raises(UsageError, match="there is none"):
-        Selector(["x"]).require_all([])
+        Selector(["x"]).among([])

@@ -159,19 +159,25 @@ class Recording:
             self._by_second[key] = self.collect(seconds).sort("second").select("first", "last")
         return self._by_second[key]
 
-    def is_wanted(self) -> pl.Expr:
-        """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was."""
-        wanted = is_taken(self.containers)
+    def is_wanted(self, among: pl.DataFrame | None = None, *, required: bool = True) -> pl.Expr:
+        """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
+
+        `among` are all that are there, if they are known: see `tracer.naming.Selector.among`. Raises UsageError if
+        what was asked for is not among them, unless that is not `required`.
+        """
+        containers = self.containers
+        if among is not None and self.is_about_some:
+            there = who_is(among)
+            containers = containers.among(there, required=required)
+            if required:
+                require_wanted(there, containers, self.namespace)
+        wanted = is_taken(containers)
         return wanted if self.namespace is None else wanted & _is("namespace", self.namespace)
 
     @property
     def is_about_some(self) -> bool:
         """Whether some cgroups were asked for, and not all."""
         return bool(self.containers.patterns) or self.namespace is not None
-
-    def require_wanted(self, there: pl.DataFrame) -> None:
-        """Raises UsageError if what was asked for is not among the cgroups `there`, by their identity columns."""
-        require_wanted(who_is(there), self.containers, self.namespace)
 
 
 def open_recording(
@@ -244,7 +250,7 @@ def open_recording(
 
 def require_wanted(there: Sequence[Who], containers: Selector, namespace: str | None) -> None:
     """Raises UsageError if a pattern of `containers`, or the namespace, or both together mean nobody of those."""
-    containers.require_all(there)
+    containers = containers.among(there)
     if namespace is None:
         return
     namespaces = sorted({who.namespace for who in there if who.namespace is not None})

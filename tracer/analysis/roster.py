@@ -39,12 +39,12 @@ class Roster:
     def __init__(self, recording: Recording) -> None:
         self.table = "windows" if recording.has("windows") else "ticks"
         sums = recording.collect(_sums_by_cgroup(recording, self.table))
-        cgroups = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left").with_columns(
+        known = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left")
+        cgroups = known.with_columns(
             container_label().alias("name"),
             pl.col("cgroup_kind").alias("kind"),
-            recording.is_wanted().alias("is_wanted"),
+            recording.is_wanted(known).alias("is_wanted"),
         )
-        recording.require_wanted(cgroups)
         idle = pl.col("kind") == "idle"
         self.idle_ns = dict(cgroups.filter(idle).group_by("node_name").agg(pl.sum("cpu_time_ns")).iter_rows())
         self.containers = (

@@ -61,8 +61,7 @@ def ps(
     """
     state = RuntimeState(containerd_states=map(state_directory, containerd_state or []))
     census = take_census(find_cgroup2_mount(), state)
-    selector = Selector(container or ())
-    selector.require_all(cgroup.who for cgroup in census)
+    selector = Selector(container or ()).among(cgroup.who for cgroup in census)
     chosen = [cgroup for cgroup in census if selector.takes(cgroup.who)]
     if as_json:
         print_answer(answer(chosen))

@@ -70,7 +70,7 @@ class Node:
             if self._is_hidden(selector):
                 raise UsageError(f"{quoted} has no cgroup of version 2, by which it could be watched or paused")
             could_be = [one.who for one in self.census if one.identity.kind not in (*_NEVER_MEANT, "qos", "mount")]
-            selector.require_all(could_be)
+            selector.among(could_be)
             raise UsageError(f"{quoted} is none that could be watched or paused")
         if len(chosen) > 1:
             paths = [cgroup.path for cgroup in chosen]

@@ -36,22 +36,29 @@ class Selector:
         self.patterns = tuple(dict.fromkeys(patterns))
         self._parsed = [_Pattern(pattern) for pattern in self.patterns]
 
+    def among(self, there: Iterable[Who], *, required: bool = True) -> "Selector":
+        """The same where these are all: who is called as a pattern says is meant rather than whose id begins so.
+
+        Raises UsageError if a pattern means nobody of them, unless that is not `required`; it says who is there, the
+        most alike first.
+        """
+        named = [(who, names_of(who)) for who in there] if self._parsed else []
+        chosen = Selector(())
+        chosen.patterns = self.patterns
+        for pattern in self._parsed:
+            if any(pattern.names(names) for _who, names in named):
+                pattern = _Pattern(pattern.text, beginnings=False)
+            elif required and not any(pattern.means(who, names) for who, names in named):
+                raise UsageError(_nobody(pattern.text, [who for who, _names in named]))
+            chosen._parsed.append(pattern)
+        return chosen
+
     def takes(self, who: Who) -> bool:
         """Whether it is meant."""
-        return not self._parsed or any(pattern.means(who, names_of(who)) for pattern in self._parsed)
-
-    def require_all(self, there: Iterable[Who]) -> None:
-        """Raises UsageError if a pattern means nobody of those; it says who is there, the most alike first."""
-        left = list(self._parsed)
-        seen = []
-        for who in there:
-            seen.append(who)
-            names = names_of(who)
-            left = [pattern for pattern in left if not pattern.means(who, names)]
-            if not left:
-                return
-        if left:
-            raise UsageError(_nobody(left[0].text, seen))
+        if not self._parsed:
+            return True
+        names = names_of(who)
+        return any(pattern.means(who, names) for pattern in self._parsed)
 
 
 def names_of(who: Who) -> list[str]:
@@ -72,22 +79,30 @@ def names_of(who: Who) -> list[str]:
 
 
 class _Pattern:
-    def __init__(self, text: str) -> None:
+    """One of a selector's; `beginnings` of ids may be left out."""
+
+    def __init__(self, text: str, *, beginnings: bool = True) -> None:
         self.text = text
         self._path = _MOUNT.sub("", text, count=1).rstrip("/") or (text and "/")
         is_glob = _GLOB.search(text) is not None
         glob = fnmatch.translate(self._path.replace(MARK, "*")) if is_glob else None
         self._glob = None if glob is None else re.compile(glob)
         id_ = _BEFORE_ID.sub("", text.lower().replace("_", "-"), count=1)
-        self._id = id_ if _HEXADECIMAL.match(id_) and len(id_.replace("-", "")) >= _SHORTEST_ID else None
+        digits = id_.replace("-", "") if _HEXADECIMAL.match(id_) else ""
+        self._digits = digits if beginnings and len(digits) >= _SHORTEST_ID else None
+
+    def names(self, names: Sequence[str]) -> bool:
+        """Whether one of these is what it says."""
+        return self.text in names or self._path in names or any(self.text == shown(name) for name in names)
 
     def means(self, who: Who, names: Sequence[str]) -> bool:
-        if self.text in names or self._path in names or any(self.text == shown(name) for name in names):
+        """Whether it means this one, which is called so."""
+        if self.names(names):
             return True
         if self._path not in ("", "/") and (who.cgroup_path or "").startswith(f"{self._path}/"):
             return True
-        if self._id is not None and any(
-            id_ is not None and id_.startswith(self._id) for id_ in (who.container_id, who.pod_uid)
+        if self._digits is not None and any(
+            id_ is not None and id_.replace("-", "").startswith(self._digits) for id_ in (who.container_id, who.pod_uid)
         ):
             return True
         return self._glob is not None and any(

@@ -123,7 +123,7 @@ def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame
     for columns, key in ((("cgroup_kind", "cgroup_path"), _KEY), ((*_NAMES, *_BY_PATH), (*_KEY, "cgroup_path"))):
         known = known.with_columns(pl.col(columns).backward_fill().forward_fill().over(key))
     known = known.with_columns(pl.col("cgroup_kind").fill_null("unknown"))
-    labelled = known.filter(recording.is_wanted()).with_columns(workload=workload_label())
+    labelled = known.filter(recording.is_wanted(known, required=False)).with_columns(workload=workload_label())
     cgroups: dict[str, list[Who]] = {}
     latest = labelled.unique([*_KEY, "cgroup_path"], keep="last", maintain_order=True).sort(_KEY)
     for workload, who in zip(latest["workload"], who_is(latest), strict=True):

@@ -55,9 +55,8 @@ def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[flo
 
 def _write(recording: Recording, trace: TraceFile, progress: Callable[[float], None]) -> None:
     cgroups = _cgroups(recording)
-    recording.require_wanted(cgroups)
     labels = {(who.node_name or "", who.cgroup_id or 0): name_of(who) for who in who_is(cgroups)}
-    wanted_ids = cgroups.filter(recording.is_wanted()).select("node_name", "cgroup_id")
+    wanted_ids = cgroups.filter(recording.is_wanted(cgroups)).select("node_name", "cgroup_id")
     tracks = Tracks(trace, labels, len(recording.nodes))
     runs = _runs(recording)
     counters = CounterEvents()
