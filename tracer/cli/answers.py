@@ -7,6 +7,7 @@ import msgspec
 
 from tracer.analysis.comparison.results import Comparison
 from tracer.analysis.findings import Report
+from tracer.analysis.run_list import RunList
 from tracer.cli.doctor import Diagnosis
 from tracer.cli.ps import Census
 from tracer.cli.topology_answer import NodeDescription
@@ -17,6 +18,7 @@ ANSWERS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "doctor": (Diagnosis,),
     "ps": (Census,),
     "report": (Report,),
+    "runs": (RunList,),
     "topology": (NodeDescription,),
     "verify": (Outcome, Plan),
 }

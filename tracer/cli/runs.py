@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer runs`: the runs of an output directory."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tracer.cli.json_output import print_answer
 from tracer.cli.recordings import Local
 
 if TYPE_CHECKING:
@@ -35,15 +35,12 @@ def runs(
     id begins, DIR@last the last one and DIR@all all of them as one recording.
     Without that, the newest run of each node is meant.
     """
-    import msgspec
-
     from tracer.analysis.run_list import list_runs
     from tracer.printable import printable
 
     found = list_runs(directory, local=local)
     if as_json:
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(found, builtin_types=()), indent=2))
+        print_answer(found)
         return
     for run in found.runs:
         for line in _lines(run):
