@@ -441,7 +441,9 @@ def test_where_the_time_went_is_drawn_for_the_victim(browser: Browser, tmp_path:
     page = tmp_path / "report.html"
     write_page(recording, report(recording), page)
     browser.open(page)
-    assert browser.text(".headline").startswith("shop/web-1/app was ready but not running 30 % of the time")
+    assert browser.text(".headline").startswith(
+        "shop/web-1/app lost 15.0 s (25 % of its time) to shop/batch-7/etl: waited in the run queue 30 % of the time"
+    )
     assert browser.text(".matrix").count("held back") == 1
     assert (
         browser.text("[aria-label='What cost the most time'] tbody")

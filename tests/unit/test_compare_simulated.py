@@ -67,7 +67,7 @@ def test_a_planted_change_is_found_and_told(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     changed = lines[lines.index("CHANGED (the chance that any of these lines is noise is at most 5 %)") + 2 :]
-    assert changed[0].strip() == "shop/web-1/app"
+    assert changed[0].startswith("shop/web-1/app, ")
     assert "cpi>5%: EXCEEDED by shop/web-1/app" in result.stdout
 
     told = json.loads(compare(before, after, "--json").stdout)

@@ -221,7 +221,7 @@ def test_without_counters_it_says_what_it_cannot_know(tmp_path: Path) -> None:
     assert found.victims == []
     assert "cannot be told" in found.headline[0]
     assert "cgroup 7 was throttled by its CPU limit in 40 % of the periods." in found.headline
-    assert any(line.startswith("cgroup 7 waited for a CPU in 50 % of the time; ") for line in found.headline)
+    assert any(line.startswith("cgroup 7 waited for a CPU in 50 % of the time (PSI); ") for line in found.headline)
     assert {"no-cycles", "no-instructions", "no-llc-counter", "no-manifest"} <= caveat_ids(found)
 
 
@@ -253,7 +253,7 @@ def test_who_had_the_cpus_while_somebody_waited(tmp_path: Path) -> None:
     }
     assert users["cgroup 7"]["cgroup 8"].share_of_node == pytest.approx(50 / 61, abs=0.01)
     assert (
-        "cgroup 7 waited for a CPU in 26 % of the time; of the node's CPU time then: cgroup 8 82 %, itself 16 %."
+        "cgroup 7 waited for a CPU in 26 % of the time (PSI); of the node's CPU time then: cgroup 8 82 %, itself 16 %."
         in found.headline
     )
 

@@ -48,8 +48,8 @@ def test_who_uses_less_than_whom_it_waits_for_is_held_back_by_it(tmp_path: Path)
     assert (etl.cause, etl.held_back_ns) == ("fair-share", 0)
     assert web.time_ns == 1000 * WINDOW_NS
     assert found.headline == [
-        "shop/web-1/app was ready but not running 15 % of the time: 15 % behind shop/batch-7/etl, 0.9 ms at a time. "
-        "It got less than its share because of shop/batch-7/etl."
+        "shop/web-1/app lost 9.00 s (15 % of its time) to shop/batch-7/etl: waited in the run queue 15 % of the time, "
+        "15 % behind shop/batch-7/etl, 0.9 ms at a time."
     ]
     assert [(cost.container.name, cost.kind, cost.time_ns) for cost in found.costs] == [
         ("shop/web-1/app", "waiting", 9000 * MS)
@@ -150,7 +150,7 @@ def test_what_the_hypervisor_took_is_said_where_it_was_much(tmp_path: Path) -> N
     loads = [Load(WEB, MINUTE, 20 * MS, {}, stolen=8 * MS), Load(ETL, MINUTE, 40 * MS, {}, stolen=4 * MS)]
     found = reported(tmp_path, loads)
     assert found.headline[0] == (
-        "The hypervisor and interrupts took 20 % of the CPU time, most from shop/web-1/app (40 % of its own)."
+        "The hypervisor and interrupts took 20 % of the CPU time (steal), most from shop/web-1/app (40 % of its own)."
     )
 
 
@@ -167,9 +167,7 @@ def test_own_threads_idle_cpus_and_nobody_known_are_nobodys_doing(tmp_path: Path
     assert (etl.ran_ns, etl.stolen_ns) == (6_000 * MS, None)
     assert [(holder.container, holder.wait_ns) for holder in etl.holders] == [(None, 2_000 * MS)]
     assert found.costs == []
-    assert (
-        "shop/web-1/app had 3.0 tasks ready but not running on average: 3.0 behind its own threads" in found.headline[1]
-    )
+    assert "shop/web-1/app had 3.0 tasks in the run queue on average, 3.0 behind its own threads" in found.headline[1]
 
 
 def test_the_bursts_and_the_times_are_those_of_the_waiting(tmp_path: Path) -> None:

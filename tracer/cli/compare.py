@@ -52,11 +52,10 @@ def compare(
     if as_json:
         print_answer(comparison)
     else:
-        from rich.console import Console
-
         from tracer.cli.comparison_text import print_comparison
+        from tracer.cli.printing import TextOutput
 
-        print_comparison(comparison, Console(highlight=False), everything=everything)
+        print_comparison(comparison, TextOutput(), everything=everything)
     exceeded = [verdict.limit for verdict in comparison.verdicts if verdict.exceeded]
     if exceeded:
         # A defect has the same exit code, and other words.

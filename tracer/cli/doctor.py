@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tracer.cli.json_output import print_answer
-from tracer.cli.printing import printable
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.event_specs import parse_events
 from tracer.preflight.checks import Check, Status, Verdict, verdict
@@ -51,24 +49,23 @@ def doctor(
     if as_json:
         print_answer(Diagnosis(verdict=verdict(checks), checks=checks))
     else:
-        _print(checks)
+        print_checks(checks)
     if verdict(checks) == "cannot-run":
         raise typer.Exit(NodeUnsupportedError.exit_code)
 
 
-def _print(checks: Sequence[Check]) -> None:
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def print_checks(checks: Sequence[Check]) -> None:
+    """A line each, what to do about it below, and the verdict."""
+    output = TextOutput()
+    rows, styles = [], []
     for check in checks:
-        style = _STYLES[check.status]
-        table.add_row(Text(check.status, style), check.id, printable(check.found, console))
+        rows.append([check.status, check.id, check.found])
+        styles.append(_STYLES[check.status])
         if check.remedy is not None:
-            table.add_row("", "", printable(f"-> {check.remedy}", console))
-    console.print(table)
-    console.print(printable(_conclusion(checks), console), soft_wrap=True)
+            rows.append(["", "", f"-> {check.remedy}"])
+            styles.append("")
+    output.print_table([Column("", "word"), Column("", "word"), Column("", "prose")], rows, styles=styles)
+    output.say(_conclusion(checks))
 
 
 def _conclusion(checks: Sequence[Check]) -> str:

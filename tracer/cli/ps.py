@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer ps`: every cgroup now, and who it is."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 import typer
 
 from tracer.cli.choosing import Containers
+from tracer.cli.guides import guides
 from tracer.cli.json_output import print_answer
-from tracer.cli.printing import NameColumn, printable
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState, state_directory
 from tracer.naming import Named, Selector, name_of
 
 _NAMED = ("container", "sandbox", "pod")
-# Branch, last branch, the line past a branch, nothing past the last one.
-_GUIDES = ("├─ ", "└─ ", "│  ", "   ")
-_ASCII_GUIDES = ("|- ", "`- ", "|  ", "   ")
 
 
 class Cgroup(Named, frozen=True, kw_only=True):
@@ -43,7 +42,9 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ps(
-    flat: Annotated[bool, typer.Option("--flat", help="Print a list with whole paths, not a tree.")] = False,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Print a list with whole paths, not a tree; one line a cgroup.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
     container: Containers = None,
     containerd_state: Annotated[
@@ -56,8 +57,8 @@ def ps(
     SOURCE says where the name is from: the cgroup's path, or also the state
     that the container's runtime keeps on disk, which takes root to read. PROCS
     and AGE (of the oldest process) hold for the cgroup and all below it. In the
-    tree, names too long for the terminal are cut; --flat and --json show them
-    and the paths whole.
+    tree, names too long for the terminal are cut in their middle; --flat and
+    --json show them and the paths whole.
     """
     state = RuntimeState(containerd_states=map(state_directory, containerd_state or []))
     census = take_census(find_cgroup2_mount(), state)
@@ -105,37 +106,30 @@ def answer(census: Iterable[CountedCgroup]) -> Census:
 
 
 def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
-    """Print a census as a tree, one line a cgroup, or as a list of names and paths."""
-    # Here, so that `tracer.cli.main` and --json do without.
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    ascii_only = console.options.ascii_only
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    # The only column that may wrap, so that it alone gives way where the terminal is narrow.
-    table.add_column("CGROUP", overflow="fold")
-    table.add_column("KIND", no_wrap=True)
-    table.add_column("SOURCE", no_wrap=True)
-    table.add_column("PROCS", no_wrap=True, justify="right")
-    table.add_column("AGE", no_wrap=True, justify="right")
-    guides = [""] * len(census) if flat else _guides([cgroup.depth for cgroup in census], ascii_only=ascii_only)
-    names = NameColumn(map(short_name, census), console)
-    for cgroup, guide in zip(census, guides, strict=True):
-        if not flat:
-            who = ""
-        elif cgroup.name_source == "runtime" and cgroup.identity.kind in _NAMED and not cgroup.identity.subpath:
-            who = f"{short_name(cgroup)}\n{cgroup.path}"
-        else:
-            who = cgroup.path
-        table.add_row(
-            printable(who, console) if flat else names.cell(short_name(cgroup), guide),
+    """Print a census as a tree, its names cut to the terminal, or as a list of names and paths; one line a cgroup."""
+    output = TextOutput()
+    drawn = guides([cgroup.depth for cgroup in census], width=len("├─ "), ascii_only=output.ascii_only)
+    columns = [
+        Column("CGROUP", "name"),
+        Column("KIND", "word"),
+        Column("SOURCE", "word"),
+        Column("PROCS"),
+        Column("AGE"),
+    ]
+    rows = [
+        [
+            cgroup.path if flat else guide + short_name(cgroup),
             cgroup.identity.kind,
             cgroup.name_source,
             "-" if cgroup.processes is None else str(cgroup.processes),
             age_text(cgroup.age_seconds),
-        )
-    console.print(table)
+            *([short_name(cgroup) if _has_name(cgroup) else "-"] if flat else []),
+        ]
+        for cgroup, (guide, _further) in zip(census, drawn, strict=True)
+    ]
+    if flat:
+        columns.append(Column("NAME", "text"))
+    output.print_table(columns, rows, guides=[further for _first, further in drawn], unbroken=flat)
 
 
 def _with_those_above(census: Iterable[CountedCgroup], chosen: Iterable[CountedCgroup]) -> list[CountedCgroup]:
@@ -147,21 +141,6 @@ def _with_those_above(census: Iterable[CountedCgroup], chosen: Iterable[CountedC
     return [cgroup for cgroup in census if cgroup.path in places]
 
 
-def _guides(depths: Sequence[int], *, ascii_only: bool) -> Iterator[str]:
-    """What to draw before each name, from the depths of cgroups that are in the order of a census."""
-    branch, last_branch, past, nothing = _ASCII_GUIDES if ascii_only else _GUIDES
-    is_last = []
-    # From below, whether another cgroup of the same depth, and the same parent, is still to come.
-    open_depths: set[int] = set()
-    for depth in reversed(depths):
-        open_depths = {other for other in open_depths if other <= depth}
-        is_last.append(depth not in open_depths)
-        open_depths.add(depth)
-    columns: list[str] = []
-    for depth, last in zip(depths, reversed(is_last), strict=True):
-        del columns[max(depth - 1, 0) :]
-        if depth == 0:
-            yield ""
-        else:
-            yield "".join(columns) + (last_branch if last else branch)
-            columns.append(nothing if last else past)
+def _has_name(cgroup: CountedCgroup) -> bool:
+    """Whether it has one that is not the end of its path."""
+    return cgroup.identity.kind in _NAMED and not cgroup.identity.subpath

@@ -52,8 +52,7 @@ def report(
     if as_json:
         print_answer(found)
     else:
-        from rich.console import Console
-
+        from tracer.cli.printing import TextOutput
         from tracer.cli.report_text import print_report
 
-        print_report(found, Console(highlight=False))
+        print_report(found, TextOutput())

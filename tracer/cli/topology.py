@@ -35,8 +35,7 @@ def topology(
         )
         print_answer(NodeDescription(host=host, topology=node))
     else:
-        from rich.console import Console
-
+        from tracer.cli.printing import TextOutput
         from tracer.cli.topology_tree import print_tree
 
-        print_tree(node, f"{system.nodename}: Linux {system.release}, {system.machine}", Console(highlight=False))
+        print_tree(node, f"{system.nodename}: Linux {system.release}, {system.machine}", TextOutput())
