@@ -238,7 +238,7 @@ def test_flat_has_names_and_whole_paths_in_one_line_each(
         ["CGROUP", "KIND", "SOURCE", "PROCS", "AGE", "NAME"],
         ["/", "other", "path", "0", "-", "-"],
         ["/kubepods.slice", "qos", "path", "0", "-", "-"],
-        [f"/{POD}", "pod", "runtime", "0", "-", "shop/web-0"],
+        [f"/{POD}", "pod", "runtime", "0", "-", "shop/web-0", "(pod)"],
         [f"/{SCOPE}", "container", "runtime", "0", "-", "shop/web-0/nginx"],
     ]
 
