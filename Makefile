@@ -61,6 +61,7 @@ messages: ## Generate the Python modules of the .proto files
 	@scripts/setup dev
 	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto tracer/analysis/perfetto/messages.proto
 
-tables: ## Write the columns in docs/tables.md anew from the schemas
+tables: ## Write the columns in docs/tables.md and docs/schemas/ anew from the types
 	@scripts/setup dev
 	.venv/bin/python scripts/tables.py
+	.venv/bin/python scripts/schemas.py

@@ -35,7 +35,7 @@ NAMED_SHARE = 0.20
 NEAR_SHARE = 0.25
 CLOSE = 0.9
 NOBODY = "nobody"
-VICTIM = "web-1/app"
+VICTIM = "shop/web-1/app"
 # What most of its wait is, in the report's words.
 CAUSES: Mapping[str, Sequence[str]] = {
     "throttled": ["own-limit"],

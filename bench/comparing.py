@@ -61,7 +61,7 @@ def planted(seed: int) -> bool:
     """Whether a higher CPI was found, and nobody else's."""
     scenario = cast("quiet", seed)
     slower = [
-        msgspec.structs.replace(container, cpi=PLANTED * container.cpi) if container.label == "web-1/app" else container
+        msgspec.structs.replace(container, cpi=PLANTED * container.cpi) if container.label == VICTIM else container
         for container in scenario.containers
     ]
     comparison = compared(scenario, msgspec.structs.replace(scenario, containers=slower), seed, PLANTED_SECONDS)

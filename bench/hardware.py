@@ -154,7 +154,7 @@ def worst_stream(load: Load, llc_bytes: int) -> int:
 
 def answer(found: Report) -> Answer:
     """Names are of pods: see `write_recording`."""
-    victim_name, aggressor, decoy = (f"{name}/load" for name in NAMES)
+    victim_name, aggressor, decoy = (f"default/{name}/load" for name in NAMES)
     of_victim = [victim for victim in found.victims if victim.container.name == victim_name]
     named = {one.container.name: one.lost_share for victim in of_victim for one in victim.aggressors}
     joint = [one for one in found.joint if one.victim.name == victim_name]

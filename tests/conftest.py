@@ -25,6 +25,12 @@ settings.load_profile("without deadline")
 _NOT_RUN = pytest.StashKey[int]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-transcripts", action="store_true", help="record what commands print anew (test_transcripts.py)"
+    )
+
+
 @pytest.fixture
 def own_cgroup() -> Iterator[Path]:
     """A cgroup at the top of the cgroup2 tree, removed with all that is in it when the test is over."""

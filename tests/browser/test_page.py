@@ -86,7 +86,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(
         tmp_path_factory.mktemp("page"),
         {"windows": planted(range(WINDOWS), PEAK_AT), "resources": [resources(600)]},
-        [("pod-1/app", "pod-2/etl", 0.18)],
+        [("shop/pod-1/app", "shop/pod-2/etl", 0.18)],
     )
 
 
@@ -138,7 +138,7 @@ def test_nothing_could_be_fetched_even_if_a_script_tried(browser: Browser, page:
 def test_the_answer_is_text_that_needs_no_script(page: Path) -> None:
     text = page.read_text()
     body = text[text.index("<body>") : text.index('<div id="pictures"')]
-    assert "pod-1/app lost 18% to pod-2/etl" in body
+    assert "shop/pod-1/app lost 18% to shop/pod-2/etl" in body
     assert "18 %<small>16 % to 22 %</small>" in body
     assert "lost 18 % of its cycles (CI 16–22 %)" in body
     assert "1,412 bursts, most of 5 to" in body
@@ -180,7 +180,7 @@ def test_pointing_at_a_picture_gives_the_figures(browser: Browser, page: Path) -
     browser.hover(f"{STACK} .u-over", (PEAK_AT + 0.5) / WINDOWS)
     assert tip(browser).startswith("14:06:59.520 UTC, 960 ms")
     assert f"highest {PEAK}" in tip(browser)
-    assert "pod-1/app" in tip(browser)
+    assert "shop/pod-1/app" in tip(browser)
     browser.hover("#cpi .u-over", (PEAK_AT + 0.5) / WINDOWS)
     assert "highest window 7.30" in tip(browser, "#cpi .chart")
     browser.hover("#heat .u-over", (PEAK_AT + 0.5) / WINDOWS)
@@ -188,7 +188,7 @@ def test_pointing_at_a_picture_gives_the_figures(browser: Browser, page: Path) -
     browser.hover("#density .u-over", 0.5)
     assert "noisiest 5 %" in tip(browser, "#density .chart")
     browser.hover("#memory .u-over", 0.999)
-    assert "pod-1/app 200 MB" in tip(browser, "#memory .chart")
+    assert "shop/pod-1/app 200 MB" in tip(browser, "#memory .chart")
     browser.hover("#waiting .u-over", 0.5)
     assert "for a CPU 25.0 %" in tip(browser, "#waiting .chart")
 
@@ -234,7 +234,7 @@ def test_the_keyboard_alone_is_enough(browser: Browser, page: Path) -> None:
 
     browser.press(Keys.ARROW_RIGHT)
     first = tip(browser)
-    assert "pod-2/etl" in first
+    assert "shop/pod-2/etl" in first
     assert browser.run("return document.getElementById('announcer').textContent").startswith("14:05:0")
     browser.press(Keys.SHIFT, Keys.ARROW_RIGHT)
     assert tip(browser) != first
@@ -248,9 +248,9 @@ def test_the_keyboard_alone_is_enough(browser: Browser, page: Path) -> None:
 
     focus_by_keyboard(browser, "#heat .chart")
     browser.press(Keys.ARROW_RIGHT)
-    assert "pod-1/app" in tip(browser, "#heat .chart")
+    assert "shop/pod-1/app" in tip(browser, "#heat .chart")
     browser.press(Keys.ARROW_DOWN)
-    assert "pod-2/etl" in tip(browser, "#heat .chart")
+    assert "shop/pod-2/etl" in tip(browser, "#heat .chart")
 
     focus_by_keyboard(browser, "#density .chart")
     browser.press(Keys.ARROW_LEFT)
@@ -286,14 +286,17 @@ def test_the_pictures_about_one_container_can_be_about_another(browser: Browser,
     browser.open(page)
     browser.find_all("#containers input[type=radio]")[2].click()
     browser.settle()
-    assert browser.text("#cpi h2") == "Cycles per instruction of pod-3/db"
-    assert "pod-3/db" in browser.text("#density h2")
+    assert browser.text("#cpi h2") == "Cycles per instruction of shop/pod-3/db"
+    assert "shop/pod-3/db" in browser.text("#density h2")
 
 
 def test_a_closer_look_has_each_window_around_the_aggressors_highest(browser: Browser, page: Path) -> None:
     browser.open(page)
     options = browser.find_all("#view option")
-    assert [option.text for option in options] == ["the whole recording", "pod-2/etl at its highest, pod-1/app hurt"]
+    assert [option.text for option in options] == [
+        "the whole recording",
+        "shop/pod-2/etl at its highest, shop/pod-1/app hurt",
+    ]
     options[1].click()
     browser.settle()
     start, end = (browser.text("#shown-range")[at : at + 8] for at in (0, 16))
@@ -334,7 +337,7 @@ def test_names_are_only_text_whatever_they_say(browser: Browser, tmp_path: Path)
         {
             "windows": [
                 windows_of(
-                    container(number + 1, name, pod=name, namespace=name),
+                    container(number + 1, name, pod=name, namespace=None),
                     range(1000),
                     llc_misses=1000 * (5 - number),
                     cycles=10**7,
@@ -372,7 +375,7 @@ def test_without_counters_it_shows_cpu_time_and_says_why(browser: Browser, tmp_p
     assert not browser.find("#cpi").is_displayed()
     assert "CPI" not in browser.text("#containers thead")
     browser.hover(f"{STACK} .u-over", 0.25)
-    assert "pod-2/app 1 CPUs" in tip(browser)
+    assert "shop/pod-2/app 1 CPUs" in tip(browser)
 
 
 def test_of_several_nodes_one_is_shown_at_a_time(browser: Browser, tmp_path: Path) -> None:
@@ -387,7 +390,7 @@ def test_of_several_nodes_one_is_shown_at_a_time(browser: Browser, tmp_path: Pat
     assert [option.text for option in nodes] == ["node-1", "node-2", "node-3"]
     nodes[2].click()
     browser.settle()
-    assert "pod-1/on-node-3" in browser.text("#containers")
+    assert "shop/pod-1/on-node-3" in browser.text("#containers")
     assert "on-node-1" not in browser.text("#containers")
 
 
@@ -410,8 +413,8 @@ def test_the_report_of_a_simulated_node_from_the_command_to_the_ticks_of_its_wor
     said = capsys.readouterr()
     assert said.err == f"tracer: the page is {page}\n"
     browser.open(page)
-    assert browser.text(".headline").startswith("web-1/app lost")
-    assert "to batch-7/etl" in browser.text(".headline")
+    assert browser.text(".headline").startswith("shop/web-1/app lost")
+    assert "to jobs/batch-7/etl" in browser.text(".headline")
     assert browser.text(".headline") in " ".join(said.out.split())
     browser.find_all("#view option")[1].click()
     browser.settle()
@@ -438,13 +441,16 @@ def test_where_the_time_went_is_drawn_for_the_victim(browser: Browser, tmp_path:
     page = tmp_path / "report.html"
     write_page(recording, report(recording), page)
     browser.open(page)
-    assert browser.text(".headline").startswith("web-1/app was ready but not running 30 % of the time")
+    assert browser.text(".headline").startswith(
+        "shop/web-1/app lost 15.0 s (25 % of its time) to shop/batch-7/etl: waited in the run queue 30 % of the time"
+    )
     assert browser.text(".matrix").count("held back") == 1
     assert (
-        browser.text("[aria-label='What cost the most time'] tbody") == "web-1/app 15 s 25 % waiting behind batch-7/etl"
+        browser.text("[aria-label='What cost the most time'] tbody")
+        == "shop/web-1/app 15 s 25 % waiting behind shop/batch-7/etl"
     )
-    assert browser.text("#spent h2") == "Where the time of web-1/app went"
-    assert browser.text("#spent .key") == "waited behind batch-7/etl waited behind its own threads ran"
+    assert browser.text("#spent h2") == "Where the time of shop/web-1/app went"
+    assert browser.text("#spent .key") == "waited behind shop/batch-7/etl waited behind its own threads ran"
     # From below: ran 0.25, behind its own threads 0.05, behind the other 0.25.
     heights = (0.1, 0.4, 0.5, 0.6, 0.9)
     ran, still_ran, own, behind, still_behind = (colour_at(browser, "#spent .chart", 0.5, height) for height in heights)
@@ -452,7 +458,7 @@ def test_where_the_time_went_is_drawn_for_the_victim(browser: Browser, tmp_path:
     assert behind == still_behind
     assert len({tuple(one) for one in (ran, own, behind)}) == 3
     browser.hover("#spent .chart", 0.5)
-    assert "waited behind batch-7/etl 25.0 %" in tip(browser, "#spent .chart")
+    assert "waited behind shop/batch-7/etl 25.0 %" in tip(browser, "#spent .chart")
     browser.find_all("#containers input")[1].click()
     browser.settle()
-    assert browser.text("#spent h2") == "Where the time of batch-7/etl went"
+    assert browser.text("#spent h2") == "Where the time of shop/batch-7/etl went"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer ps` on this node: a cgroup of its own with a process in it, also without rights or a cgroup2 tree."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_answers import answer_of
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
 
@@ -64,7 +64,7 @@ def output(*arguments: str, before: str = "", encoding: str = "utf-8") -> list[s
 
 
 def by_path(lines: list[str]) -> dict[str, dict[str, Any]]:
-    return {found["path"]: found for found in map(json.loads, lines)}
+    return {found["cgroup_path"]: found for found in answer_of("ps", "\n".join(lines))["cgroups"]}
 
 
 @pytest.mark.parametrize("before", ["", AS_NOBODY], ids=["root", "nobody"])
@@ -93,6 +93,18 @@ def test_tree(cgroup: Path, encoding: str, guides: tuple[str, str]) -> None:
 
 def test_flat(cgroup: Path) -> None:
     assert any(line.startswith(f"/{cgroup.name}/[red]\\xff ") for line in output("--flat"))
+
+
+def test_those_who_are_meant_stand_in_their_tree(cgroup: Path) -> None:
+    below = f"/{NAME}/[red]\\xff"
+    assert by_path(output("--json", "--container", below)).keys() == {below}
+    lines = output("--container", str(cgroup / "*"))
+    assert [line.split()[-4] for line in lines[1:]] == ["other"] * 3
+    assert [line.replace("─", " ").split()[-5] for line in lines[2:]] == [NAME, "[red]\\xff"]
+    nobody = ps("--container", "nobody")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+    assert nobody.stderr.startswith("tracer: no container is called 'nobody'; there are ")
+    assert nobody.stderr.count("\n") == 1
 
 
 def test_a_threaded_cgroup_has_no_number_of_processes(cgroup: Path) -> None:

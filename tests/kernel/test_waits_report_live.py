@@ -93,7 +93,7 @@ def test_slow_requests_are_those_in_which_it_waited_and_the_job_is_named(
     )  # fmt: skip
     found = report(open_recording([result.output], container=names[web.id]))
     print(found.headline[0])
-    assert found.headline[0].startswith(f"{names[web.id]} was ready but not running")
+    assert found.headline[0].startswith(f"{names[web.id]} lost ")
     assert f"behind {names[batch.id]}" in found.headline[0]
     (spent,) = found.time_spent
     behind_batch = next(one for one in spent.holders if one.container and one.container.name == names[batch.id])

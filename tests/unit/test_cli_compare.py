@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `tracer compare` prints."""
 
-import json
 import os
 import re
 import subprocess
@@ -9,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from json_answers import answer_of
 from recording_examples import write_rows
 from test_compare import container, windows
+
+from tracer.store.schemas import IDENTITY
 
 
 def tracer_compare(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -43,7 +45,8 @@ def test_the_text_fits_a_terminal_and_says_what_it_leaves_out(sides: tuple[Path,
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines.count("... and 5 more, with less at stake (--all shows them)") == 2
+    assert re.search(r"\n\.\.\. and 5 more, with \S+ cores at stake or less \(--all shows them\)\n", result.stdout)
+    assert re.search(r"\n\.\.\. and 5 more, of \S+ cores in B or less \(--all shows them\)\n", result.stdout)
     only = ", ".join(rf"shop/new-{number}/app \(\S+ cores\)" for number in (3, 2, 1))
     assert re.search(f"ONLY IN B: {only}, and 1 more", " ".join(result.stdout.split()))
     assert "\x1b" not in result.stdout
@@ -71,8 +74,12 @@ def test_json_has_everything(sides: tuple[Path, Path]) -> None:
     result = tracer_compare(*sides, "--json", "--fail-on", "cpi>10%")
     assert result.returncode == 1
     assert result.stderr == "tracer: limit exceeded: cpi>10%\n"
-    told = json.loads(result.stdout)
+    told = answer_of("compare", result.stdout)
     assert len(told["workloads"]) == 30
+    for side in ("before", "after"):
+        (who,) = told["workloads"][0][f"containers_{side}"]
+        assert who.keys() == {field.name for field in IDENTITY}
+        assert (who["node_name"], who["namespace"]) == ("node-1", "shop")
     assert [one["name"] for one in told["only_after"]] == [f"shop/new-{number}/app" for number in (3, 2, 1, 0)]
     (verdict,) = told["verdicts"]
     assert len(verdict["exceeded"]) == 15

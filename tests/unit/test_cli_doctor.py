@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer doctor`, run as a program of its own on a node that cannot run the tracer: too few files may be opened."""
 
-import json
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from json_answers import answer_of
 from typer.testing import CliRunner
 
 from tracer.cli.doctor import doctor
@@ -39,7 +39,7 @@ def run(*arguments: str | bytes, encoding: str = "utf-8") -> subprocess.Complete
 def run_json(*arguments: str) -> dict[str, dict[str, Any]]:
     finished = run("--json", *arguments)
     assert (finished.returncode, finished.stderr) == (3, "")
-    report = json.loads(finished.stdout)
+    report = answer_of("doctor", finished.stdout)
     assert report["verdict"] == "cannot-run"
     return {check["id"]: check for check in report["checks"]}
 

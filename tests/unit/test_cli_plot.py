@@ -44,8 +44,8 @@ def test_each_kind_is_drawn(
 ) -> None:
     output = tmp_path / "picture.svg"
     assert plot(monkeypatch, simulated, "--kind", kind, "--output", output) == 0
-    assert "batch-7/etl" in texts(output) or kind == "density"
-    assert "web-1/app" in texts(output)
+    assert "jobs/batch-7/etl" in texts(output) or kind == "density"
+    assert "shop/web-1/app" in texts(output)
     assert capsys.readouterr().err == f"tracer: {kind} in {output}\n"
 
 
@@ -62,9 +62,9 @@ def test_it_is_about_who_was_asked_for_in_the_time_that_was_asked_for(
     simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "picture.svg"
-    arguments = ["--container", "api-1/server", "--since", "14:00:10", "--until", "14:00:20"]
+    arguments = ["--container", "shop/api-1/server", "--since", "14:00:10", "--until", "14:00:20"]
     assert plot(monkeypatch, simulated, *arguments, "--output", output) == 0
-    assert "Cycles per instruction of api-1/server" in texts(output)
+    assert "Cycles per instruction of shop/api-1/server" in texts(output)
     assert "2026-01-05 14:00:10 to 2026-01-05 14:00:20 UTC" in texts(output)
 
 
@@ -83,11 +83,11 @@ def test_of_several_nodes_one_can_be_chosen(tmp_path: Path, monkeypatch: pytest.
     [
         (["--output", "picture.pdf"], "--output 'picture.pdf': it must end in .png or .svg"),
         (["--node", "elsewhere"], "the recording has no node 'elsewhere'; there are 'node-1'"),
-        (["--container", "nobody"], "the recording has no rows of who was asked for, then and there"),
+        (["--container", "nobody"], "no container is called 'nobody'; there is shop/pod-1/app"),
         (["--kind", "resources"], "the recording has no rows of `resources` for these containers"),
         (
             ["--kind", "density"],
-            "too little of pod-1/app was recorded for its density: it ran in less than 400 windows",
+            "too little of shop/pod-1/app was recorded for its density: it ran in less than 400 windows",
         ),
     ],
 )

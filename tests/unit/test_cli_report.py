@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from json_answers import answer_of
 from planted_recording import container, write_recording
 from planted_waits import MS, SELF, Load, tables_of
 from recording_examples import windows_rows, write_rows
 
 from tracer.simulate import simulate
+from tracer.store.schemas import IDENTITY
 
 HOSTILE = "[red]a\x1b[2J\x00b\n‮"
 
@@ -37,8 +38,8 @@ def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
     done = run_report(output)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert done.stdout.startswith("web-1/app lost ")
-    assert "batch-7/etl" in done.stdout.splitlines()[0] + done.stdout.splitlines()[1]
+    assert done.stdout.startswith("shop/web-1/app lost ")
+    assert "jobs/batch-7/etl" in done.stdout.splitlines()[0] + done.stdout.splitlines()[1]
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "What could have hidden something" in done.stdout
     commands = [line.strip() for line in done.stdout.splitlines() if "tracer verify" in line]
@@ -47,8 +48,8 @@ def test_the_finding_comes_first_in_80_columns(output: Path) -> None:
 
 
 def test_json_is_all_of_it(output: Path) -> None:
-    found = json.loads(run_report(output, "--json").stdout)
-    assert found["victims"][0]["aggressors"][0]["container"]["name"] == "batch-7/etl"
+    found = answer_of("report", run_report(output, "--json").stdout)
+    assert found["victims"][0]["aggressors"][0]["container"]["name"] == "jobs/batch-7/etl"
     assert found["start"].endswith("Z")
 
 
@@ -99,10 +100,10 @@ def test_waits_are_told_in_80_columns_and_names_in_them_do_no_harm(with_waits: P
     done = run_report(with_waits)
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "was ready but not running 20 % of the time" in " ".join(done.stdout.split())
+    assert "waited in the run queue 20 % of the time" in " ".join(done.stdout.split())
     assert not set(done.stdout) & {"\x1b", "\x00", "\u202e"}
-    (row,) = (line for line in done.stdout.splitlines() if line.strip().startswith("batch-7/etl"))
-    assert row.split() == ["batch-7/etl", "75", "15", "0", "0", "0", "-", "its", "fair", "share"]
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("  shop/batch-7/etl"))
+    assert row.split() == ["shop/batch-7/etl", "0", "75", "15", "0", "0", "0", "-", "its", "fair", "share"]
 
 
 def test_waits_are_told_to_a_terminal_without_unicode(with_waits: Path) -> None:
@@ -112,9 +113,12 @@ def test_waits_are_told_to_a_terminal_without_unicode(with_waits: Path) -> None:
 
 
 def test_json_has_where_the_time_went(with_waits: Path) -> None:
-    found = json.loads(run_report(with_waits, "--json").stdout)
+    found = answer_of("report", run_report(with_waits, "--json").stdout)
     web = found["time_spent"][0]
-    wait = sum(web[f"{part}_ns"] for part in ("behind_others", "behind_self", "throttled", "idle", "unknown"))
+    wait = sum(web[f"wait_{part}_ns"] for part in ("behind_others", "behind_self", "throttled", "idle", "unknown"))
     assert wait == 500 * 12 * MS
-    assert found["costs"][0]["by"]["name"] == "batch-7/etl"
-    assert found["time_spent"][1]["stolen_ns"] is None
+    who = found["costs"][0]["by"]
+    assert who.keys() == {"name", "cgroup_ids", *(field.name for field in IDENTITY)}
+    assert (len(who["container_id"]), len(who["pod_uid"]), who["cgroup_kind"]) == (64, 36, "container")
+    assert found["costs"][0]["by"]["name"] == "shop/batch-7/etl"
+    assert found["time_spent"][1]["stolen_time_ns"] is None

@@ -53,7 +53,9 @@ def test_two_runs_of_the_same_exceed_no_modest_limit(tmp_path: Path, name: str, 
 def test_a_planted_change_is_found_and_told(tmp_path: Path) -> None:
     scenario = cast("quiet", seed=5)
     slower = [
-        msgspec.structs.replace(container, cpi=1.35 * container.cpi) if container.label == "web-1/app" else container
+        msgspec.structs.replace(container, cpi=1.35 * container.cpi)
+        if container.label == "shop/web-1/app"
+        else container
         for container in scenario.containers
     ]
     before = run(scenario, tmp_path / "a", seed=1, seconds=120)
@@ -65,7 +67,7 @@ def test_a_planted_change_is_found_and_told(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     changed = lines[lines.index("CHANGED (the chance that any of these lines is noise is at most 5 %)") + 2 :]
-    assert changed[0].strip() == "shop/web-1/app"
+    assert changed[0].startswith("shop/web-1/app, ")
     assert "cpi>5%: EXCEEDED by shop/web-1/app" in result.stdout
 
     told = json.loads(compare(before, after, "--json").stdout)
@@ -103,7 +105,14 @@ def test_what_is_asked_wrongly_is_refused(tmp_path: Path) -> None:
         ((tmp_path, output), "holds no recording"),
         ((f"{output}@feedbeef", output), "no run begins with 'feedbeef'"),
         ((output, output, "--fail-on", "cpi>>5%"), "--fail-on: not a limit"),
-        ((output, output, "--container", "nobody", "--fail-on", "cpi>5%"), "cannot be judged"),
+        (
+            (output, output, "--container", "nobody", "--fail-on", "cpi>5%"),
+            "no container is called 'nobody'; there are",
+        ),
+        (
+            (output, output, "--namespace", "nowhere"),
+            "nothing of namespace 'nowhere' was recorded then; there are shop",
+        ),
         ((f"{output}@tomorrow..", output), "not a time: 'tomorrow'"),
     ):
         result = compare(*arguments)

@@ -18,6 +18,12 @@ ROOT = Path(__file__).parents[2]
 with_tables = runpy.run_path(str(ROOT / "scripts" / "tables.py"))["with_tables"]
 
 
+def test_schemas_are_those_of_the_types() -> None:
+    schemas = runpy.run_path(str(ROOT / "scripts" / "schemas.py"))
+    written = {file.stem: file.read_text() for file in (ROOT / "docs" / "schemas").iterdir()}
+    assert written == {command: schemas["schema"](command) for command in schemas["ANSWERS"]}, "run: make tables"
+
+
 def test_tables_md_has_every_column_with_its_type_and_meaning() -> None:
     page = (ROOT / "docs" / "tables.md").read_text()
     assert with_tables(page) == page, "run: make tables"

@@ -17,7 +17,7 @@ def cost(victim: Container, by: Container | None, kind: str = "waiting") -> Cost
     return Cost(container=victim, kind=kind, by=by, time_ns=5, share_of_time=0.1)  # type: ignore[arg-type]
 
 
-WEB, ETL, JOB = container("web-1/app"), container("batch-7/etl", "batch"), container("job", None)
+WEB, ETL, JOB = container("shop/web-1/app"), container("batch/batch-7/etl", "batch"), container("job", None)
 
 
 def commands(*costs: Cost) -> list[str]:
@@ -47,7 +47,7 @@ def test_who_cannot_be_told_apart_is_tried_one_by_one_and_what_cannot_be_told_la
 
 
 def test_the_same_pair_on_two_nodes_is_two() -> None:
-    there = (container("web-1/app", node="n2"), container("batch-7/etl", "batch", node="n2"))
+    there = (container("shop/web-1/app", node="n2"), container("batch/batch-7/etl", "batch", node="n2"))
     found = experiments([cost(WEB, ETL), cost(*there)], [], [], [])
     assert [one.victim.node_name for one in found] == ["n1", "n2"]
 

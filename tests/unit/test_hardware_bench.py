@@ -151,9 +151,9 @@ def test_the_recording_has_what_was_counted_in_recorded_stretches_and_nothing_el
         )
         ms = int(is_recorded.sum())
         assert sums.rows() == [
-            ("aggressor/load", ms * 1_000_000, ms * 25_600, ms * 6_400),
-            ("decoy/load", ms * 1_000_000, ms * 29_600, ms * 6_400),
-            ("victim/load", ms * 1_000_000, ms * 25_600, ms * 1_600),
+            ("default/aggressor/load", ms * 1_000_000, ms * 25_600, ms * 6_400),
+            ("default/decoy/load", ms * 1_000_000, ms * 29_600, ms * 6_400),
+            ("default/victim/load", ms * 1_000_000, ms * 25_600, ms * 1_600),
         ]
     ticks = recording.collect(recording.scan("ticks").select(pl.col("tick").unique().sort())).to_series()
     np.testing.assert_array_equal(ticks.to_numpy() - counts.first_tick, np.flatnonzero(is_recorded))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.analysis.labels import container_label, workload_label
+from tracer.analysis.labels import container_label, is_taken, workload_label
 from tracer.analysis.recording import polars_schema
+from tracer.naming import Selector
 
 ID = "0123456789abcdef" * 4
 
@@ -45,6 +46,7 @@ def workload_of_pod(pod_name: str) -> str:
         ({"cgroup_kind": "idle", "cgroup_id": 0}, "idle"),
         ({"cgroup_kind": "unknown"}, "cgroup 7"),
         ({"cgroup_kind": "unit"}, "cgroup 7"),
+        ({"namespace": "shop", "pod_name": "web-1", "container_name": "app"}, "shop/web-1/app"),
     ],
 )
 def test_labels(columns: dict[str, Any], expected: str) -> None:
@@ -132,3 +134,10 @@ def test_names_that_were_too_long_are_one_workload_too(
 )
 def test_workloads(columns: dict[str, Any], expected: str) -> None:
     assert workload(**columns) == expected
+
+
+def test_rows_of_one_cgroup_are_told_alike_and_in_their_order() -> None:
+    rows = pl.concat([row(container_name="web"), row(cgroup_id=8, cgroup_kind="unit"), row(container_name="web")])
+    assert rows.select(container_label()).to_series().to_list() == ["web", "cgroup 8", "web"]
+    chosen = rows.lazy().filter(is_taken(Selector(["w*"]))).collect(engine="streaming")
+    assert chosen["cgroup_id"].to_list() == [7, 7]

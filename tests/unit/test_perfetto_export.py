@@ -38,6 +38,7 @@ from tracer.store.schemas import TABLES
 
 SECOND_NS = 10**9
 TICK_NS = 1_000_000
+NAMESPACED = pl.concat_str("namespace", "pod_name", separator="/")
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202e\x00 " + "long" * 3000
 
 
@@ -78,7 +79,7 @@ def test_slices_are_the_cpu_time_of_the_ticks(recorded: Path, read: Read) -> Non
     ticks = rows(recorded, "ticks").filter(pl.col("pod_name").is_not_null())
     expected = {
         (f"CPU {cpu}", f"{pod}/{container}"): time
-        for cpu, pod, container, time in ticks.group_by("cpu", "pod_name", "container_name")
+        for cpu, pod, container, time in ticks.group_by("cpu", NAMESPACED, "container_name")
         .agg(pl.sum("cpu_time_ns"))
         .rows()
     }
@@ -106,7 +107,7 @@ def test_who_runs_on_is_one_slice(read: Read) -> None:
 
 def test_counters_are_those_of_the_ticks(recorded: Path, read: Read) -> None:
     ticks = rows(recorded, "ticks").filter(pl.col("pod_name").is_not_null())
-    sums = ticks.group_by("pod_name", "container_name").agg(pl.sum("cpu_time_ns", "instructions", "llc_misses"))
+    sums = ticks.group_by(NAMESPACED, "container_name").agg(pl.sum("cpu_time_ns", "instructions", "llc_misses"))
     for pod, container, cpu_time_ns, instructions, llc_misses in sums.rows():
         track = ("Containers", f"{pod}/{container}")
         assert integral(read.counters[*track, "CPU"]) == pytest.approx(cpu_time_ns / SECOND_NS)
@@ -115,7 +116,7 @@ def test_counters_are_those_of_the_ticks(recorded: Path, read: Read) -> None:
         assert read.units[*track, "CPI"] == "cycles per instruction"
     victim = ticks.filter(pl.col("pod_name") == "web-1").group_by("tick_start").agg(pl.sum("cycles", "instructions"))
     cpi = victim.filter(pl.col("instructions") > 0).select(pl.col("cycles") / pl.col("instructions"))["cycles"]
-    assert {value for _, value in read.counters["Containers", "web-1/app", "CPI"]} == set(cpi)
+    assert {value for _, value in read.counters["Containers", "shop/web-1/app", "CPI"]} == set(cpi)
 
 
 def test_time_is_utc(recorded: Path, read: Read) -> None:
@@ -132,7 +133,7 @@ def test_without_ticks_the_counters_are_those_of_the_windows(without_ticks: Path
     assert not read.slices
     windows = rows(without_ticks, "windows").filter(pl.col("pod_name").is_not_null())
     assert windows["llc_misses"].null_count() > 0
-    for pod, container, cpu_time_ns in windows.group_by("pod_name", "container_name").agg(pl.sum("cpu_time_ns")).rows():
+    for pod, container, cpu_time_ns in windows.group_by(NAMESPACED, "container_name").agg(pl.sum("cpu_time_ns")).rows():
         points = read.counters["Containers", f"{pod}/{container}", "CPU"]
         assert integral(points) == pytest.approx(cpu_time_ns / SECOND_NS)
 
@@ -171,19 +172,19 @@ def test_runs_with_and_without_ticks_days_apart(tmp_path: Path, monkeypatch: pyt
     assert 1 < max(taken) < 6_000
     windows = rows(tmp_path, "windows").filter(pl.col("pod_name") == "web-1")
     # What the windows of all runs say, none of them twice.
-    assert integral(read.counters["Containers", "web-1/app", "CPU"]) == pytest.approx(
+    assert integral(read.counters["Containers", "shop/web-1/app", "CPU"]) == pytest.approx(
         windows["cpu_time_ns"].sum() / SECOND_NS
     )
 
 
 def test_a_part_of_it(recorded: Path, read: Read, tmp_path: Path) -> None:
     recording = open_recording(
-        [recorded], since="2026-01-05T14:00:01Z", until="2026-01-05T14:00:01.5Z", container="web-1/app"
+        [recorded], since="2026-01-05T14:00:01Z", until="2026-01-05T14:00:01.5Z", container="shop/web-1/app"
     )
     export_perfetto(recording, tmp_path / "t")
     part = read_trace(tmp_path / "t")
-    assert {one.name for one in part.slices} == {"web-1/app"}
-    assert {track[1] for track in part.counters} == {"web-1/app"}
+    assert {one.name for one in part.slices} == {"shop/web-1/app"}
+    assert {track[1] for track in part.counters} == {"shop/web-1/app"}
     start = 1_767_621_600 * SECOND_NS
     assert min(one.begin_ns for one in part.slices) >= start + SECOND_NS
     assert max(one.end_ns for one in part.slices) <= start + 3 * SECOND_NS // 2
@@ -209,7 +210,7 @@ def test_several_nodes_and_hostile_names(tmp_path: Path) -> None:
     assert {track[0] for track in read.counters} == {"Containers of node-1", "Containers of node-2"}
     assert {one.track[0] for one in read.slices} == {"CPUs of node-1", "CPUs of node-2"}
     names = {name for track in read.counters for name in track} | {one.name for one in read.slices}
-    assert any(name.startswith("<img src=x onerror=alert(1)>\\x1b[31m\\u202e\\x00") for name in names)
+    assert any(name.startswith("shop/<img src=x onerror=alert(1)>\\x1b[31m\\u202e\\x00") for name in names)
     assert all(name.isprintable() and len(name) <= 200 for name in names)
 
 
@@ -267,8 +268,8 @@ def test_each_container_has_a_track_of_its_waiting(tmp_path: Path, table: str) -
         tables["ticks"] = [frame(TABLES["ticks"], 500, given)]
     export_perfetto(open_recording([write_recording(tmp_path / "recording", **tables)]), tmp_path / "t")
     read = read_trace(tmp_path / "t")
-    waiting = read.counters["Containers", "web-1/app", "Waiting for a CPU"]
-    assert read.units["Containers", "web-1/app", "Waiting for a CPU"] == "tasks"
+    waiting = read.counters["Containers", "shop/web-1/app", "Waiting for a CPU"]
+    assert read.units["Containers", "shop/web-1/app", "Waiting for a CPU"] == "tasks"
     assert waiting[0] == (START_NS, 2.0 if table == "ticks" else pytest.approx(1 / 3))
     # Ticks are there for the first half second, and windows that begin after them.
     assert integral(waiting) == pytest.approx(1.0 + 41 * 0.02 if table == "ticks" else 1.0)
@@ -305,7 +306,11 @@ def test_the_command(
         (["--perfetto", tmp_path / "u"], "what to export", 2),
         (["--perfetto", tmp_path / "u", tmp_path / "none"], "none", 2),
         (["--perfetto", tmp_path / "u", without_ticks, "--since", "tomorrow"], "not a time", 2),
-        (["--perfetto", tmp_path / "u", without_ticks, "--container", "nobody"], "nothing to export", 2),
+        (
+            ["--perfetto", tmp_path / "u", without_ticks, "--container", "nobody"],
+            "no container is called 'nobody'; there are",
+            2,
+        ),
         (["--perfetto", "/proc/t", without_ticks], "cannot write", 4),
     ):
         assert run_command(monkeypatch, *arguments) == code

@@ -170,7 +170,7 @@ def test_work_queues_and_is_carried_over() -> None:
 
 
 def test_requests_fan_out_also_of_those_who_are_gone() -> None:
-    front = service("front", heavy_share=0.1, calls=[Call(to="back/app", ordinary=0.1, heavy=0.5)])
+    front = service("front", heavy_share=0.1, calls=[Call(to="default/back/app", ordinary=0.1, heavy=0.5)])
     made = node(front, service("back", requests_per_s=0.0))
     sums, without = made.again(), made.again((0,))
     assert without.instructions[0] == 0
@@ -212,9 +212,9 @@ def test_a_recording_keeps_every_ns_and_its_truth_is_the_run_again_without_one(t
     scenario = build_physical("cache-bursts", shape=NodeShape(), seed=SEED, containers=6)
     again = PhysicalNode(scenario, seed=SEED, ticks=4_000)
     labels = [container.label for container in truth.containers]
-    victim = next(victim for victim in truth.victims if victim.label == "shop-0/app")
+    victim = next(victim for victim in truth.victims if victim.label == "shop/shop-0/app")
     (told_of,) = [one for one in victim.aggressors if one.planted]
-    place, job = labels.index(victim.label), labels.index("batch-7/job")
+    place, job = labels.index(victim.label), labels.index("jobs/batch-7/job")
     without = cpi(again.again((job,)), place)
     assert told_of.lost_share == pytest.approx(1 - without / cpi(again.again(), place), abs=1e-5)
     assert told_of.lost_cycles == pytest.approx(told_of.lost_share * victim.cycles, abs=victim.cycles * 1e-5)
@@ -277,10 +277,10 @@ def test_who_finds_no_room_waits_and_is_told_behind_whom(tmp_path: Path) -> None
 def test_groups_that_act_together_have_a_joint_loss(tmp_path: Path) -> None:
     run = simulate("two-at-once", machine="physical", seed=3, duration_ns=3 * 10**9, output=tmp_path, containers=6)
     assert isinstance(run.truth, PhysicalTruth)
-    victim = next(victim for victim in run.truth.victims if victim.label == "shop-0/app")
+    victim = next(victim for victim in run.truth.victims if victim.label == "shop/shop-0/app")
     (group,) = victim.groups
     alone = {one.label: one.lost_share for one in victim.aggressors}
-    assert group.labels == ["batch-7/job", "batch-3/job"]
+    assert group.labels == ["jobs/batch-7/job", "jobs/batch-3/job"]
     assert group.lost_share >= max(alone[label] for label in group.labels) - 0.01
 
 

@@ -41,7 +41,7 @@ def opened(output: Path, *loads: Load) -> tuple[Recording, Report, Cast]:
 @pytest.mark.parametrize("buckets", [1, 7, 1000])
 def test_the_layers_are_what_was_planted_and_add_up(tmp_path: Path, buckets: int) -> None:
     recording, _found, cast = opened(tmp_path, *LOADS)
-    assert [one.name for one in cast.containers][:1] == ["web-1/app"]
+    assert [one.name for one in cast.containers][:1] == ["shop/web-1/app"]
     spent = read_whole_spent(recording, cast, buckets=buckets)
     assert spent is not None
     per_window = spent.values[0].mean(axis=1) * 60 if buckets != 7 else spent.values[0][:, 2] * 60
@@ -89,16 +89,16 @@ def test_the_matrix_has_victims_holders_and_own_threads(tmp_path: Path) -> None:
     _recording, found, _cast = opened(tmp_path, *LOADS)
     (matrix,) = matrices_of(found, "node-1")
     names = [one.name for one in matrix.rows]
-    etl = next(name for name in names if name.startswith("etl/"))
+    etl = next(name for name in names if name.startswith("shop/etl/"))
     cells = {
         (row.name, column.name): (cell.text, cell.more)
         for row, row_cells in zip(matrix.rows, matrix.cells, strict=True)
         for column, cell in zip(matrix.victims, row_cells, strict=True)
         if cell is not None
     }
-    assert cells["web-1/app", "web-1/app"] == ("5.0 %", "own threads")
-    assert cells[etl, "web-1/app"] == ("10 %", "held back")
-    assert cells["web-1/app", etl] == ("20 %", "fair share")
+    assert cells["shop/web-1/app", "shop/web-1/app"] == ("5.0 %", "own threads")
+    assert cells[etl, "shop/web-1/app"] == ("10 %", "held back")
+    assert cells["shop/web-1/app", etl] == ("20 %", "fair share")
 
 
 def test_names_are_text_in_both(tmp_path: Path) -> None:

@@ -61,15 +61,15 @@ def test_a_planted_aggressor_comes_first_with_about_what_it_cost(simulated: Any,
     found = report_on(output)
     assert found.basis == ("ticks" if ticks else "windows")
     victim = found.victims[0]
-    assert victim.container.name == "web-1/app"
-    assert [one.container.name for one in victim.aggressors] == ["batch-7/etl"]
+    assert victim.container.name == "shop/web-1/app"
+    assert [one.container.name for one in victim.aggressors] == ["jobs/batch-7/etl"]
     (aggressor,) = victim.aggressors
-    true = truth(output)["web-1/app", "batch-7/etl"]
+    true = truth(output)["shop/web-1/app", "jobs/batch-7/etl"]
     assert aggressor.lost_cycles.value == pytest.approx(true["lost_cycles"], rel=0.15)
     assert aggressor.lost_share.low < aggressor.lost_share.value < aggressor.lost_share.high
     assert aggressor.confidence > 0.99
-    assert found.headline[0].startswith("web-1/app lost ")
-    assert "to batch-7/etl" in found.headline[0]
+    assert found.headline[0].startswith("shop/web-1/app lost ")
+    assert "to jobs/batch-7/etl" in found.headline[0]
     assert victim.noisy_and_quiet is not None
     assert victim.noisy_and_quiet.ratio > 1.2
     assert {one.kind for one in victim.other_explanations} >= {"memory-pressure", "migration", "smt", "steal"}
@@ -89,7 +89,7 @@ def test_bursts_have_their_length_and_the_times_are_those_of_the_loss(simulated:
 def test_a_delay_of_a_few_ticks_is_found(simulated: Any) -> None:
     output = simulated("delayed", ticks=True)
     (aggressor,) = report_on(output).victims[0].aggressors
-    true = truth(output)["web-1/app", "batch-7/etl"]
+    true = truth(output)["shop/web-1/app", "jobs/batch-7/etl"]
     assert true["delay_ticks"] > 0
     assert aggressor.delay_ticks == true["delay_ticks"]
     # Nothing in a cache begins some ticks late: how much it is, is told less well.
@@ -99,10 +99,10 @@ def test_a_delay_of_a_few_ticks_is_found(simulated: Any) -> None:
 @pytest.mark.parametrize("ticks", [True, False])
 def test_two_aggressors_are_told_apart(simulated: Any, ticks: bool) -> None:
     output = simulated("two-aggressors", ticks=ticks)
-    victim = next(one for one in report_on(output).victims if one.container.name == "web-1/app")
-    assert {one.container.name for one in victim.aggressors} == {"batch-7/etl", "batch-3/report"}
+    victim = next(one for one in report_on(output).victims if one.container.name == "shop/web-1/app")
+    assert {one.container.name for one in victim.aggressors} == {"jobs/batch-7/etl", "jobs/batch-3/report"}
     for one in victim.aggressors:
-        true = truth(output)["web-1/app", one.container.name]
+        true = truth(output)["shop/web-1/app", one.container.name]
         assert one.lost_share.value == pytest.approx(true["lost_share"], rel=0.25)
 
 
@@ -119,31 +119,37 @@ def test_throttling_is_said_and_nobody_blamed_for_it(simulated: Any) -> None:
     found = report_on(simulated("throttled", ticks=False))
     assert found.victims == []
     # By its own limit where waits tell, else by its CPU limit.
-    assert any(re.match("web-1/app .*throttled by its (own|CPU) limit", line) for line in found.headline)
+    assert any(re.match("shop/web-1/app .*throttled by its (own|CPU) limit", line) for line in found.headline)
 
 
 def test_counters_that_counted_part_of_the_time_are_scaled_and_said(simulated: Any) -> None:
     output = simulated("lost-counters", ticks=True)
     found = report_on(output)
     assert "coverage" in caveat_ids(found)
-    true = truth(output)["web-1/app", "batch-7/etl"]
+    true = truth(output)["shop/web-1/app", "jobs/batch-7/etl"]
     assert found.victims[0].aggressors[0].lost_share.value == pytest.approx(true["lost_share"], rel=0.2)
 
 
 def test_only_wanted_victims_are_listed_and_all_are_suspects(simulated: Any) -> None:
     output = simulated("cache-thrash", ticks=False)
-    found = report_on(output, container="web-1/app")
-    assert [victim.container.name for victim in found.victims] == ["web-1/app"]
-    assert found.victims[0].aggressors[0].container.name == "batch-7/etl"
-    assert [one.container.name for one in found.activity] == ["web-1/app"]
-    assert report_on(output, namespace="nowhere").headline[0].startswith("No container matches")
+    found = report_on(output, container="shop/web-1/app")
+    assert [victim.container.name for victim in found.victims] == ["shop/web-1/app"]
+    assert found.victims[0].aggressors[0].container.name == "jobs/batch-7/etl"
+    assert [one.container.name for one in found.activity] == ["shop/web-1/app"]
+    for asked, said in (
+        ({"container": "nobody"}, "no container is called 'nobody'; there are shop/"),
+        ({"namespace": "nowhere"}, "nothing of namespace 'nowhere' was recorded then; there are jobs, shop"),
+        ({"namespace": "jobs", "container": "web-1"}, "none of web-1 is in namespace 'jobs'"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            report_on(output, **asked)
 
 
 def test_a_part_of_the_time(simulated: Any) -> None:
     output = simulated("cache-thrash", ticks=True)
     whole = open_recording([output]).span
     found = report_on(output, since=whole.start + timedelta(seconds=6), until=whole.end - timedelta(seconds=6))
-    assert found.victims[0].aggressors[0].container.name == "batch-7/etl"
+    assert found.victims[0].aggressors[0].container.name == "jobs/batch-7/etl"
     assert found.end - found.start < timedelta(seconds=9)
     # Before the first burst there is nothing to find.
     assert report_on(output, until=whole.start + timedelta(seconds=1.9)).victims == []
@@ -154,7 +160,7 @@ def test_long_ticks_are_read_in_segments_with_the_same_result(simulated: Any, mo
     at_once = report_on(output).victims[0].aggressors[0].lost_share.value
     monkeypatch.setattr("tracer.analysis.interference.tick_rows._SEGMENT_ROWS", 50_000)
     in_parts = report_on(output).victims[0].aggressors[0]
-    assert in_parts.container.name == "batch-7/etl"
+    assert in_parts.container.name == "jobs/batch-7/etl"
     assert in_parts.lost_share.value == pytest.approx(at_once, rel=0.05)
 
 
@@ -174,7 +180,7 @@ def test_three_nodes_are_looked_at_each_by_itself(tmp_path: Path) -> None:
     found = report_on(tmp_path)
     assert found.nodes == ["node-0", "node-1", "node-2"]
     assert {victim.container.node_name for victim in found.victims} == {"node-0"}
-    assert found.headline[0].startswith("web-1/app on node-0 lost ")
+    assert found.headline[0].startswith("shop/web-1/app on node-0 lost ")
 
 
 def test_it_is_the_same_from_json(simulated: Any) -> None:
@@ -215,7 +221,7 @@ def test_without_counters_it_says_what_it_cannot_know(tmp_path: Path) -> None:
     assert found.victims == []
     assert "cannot be told" in found.headline[0]
     assert "cgroup 7 was throttled by its CPU limit in 40 % of the periods." in found.headline
-    assert any(line.startswith("cgroup 7 waited for a CPU in 50 % of the time; ") for line in found.headline)
+    assert any(line.startswith("cgroup 7 waited for a CPU in 50 % of the time (PSI); ") for line in found.headline)
     assert {"no-cycles", "no-instructions", "no-llc-counter", "no-manifest"} <= caveat_ids(found)
 
 
@@ -247,7 +253,7 @@ def test_who_had_the_cpus_while_somebody_waited(tmp_path: Path) -> None:
     }
     assert users["cgroup 7"]["cgroup 8"].share_of_node == pytest.approx(50 / 61, abs=0.01)
     assert (
-        "cgroup 7 waited for a CPU in 26 % of the time; of the node's CPU time then: cgroup 8 82 %, itself 16 %."
+        "cgroup 7 waited for a CPU in 26 % of the time (PSI); of the node's CPU time then: cgroup 8 82 %, itself 16 %."
         in found.headline
     )
 
@@ -279,7 +285,7 @@ def test_gaps_lost_records_and_runs_that_died_are_said(simulated: Any, tmp_path:
     found = report_on(output)
     assert {"gap", "loss", "unfinished-run"} <= caveat_ids(found)
     # What was recorded is still found.
-    assert found.victims[0].aggressors[0].container.name == "batch-7/etl"
+    assert found.victims[0].aggressors[0].container.name == "jobs/batch-7/etl"
 
 
 def test_runs_with_ticks_of_different_length_are_refused(tmp_path: Path) -> None:
@@ -302,5 +308,5 @@ def test_runs_of_an_older_version_without_some_columns_are_read_with_the_others(
     later = first + timedelta(minutes=5)
     simulate("cache-thrash", seed=3, duration_ns=SECONDS * 10**9, output=tmp_path, start=later)
     found = report_on(tmp_path)
-    assert found.victims[0].aggressors[0].container.name == "batch-7/etl"
+    assert found.victims[0].aggressors[0].container.name == "jobs/batch-7/etl"
     assert found.victims[0].aggressors[0].time_ranges[0].start > later

@@ -70,7 +70,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_harm_that_mostly_comes_after_a_burst_is_found_with_its_size(recorded: Any) -> None:
     run = recorded("cache-bursts", 2)
-    pair = "shop-0/app", "batch-7/job"
+    pair = "shop/shop-0/app", "jobs/batch-7/job"
     share = run.named()[pair]
     assert run.lost[pair] > 0.08
     assert share.value == pytest.approx(run.lost[pair], rel=0.25)
@@ -87,13 +87,13 @@ def test_nobody_is_named_who_cost_next_to_nothing(recorded: Any, scenario: str, 
 
 def test_what_a_sibling_takes_is_told_of_who_misses_nothing(recorded: Any) -> None:
     run = recorded("quiet", 1)
-    pair = "api-1/app", "auth-1/app"
+    pair = "shop/api-1/app", "shop/auth-1/app"
     assert run.named()[pair].value == pytest.approx(run.lost[pair], rel=0.25)
 
 
 def test_a_job_that_never_stops_cannot_be_told_and_that_is_said(recorded: Any) -> None:
     run = recorded("always-there", 1)
-    large = [pair for pair, share in run.lost.items() if share > 0.1 and pair[1] == "batch-7/job"]
+    large = [pair for pair, share in run.lost.items() if share > 0.1 and pair[1] == "jobs/batch-7/job"]
     assert len(large) > 2
     for pair in large:
         assert pair in run.named() or pair in run.untold()
@@ -102,10 +102,10 @@ def test_a_job_that_never_stops_cannot_be_told_and_that_is_said(recorded: Any) -
 
 def test_jobs_that_act_at_the_same_times_are_named_together(recorded: Any) -> None:
     run = recorded("two-at-once", 3)
-    joint = next(one for one in run.found.joint if one.victim.name == "shop-0/app")
-    assert {one.name for one in joint.aggressors} == {"batch-7/job", "batch-3/job"}
+    joint = next(one for one in run.found.joint if one.victim.name == "shop/shop-0/app")
+    assert {one.name for one in joint.aggressors} == {"jobs/batch-7/job", "jobs/batch-3/job"}
     assert joint.lost_share.low < joint.lost_share.value < joint.lost_share.high
-    assert not {pair for pair in run.named() if pair[0] == "shop-0/app" and pair[1].startswith("batch")}
+    assert not {pair for pair in run.named() if pair[0] == "shop/shop-0/app" and pair[1].startswith("batch")}
     assert any("together: they act at the same times" in line for line in run.found.headline)
 
 

@@ -46,3 +46,11 @@ def test_rows_of_a_part_of_the_time_have_their_names(tmp_path: Path) -> None:
     (row,) = Roster(part).containers.iter_rows(named=True)
     assert row["name"] == "web-1/app"
     assert 160 <= row["rows"] <= 170
+
+
+def test_who_has_a_cgroups_id_after_a_restart_is_not_called_as_it_was(tmp_path: Path) -> None:
+    write_rows(tmp_path, "windows", windows_rows(10, cgroup_id=7, **NAMED, pod_name="web-1", pod_uid="1" * 32))
+    unit: dict[str, Any] = {"cgroup_kind": "unit", "cgroup_path": "/system.slice/ssh.service"}
+    write_rows(tmp_path, "windows", later(windows_rows(10, cgroup_id=7, **unit), 60))
+    (row,) = Roster(open_recording([tmp_path])).containers.iter_rows(named=True)
+    assert (row["name"], row["pod_uid"], row["cgroup_id"]) == ("ssh.service", None, 7)

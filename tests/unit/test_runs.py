@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from json_answers import answer_of
 from recording_examples import START, windows_rows, write_rows
 from store_examples import new_store
 from test_manifest import example_manifest
@@ -162,7 +163,7 @@ def test_the_list(three: Path) -> None:
     path = three / "runs" / str(SECOND) / "session.json"
     path.write_bytes(b"{")
     done = tracer("runs", three, "--json")
-    found = json.loads(done.stdout)
+    found = answer_of("runs", done.stdout)
     assert found["version"] == 1
     runs = {run["id"]: run for run in found["runs"]}
     assert list(runs) == ["ffff0123", "0123abcd", "0123ffff", "00000007", "00000008", "00000009"]

@@ -88,7 +88,7 @@ def test_the_truth_is_what_the_ticks_add_up_to(recorded: tuple[Path, SimulatedRu
         assert (container.cpu_time_ns, container.cycles, container.instructions) == (
             row["cpu_time_ns"], row["cycles"], row["instructions"],
         )  # fmt: skip
-    names = rows(output, "ticks").select("container_id", "pod_name", "container_name").unique().rows()
+    names = rows(output, "ticks").select("container_id", "namespace", "pod_name", "container_name").unique().rows()
     for container in truth.containers:
         if container.container_id is not None:
             assert (container.container_id, *container.label.split("/")) in names
@@ -151,7 +151,7 @@ def test_a_run_without_the_aggressor_does_without_the_lost_cycles(name: str, tmp
     truth = simulate(
         scenario, seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / "with", ticks=True, shape=shape
     ).truth
-    alone = without(scenario, "batch-7/etl")
+    alone = without(scenario, "jobs/batch-7/etl")
     simulate(alone, seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path / "without", ticks=True, shape=shape)
 
     def by_tick(output: Path) -> pl.DataFrame:
@@ -169,10 +169,10 @@ def test_a_run_without_the_aggressor_does_without_the_lost_cycles(name: str, tmp
         .agg(pl.sum("lost"))
     )
     lost = dict(joined.rows())
-    victim = next(victim for victim in truth.victims if victim.label == "web-1/app")
+    victim = next(victim for victim in truth.victims if victim.label == "shop/web-1/app")
     (told,) = [aggressor for aggressor in victim.aggressors if aggressor.planted]
     assert victim.aggressors[0] == told
-    assert told.label == "batch-7/etl"
+    assert told.label == "jobs/batch-7/etl"
     assert told.lost_share > 0.1
     assert lost[victim.cgroup_id] == pytest.approx(told.lost_cycles, rel=0.1)
 
@@ -190,11 +190,11 @@ def test_every_scenario_of_caches_harms_as_it_says(tmp_path: Path) -> None:
             assert not planted
             assert max(share for (victim, _), share in shares.items() if "/" in victim) < 0.03, name
         for aggressor in planted:
-            assert shares["web-1/app", aggressor] > 0.1, name
+            assert shares["shop/web-1/app", aggressor] > 0.1, name
 
 
 def of_victim_and_aggressor(output: Path) -> pl.DataFrame:
-    """By tick: the CPI of web-1/app, and the LLC misses of batch-7/etl."""
+    """By tick: the CPI of shop/web-1/app, and the LLC misses of jobs/batch-7/etl."""
     ticks = rows(output, "ticks")
 
     def of(pod: str) -> pl.DataFrame:
@@ -256,9 +256,9 @@ def test_counters_that_are_lost_are_scaled_up_or_null(tmp_path: Path) -> None:
 def test_a_quota_shows_in_resources_and_costs_what_it_says(tmp_path: Path) -> None:
     run = simulate("throttled", seed=SEED, duration_ns=10 * SECOND_NS, output=tmp_path)
     resources = rows(tmp_path, "resources").filter(pl.col("pod_name") == "web-1").sort("time")
-    victim = next(victim for victim in run.truth.victims if victim.label == "web-1/app")
+    victim = next(victim for victim in run.truth.victims if victim.label == "shop/web-1/app")
     last = resources.row(-1, named=True)
-    (waiting,) = (waiting for waiting in run.truth.waiting if waiting.label == "web-1/app")
+    (waiting,) = (waiting for waiting in run.truth.waiting if waiting.label == "shop/web-1/app")
     # Of one thread at least, of both at the most; waits that have not ended are in the kernel's sum only.
     assert 0.5 < last["cpu_throttled_usec"] * 1000 / waiting.throttled_ns < 1.1
     assert 10 < last["cpu_nr_throttled"] <= last["cpu_nr_periods"] <= 100

@@ -18,8 +18,8 @@ TICK_NS = 1_000_000
 SECOND_NS = 10**9
 SECONDS = 10
 SEED = 5
-VICTIM = "web-1/app"
-JOB = "batch-7/etl"
+VICTIM = "shop/web-1/app"
+JOB = "jobs/batch-7/etl"
 
 
 class Recorded(NamedTuple):
@@ -129,9 +129,9 @@ def test_a_job_makes_a_service_wait_and_a_busier_one_elsewhere_does_not(
     waiting = run.waiting(VICTIM)
     assert (waiting.behind[0].label, waiting.behind[0].planted) == (JOB, True)
     assert waiting.behind[0].wait_time_ns > 0.1 * SECONDS * SECOND_NS
-    assert "batch-3/report" not in {holder.label for holder in waiting.behind}
+    assert "jobs/batch-3/report" not in {holder.label for holder in waiting.behind}
     if scenario == "cpu-hog":
-        assert run.container("batch-3/report").cpu_time_ns > 1.5 * run.container(JOB).cpu_time_ns
+        assert run.container("jobs/batch-3/report").cpu_time_ns > 1.5 * run.container(JOB).cpu_time_ns
     else:
         # It wants little, gets it, and gets it late: several times as late as it runs.
         container = run.container(VICTIM)
@@ -155,7 +155,7 @@ def test_a_quota_makes_wait(recorded: Callable[[str], Recorded]) -> None:
 
 def test_who_wants_more_gets_what_its_weight_says(recorded: Callable[[str], Recorded]) -> None:
     run = recorded("fair-share")
-    wanting = [run.container(label) for label in (VICTIM, JOB, "batch-3/report")]
+    wanting = [run.container(label) for label in (VICTIM, JOB, "jobs/batch-3/report")]
     weights = sum(container.cpu_weight for container in wanting)
     assert len({container.cpu_weight for container in wanting}) == 3
     for container in wanting:

@@ -43,16 +43,16 @@ def resources(who: Columns, seconds: int = 61, node: str = "node-1", **columns: 
 
 def test_who_uses_less_than_whom_it_waits_for_is_held_back_by_it(tmp_path: Path) -> None:
     found = reported(tmp_path, [Load(WEB, MINUTE, 6 * MS, {2: 9 * MS}), Load(ETL, MINUTE, 45 * MS, {1: 5 * MS})])
-    web, etl = spent(found)["web-1/app"], spent(found)["batch-7/etl"]
+    web, etl = spent(found)["shop/web-1/app"], spent(found)["shop/batch-7/etl"]
     assert (web.cause, web.held_back_ns) == ("others", 9000 * MS)
     assert (etl.cause, etl.held_back_ns) == ("fair-share", 0)
     assert web.time_ns == 1000 * WINDOW_NS
     assert found.headline == [
-        "web-1/app was ready but not running 15 % of the time: 15 % behind batch-7/etl, 0.9 ms at a time. "
-        "It got less than its share because of batch-7/etl."
+        "shop/web-1/app lost 9.00 s (15 % of its time) to shop/batch-7/etl: waited in the run queue 15 % of the time, "
+        "15 % behind shop/batch-7/etl, 0.9 ms at a time."
     ]
     assert [(cost.container.name, cost.kind, cost.time_ns) for cost in found.costs] == [
-        ("web-1/app", "waiting", 9000 * MS)
+        ("shop/web-1/app", "waiting", 9000 * MS)
     ]
 
 
@@ -91,7 +91,7 @@ def test_a_job_in_bursts_holds_back_though_it_uses_less_in_all(tmp_path: Path) -
         loads.append(Load(ETL, range(start, start + 4), 40 * MS, {1: 20 * MS}))
         loads.append(Load(WEB, range(start + 4, start + 20), 20 * MS, {}))
     found = reported(tmp_path, loads)
-    web, etl = spent(found)["web-1/app"], spent(found)["batch-7/etl"]
+    web, etl = spent(found)["shop/web-1/app"], spent(found)["shop/batch-7/etl"]
     assert web.ran_ns > 2 * etl.ran_ns
     assert (web.cause, etl.cause) == ("others", "fair-share")
     assert web.bursts is not None
@@ -103,7 +103,7 @@ def test_a_share_is_by_weight(tmp_path: Path, weight: int, cause: str) -> None:
     web, etl = WEB | {"cgroup_path": "/web"}, ETL | {"cgroup_path": "/etl"}
     loads = [Load(web, MINUTE, 15 * MS, {2: 45 * MS}), Load(etl, MINUTE, 45 * MS, {1: 15 * MS})]
     found = reported(tmp_path, loads, resources(web, cpu_weight=100), resources(etl, cpu_weight=weight))
-    assert spent(found)["web-1/app"].cause == cause
+    assert spent(found)["shop/web-1/app"].cause == cause
     assert "no-weights" not in {caveat.id for caveat in found.caveats}
 
 
@@ -117,13 +117,13 @@ def test_weights_are_those_where_the_paths_part(tmp_path: Path) -> None:
     ]
     # Within its pod, each has all of it.
     own = [resources(who, cpu_weight=weight) for who, weight in ((WEB, 500), (ETL, 1))]
-    assert spent(reported(tmp_path, loads, *pods, *own))["web-1/app"].cause == "fair-share"
+    assert spent(reported(tmp_path, loads, *pods, *own))["shop/web-1/app"].cause == "fair-share"
 
 
 def test_weights_below_where_the_paths_part_do_where_nothing_else_was_recorded(tmp_path: Path) -> None:
     loads = [Load(WEB, MINUTE, 15 * MS, {2: 45 * MS}), Load(ETL, MINUTE, 45 * MS, {1: 15 * MS})]
     own = [resources(who, cpu_weight=weight) for who, weight in ((WEB, 100), (ETL, 300))]
-    assert spent(reported(tmp_path, loads, *own))["web-1/app"].cause == "fair-share"
+    assert spent(reported(tmp_path, loads, *own))["shop/web-1/app"].cause == "fair-share"
 
 
 def test_a_little_behind_many_is_nobodys_doing(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_little_behind_many_is_nobodys_doing(tmp_path: Path) -> None:
     loads = [Load(who, MINUTE, 30 * MS, {}) for who in many]
     waits = dict.fromkeys(range(2, 8), MS // 3)
     found = reported(tmp_path, [Load(WEB, MINUTE, 12 * MS, waits), *loads])
-    web = spent(found)["web-1/app"]
+    web = spent(found)["shop/web-1/app"]
     assert web.held_back_ns == web.behind_others_ns > 0.03 * web.time_ns
     assert web.cause == "several"
     assert found.costs == []
@@ -142,15 +142,15 @@ def test_a_little_behind_many_is_nobodys_doing(tmp_path: Path) -> None:
 def test_a_little_mostly_behind_one_is_its_doing(tmp_path: Path) -> None:
     loads = [Load(ETL, MINUTE, 45 * MS, {}), Load(DB, MINUTE, 30 * MS, {})]
     found = reported(tmp_path, [Load(WEB, MINUTE, 12 * MS, {2: MS, 3: MS // 2}), *loads])
-    assert spent(found)["web-1/app"].cause == "others"
-    assert [cost.by.name for cost in found.costs if cost.by] == ["batch-7/etl", "db-1/db"]
+    assert spent(found)["shop/web-1/app"].cause == "others"
+    assert [cost.by.name for cost in found.costs if cost.by] == ["shop/batch-7/etl", "shop/db-1/db"]
 
 
 def test_what_the_hypervisor_took_is_said_where_it_was_much(tmp_path: Path) -> None:
     loads = [Load(WEB, MINUTE, 20 * MS, {}, stolen=8 * MS), Load(ETL, MINUTE, 40 * MS, {}, stolen=4 * MS)]
     found = reported(tmp_path, loads)
     assert found.headline[0] == (
-        "The hypervisor and interrupts took 20 % of the CPU time, most from web-1/app (40 % of its own)."
+        "The hypervisor and interrupts took 20 % of the CPU time (steal), most from shop/web-1/app (40 % of its own)."
     )
 
 
@@ -161,13 +161,13 @@ def test_own_threads_idle_cpus_and_nobody_known_are_nobodys_doing(tmp_path: Path
         Load(DB, MINUTE, 6 * MS, {UNKNOWN: 6 * MS}),
     ]
     found = reported(tmp_path, loads)
-    web, etl, db = (spent(found)[name] for name in ("web-1/app", "batch-7/etl", "db-1/db"))
+    web, etl, db = (spent(found)[name] for name in ("shop/web-1/app", "shop/batch-7/etl", "shop/db-1/db"))
     assert (web.cause, etl.cause, db.cause) == ("own-threads", "placement", "unknown")
     assert (web.ran_ns, web.stolen_ns) == (57_000 * MS, 3_000 * MS)
     assert (etl.ran_ns, etl.stolen_ns) == (6_000 * MS, None)
     assert [(holder.container, holder.wait_ns) for holder in etl.holders] == [(None, 2_000 * MS)]
     assert found.costs == []
-    assert "web-1/app had 3.0 tasks ready but not running on average: 3.0 behind its own threads" in found.headline[1]
+    assert "shop/web-1/app had 3.0 tasks in the run queue on average, 3.0 behind its own threads" in found.headline[1]
 
 
 def test_the_bursts_and_the_times_are_those_of_the_waiting(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_the_bursts_and_the_times_are_those_of_the_waiting(tmp_path: Path) -> No
         },
     )
     found = reported(tmp_path, loads, ("ticks", ticks))
-    web = spent(found)["web-1/app"]
+    web = spent(found)["shop/web-1/app"]
     assert web.bursts is not None
     assert (web.bursts.count, web.bursts.short_ms, web.bursts.long_ms) == (300, 20, 20)
     assert [(one.cpu, one.share) for one in web.cpus] == [(3, 1.0)]
@@ -207,7 +207,7 @@ def test_throttling_that_nobody_told_is_waiting_for_an_idle_cpu_in_those_seconds
     throttled = np.minimum(np.arange(61), 30)
     counters = resources(WEB), resources(ETL), resources(pod, cpu_nr_throttled=throttled)
     found = reported(tmp_path, loads, *counters, tells_throttled=False)
-    web, etl = spent(found)["web-1/app"], spent(found)["batch-7/etl"]
+    web, etl = spent(found)["shop/web-1/app"], spent(found)["shop/batch-7/etl"]
     assert web.throttled_ns == pytest.approx(15_000 * MS, rel=0.01)
     assert web.throttled_ns + web.idle_ns == 30_000 * MS
     assert (web.throttling, etl.throttled_ns) == ("by-second", 0)
@@ -222,7 +222,7 @@ def test_throttling_is_as_the_kernel_told_it(tmp_path: Path) -> None:
         Load(ETL, MINUTE, 45 * MS, {}),
     ]
     found = reported(tmp_path, loads, resources(WEB, cpu_nr_throttled=np.arange(61)))
-    web = spent(found)["web-1/app"]
+    web = spent(found)["shop/web-1/app"]
     assert (web.throttled_ns, web.idle_ns, web.held_back_ns) == (30_000 * MS, 1_000 * MS, 3_000 * MS)
     assert (web.throttling, web.cause) == ("measured", "own-limit")
     assert [(cost.kind, cost.time_ns) for cost in found.costs] == [
@@ -241,7 +241,7 @@ def test_cgroups_of_one_container_wait_for_themselves_and_late_rows_add_up(tmp_p
         Load(again, MINUTE, 20 * MS, {1: 10 * MS}),
         Load(ETL, MINUTE, 30 * MS, {}),
     ]
-    web = spent(reported(tmp_path, loads))["web-1/app"]
+    web = spent(reported(tmp_path, loads))["shop/web-1/app"]
     assert (web.behind_self_ns, web.behind_others_ns, web.ran_ns) == (20_000 * MS, 2_000 * MS, 41_000 * MS)
     assert web.time_ns == 1000 * WINDOW_NS
 
@@ -249,8 +249,8 @@ def test_cgroups_of_one_container_wait_for_themselves_and_late_rows_add_up(tmp_p
 def test_only_who_was_asked_for_and_its_part_of_the_time(tmp_path: Path) -> None:
     # It was there for 6 s only.
     loads = [Load(WEB, range(100, 200), 10 * MS, {2: 15 * MS}), Load(ETL, MINUTE, 45 * MS, {})]
-    found = reported(tmp_path, loads, container="web-1/app")
-    assert list(spent(found)) == ["web-1/app"]
+    found = reported(tmp_path, loads, container="shop/web-1/app")
+    assert list(spent(found)) == ["shop/web-1/app"]
     assert "25 % of the time" in found.headline[0]
 
 
@@ -272,7 +272,7 @@ def test_a_node_without_waits_is_told_of_as_before(tmp_path: Path) -> None:
     write_recording(tmp_path / "two", node="node-2", windows=[rows], resources=[pressed])
     found = report(open_recording([tmp_path / "one", tmp_path / "two"]))
     assert [one.container.node_name for one in found.time_spent] == ["node-1"]
-    assert found.headline[-1].startswith("batch-7/etl on node-2 waited for a CPU in 50 % of the time")
+    assert found.headline[-1].startswith("shop/batch-7/etl on node-2 waited for a CPU in 50 % of the time")
 
 
 def test_what_waits_tell_is_not_told_again_from_pressure(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_parts_make_the_whole(tmp_path_factory: pytest.TempPathFactory, rows: li
         loads.append(Load(people[number], range(window, window + 1), ran, others, stolen=ran // 3))
     found = reported(tmp_path_factory.mktemp("parts"), loads)
     for number, who in people.items():
-        one = spent(found)[f"{who['pod_name']}/{who['container_name']}"]
+        one = spent(found)[f"shop/{who['pod_name']}/{who['container_name']}"]
         own = [load for load in loads if load.who is who]
         assert one.ran_ns + (one.stolen_ns or 0) == sum(load.ran for load in own), number
         assert one.wait_ns == sum(ns for load in own for ns in load.behind.values())

@@ -16,6 +16,7 @@ from tracer.analysis.roster import Roster
 from tracer.analysis.wording import percent
 
 _COUNTERS = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_misses": "no-llc-counter"}
+_NOT_COUNTED = " was not counted"
 _LOSSES = ("lost_ring_full", "lost_no_ring", "lost_malformed")
 _GOOD_COVERAGE = 0.95
 _GOOD_KNOWLEDGE = 0.9
@@ -33,6 +34,25 @@ def caveats(recording: Recording, roster: Roster, *, basis: Basis, models: Seque
     ]
 
 
+def said_once(caveats: Sequence[Caveat]) -> list[str]:
+    """Their texts; counters that are missing for the same reason are one sentence."""
+    missing: dict[str, list[str]] = {}
+    texts: list[str] = []
+    for caveat in caveats:
+        column, found, why = caveat.text.partition(_NOT_COUNTED)
+        if caveat.id in _COUNTERS.values() and found:
+            missing.setdefault(why, []).append(column)
+        else:
+            texts.append(caveat.text)
+    counters = [
+        f"{', '.join(columns[:-1])} and {columns[-1]} were not counted{why}"
+        if len(columns) > 1
+        else f"{columns[0]}{_NOT_COUNTED}{why}"
+        for why, columns in missing.items()
+    ]
+    return [*counters, *texts]
+
+
 def _missing_counters(recording: Recording, roster: Roster) -> Iterator[Caveat]:
     for column, caveat in _COUNTERS.items():
         if roster.containers[column].null_count() == roster.containers.height:
@@ -43,7 +63,7 @@ def _missing_counters(recording: Recording, roster: Roster) -> Iterator[Caveat]:
                 if event.column == column and event.reason_missing
             }
             why = f": {sorted(reasons)[0]}" if reasons else ""
-            yield Caveat(id=caveat, text=f"{column} was not counted{why}")
+            yield Caveat(id=caveat, text=f"{column}{_NOT_COUNTED}{why}")
     coverage = roster.containers["coverage"].drop_nulls()
     if len(coverage) and (mean := float(coverage.mean() or 0)) < _GOOD_COVERAGE:  # type: ignore[arg-type]
         yield Caveat(

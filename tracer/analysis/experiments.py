@@ -49,6 +49,5 @@ def _can_be_paused(container: Container) -> bool:
 
 
 def _named(container: Container) -> str:
-    """As a shell takes it, with the namespace, which makes it the only one on its node."""
-    name = container.name if container.namespace is None else f"{container.namespace}/{container.name}"
-    return shlex.quote(name)
+    """As a shell takes it."""
+    return shlex.quote(container.name)

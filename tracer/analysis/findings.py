@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-FINDINGS_VERSION = 1
+FINDINGS_VERSION = 2
 
 Basis = Literal["ticks", "windows", "cpu-time"]
 ExplanationKind = Literal[
@@ -22,10 +22,11 @@ Throttling = Literal["measured", "by-second", "unknown"]
 CostKind = Literal["waiting", "throttling", "cache"]
 
 
-class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """Who it is: all cgroups of one label and namespace on one node, such as a container and its restarts.
+class Container(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "cgroup_kind"}):
+    """Who it is: all cgroups of one name on one node, such as a container and its restarts.
 
-    `name` is `tracer.analysis.labels.container_label`.
+    `name` is `tracer.naming.name_of`. The identity columns are those of the cgroup that was there last, `cgroup_ids`
+    are all.
     """
 
     node_name: str
@@ -33,6 +34,14 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str | None
     kind: str
     cgroup_ids: list[int]
+    cgroup_id: int | None = None
+    cgroup_path: str | None = None
+    runtime: str | None = None
+    container_id: str | None = None
+    container_name: str | None = None
+    pod_name: str | None = None
+    pod_uid: str | None = None
+    qos_class: str | None = None
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +150,7 @@ class Untold(msgspec.Struct, frozen=True, kw_only=True):
     detectable_share: float
 
 
-class WaitHolder(msgspec.Struct, frozen=True, kw_only=True):
+class WaitHolder(msgspec.Struct, frozen=True, kw_only=True, rename={"wait_ns": "wait_time_ns"}):
     """Who held the CPU for `wait_ns` while tasks of another were ready; None: several that held it for little each.
 
     `held_back_ns` of it fell in times in which it had more CPU time for its weight than the one that waited.
@@ -159,7 +168,18 @@ class CpuWait(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
-class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
+# As the columns of `windows` are called.
+_WAITS = {
+    "stolen_ns": "stolen_time_ns",
+    "behind_others_ns": "wait_behind_others_ns",
+    "behind_self_ns": "wait_behind_self_ns",
+    "throttled_ns": "wait_throttled_ns",
+    "idle_ns": "wait_idle_ns",
+    "unknown_ns": "wait_unknown_ns",
+}
+
+
+class TimeSpent(msgspec.Struct, frozen=True, kw_only=True, rename=_WAITS):
     """Where a container's time went, as measured at each switch of tasks; times in ns, summed over its tasks.
 
     `time_ns` is what was recorded from its first to its last window: a task that is ready all the time makes as much.
@@ -269,6 +289,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     `detectable_share` in any other pair would have been found, None where that is not known.
     """
 
+    command: Literal["report"] = "report"
     version: int = FINDINGS_VERSION
     basis: Basis
     start: datetime

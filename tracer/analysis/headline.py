@@ -59,8 +59,8 @@ def _stolen(spent: Sequence[TimeSpent]) -> Iterator[tuple[bool, float, str]]:
             False,
             -stolen_ns,
             (
-                f"The hypervisor and interrupts took {percent(stolen_ns / used_ns)} of the CPU time, most from "
-                f"{worst.container.name} ({share} of its own)."
+                f"The hypervisor and interrupts took {percent(stolen_ns / used_ns)} of the CPU time (steal), most "
+                f"from {worst.container.name} ({share} of its own)."
             ),
         )
 
@@ -103,8 +103,9 @@ def without_waits(
         found = sorted(victim_sentences(victims, nodes, times), reverse=True)
         lines = [line for _lost_ns, line in found[:_MOST_LINES]]
         more = len(found) - len(lines)
-        smaller = [f"{more} smaller losses are listed below."] if more else []
-        return [*lines, *smaller, *_together(joint, nodes), *caches]
+        # Not always smaller ones: what is sure comes first.
+        further = [f"{more} more losses are listed below."] if more else []
+        return [*lines, *further, *_together(joint, nodes), *caches]
     waiting = pressure_sentences(activity, nodes)
     if caches:
         return [*caches, *waiting]

@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from tracer.analysis.labels import is_named
+from tracer.analysis.labels import is_taken, who_is
 from tracer.analysis.moments import ends_text, is_relative, parse_moment, zone_at
 from tracer.analysis.older_files import as_today
 from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
 from tracer.analysis.runs import ALL, NEWEST, FoundRun, choice_text, choose_runs, find_runs
 from tracer.errors import UsageError
+from tracer.naming import Selector, Who, shown
 from tracer.store.manifest import Manifest, read_manifest
 from tracer.store.schemas import TABLES
 
@@ -44,7 +45,7 @@ class Recording:
 
     `span` is what is read: the rows' own times, within what was asked for; always UTC, and `zone` is what times are
     shown in. `nodes` are the names of the nodes with files in it, `manifests` those of the runs that are in it, by
-    start; a run whose manifest is gone has none. `container` and `namespace` are what was asked for: see `is_wanted`.
+    start; a run whose manifest is gone has none. `containers` and `namespace` are what was asked for: see `is_wanted`.
     `notes` say what was left out, and `choices` which runs were, as others are newer; for people.
     """
 
@@ -53,7 +54,7 @@ class Recording:
     nodes: list[str]
     span: Span
     zone: tzinfo
-    container: str | None
+    containers: Selector
     namespace: str | None
     notes: list[str]
     choices: list[str]
@@ -158,17 +159,25 @@ class Recording:
             self._by_second[key] = self.collect(seconds).sort("second").select("first", "last")
         return self._by_second[key]
 
-    def is_wanted(self) -> pl.Expr:
+    def is_wanted(self, among: pl.DataFrame | None = None, *, required: bool = True) -> pl.Expr:
         """Whether a row's cgroup is one of those asked for, by its identity columns; true where none was.
 
-        `container` is as `tracer.analysis.labels.is_named` has it.
+        `among` are all that are there, if they are known: see `tracer.naming.Selector.among`. Raises UsageError if
+        what was asked for is not among them, unless that is not `required`.
         """
-        wanted = pl.lit(True)
-        if self.namespace is not None:
-            wanted &= _is("namespace", self.namespace)
-        if self.container is not None:
-            wanted &= is_named(self.container)
-        return wanted
+        containers = self.containers
+        if among is not None and self.is_about_some:
+            there = who_is(among)
+            containers = containers.among(there, required=required)
+            if required:
+                require_wanted(there, containers, self.namespace)
+        wanted = is_taken(containers)
+        return wanted if self.namespace is None else wanted & _is("namespace", self.namespace)
+
+    @property
+    def is_about_some(self) -> bool:
+        """Whether some cgroups were asked for, and not all."""
+        return bool(self.containers.patterns) or self.namespace is not None
 
 
 def open_recording(
@@ -178,16 +187,16 @@ def open_recording(
     since: datetime | str | None = None,
     until: datetime | str | None = None,
     local: bool = False,
-    container: str | None = None,
+    container: str | Sequence[str] | None = None,
     namespace: str | None = None,
 ) -> Recording:
     """The recording that lies in `directories`, from `since` to before `until`.
 
     `run` says which runs of each directory, in one word for all or one each: see `tracer.analysis.runs.choose_runs`.
     Of `newest`, times that are not relative mean whatever was recorded then. Times as text are as `parse_moment` reads
-    them; `local` ones are this machine's, and so are those that are shown. Nothing but footers and manifests is read,
-    unless a time is given. Raises UsageError for a directory that holds no recording, a file that cannot be read, a run
-    that is not there, and a time in which nothing was recorded.
+    them; `local` ones are this machine's, and so are those that are shown. `container` is what `tracer.naming.Selector`
+    takes. Nothing but footers and manifests is read, unless a time is given. Raises UsageError for a directory that
+    holds no recording, a file that cannot be read, a run that is not there, and a time in which nothing was recorded.
     """
     wanted = [run] * len(directories) if isinstance(run, str) else run
     found = [
@@ -219,7 +228,7 @@ def open_recording(
         nodes=sorted(name for name in nodes if name is not None),
         span=span,
         zone=zone_at(recorded.start, local=local),
-        container=container,
+        containers=Selector([container] if isinstance(container, str) else container or ()),
         namespace=namespace,
         notes=files.notes,
         choices=[
@@ -237,6 +246,19 @@ def open_recording(
         whole = ends_text(*map(recording.shown, recorded))
         raise UsageError("; ".join([f"{why}: the recording is {whole}", *recording.choices]))
     return recording
+
+
+def require_wanted(there: Sequence[Who], containers: Selector, namespace: str | None) -> None:
+    """Raises UsageError if a pattern of `containers`, or the namespace, or both together mean nobody of those."""
+    containers = containers.among(there)
+    if namespace is None:
+        return
+    namespaces = sorted({who.namespace for who in there if who.namespace is not None})
+    if namespace not in namespaces:
+        known = f"there are {', '.join(map(shown, namespaces))}" if namespaces else "none is known"
+        raise UsageError(f"nothing of namespace {shown(namespace)!r} was recorded then; {known}")
+    if not any(who.namespace == namespace and containers.takes(who) for who in there):
+        raise UsageError(f"none of {', '.join(map(shown, containers.patterns))} is in namespace {shown(namespace)!r}")
 
 
 @cache

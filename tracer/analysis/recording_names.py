@@ -40,7 +40,7 @@ def open_named(
     since: str | None = None,
     until: str | None = None,
     local: bool = False,
-    container: str | None = None,
+    container: str | Sequence[str] | None = None,
     namespace: str | None = None,
 ) -> Recording:
     """The recording of these names; of a directory of which no run was named, the newest one of each node.

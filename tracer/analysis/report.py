@@ -435,7 +435,7 @@ def _headline(
         least = max(_detectable(nodes) or 0.0, *(node.source.least_share for node in nodes))
         caches.append(nothing_found(_examined(nodes), pairs, least))
     if found.untold:
-        caches.append(untold_sentence(found.untold, _examined(nodes), _UNTOLD_SHARE))
+        caches.append(untold_sentence(found.untold, _looked_at(nodes), _UNTOLD_SHARE))
     if found.time_spent:
         return headline.from_waits(
             found.time_spent, found.victims, found.joint, found.activity, names, times, caches=caches
@@ -447,3 +447,8 @@ def _headline(
 
 def _examined(nodes: Sequence[_Node]) -> int:
     return len({(node.name, model.victim) for node in nodes for model in node.models})
+
+
+def _looked_at(nodes: Sequence[_Node]) -> int:
+    """How many could have been a victim, also of whom too little was counted."""
+    return sum(len(set(node.source.victims) | {model.victim for model in node.models}) for node in nodes)

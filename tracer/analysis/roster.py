@@ -8,12 +8,14 @@ import polars as pl
 from tracer.analysis.findings import Container
 from tracer.analysis.labels import container_label
 from tracer.analysis.recording import Recording
+from tracer.naming import Who
 from tracer.store.schemas import TABLES
 
-_NAMES = ("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "namespace")
-_COUNTERS = ("cycles", "instructions", "llc_misses")
 _CGROUP: Final = ["node_name", "cgroup_id"]
+_NAMES: Final = [name for name in Who.__struct_fields__ if name not in _CGROUP]
+_COUNTERS = ("cycles", "instructions", "llc_misses")
 _WHO: Final = ["node_name", "namespace", "name", "kind"]
+_OF_LAST: Final = [name for name in Who.__struct_fields__ if name not in (*_WHO, "cgroup_kind")]
 
 
 class Roster:
@@ -24,6 +26,7 @@ class Roster:
         member          its number, from 0 on
         node_name, namespace, name, kind     as in `findings.Container`
         cgroup_ids      list of i64
+        cgroup_id, …    the other identity columns, of the cgroup that was there last
         is_wanted       whether it is one of those that were asked for
         rows            rows of `table`
         cpu_time_ns, cycles, instructions, llc_misses   sums; a counter that was never counted is null
@@ -36,18 +39,21 @@ class Roster:
     def __init__(self, recording: Recording) -> None:
         self.table = "windows" if recording.has("windows") else "ticks"
         sums = recording.collect(_sums_by_cgroup(recording, self.table))
-        cgroups = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left").with_columns(
+        known = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left")
+        cgroups = known.with_columns(
             container_label().alias("name"),
             pl.col("cgroup_kind").alias("kind"),
-            recording.is_wanted().alias("is_wanted"),
+            recording.is_wanted(known).alias("is_wanted"),
         )
         idle = pl.col("kind") == "idle"
         self.idle_ns = dict(cgroups.filter(idle).group_by("node_name").agg(pl.sum("cpu_time_ns")).iter_rows())
         self.containers = (
             cgroups.filter(~idle)
-            .group_by(_WHO)
+            .sort("last", "cgroup_id")
+            .group_by(_WHO, maintain_order=True)
             .agg(
                 pl.col("cgroup_id").sort().alias("cgroup_ids"),
+                *(pl.col(name).last() for name in _OF_LAST),
                 pl.any("is_wanted"),
                 pl.sum("rows", "cpu_time_ns"),
                 *(_sum_or_null(name) for name in _COUNTERS),
@@ -79,13 +85,7 @@ class Roster:
     def container(self, member: int) -> Container:
         """Who that is."""
         row = self.containers.row(member, named=True)
-        return Container(
-            node_name=row["node_name"],
-            name=row["name"],
-            namespace=row["namespace"],
-            kind=row["kind"],
-            cgroup_ids=row["cgroup_ids"],
-        )
+        return Container(**{name: row[name] for name in (*_WHO, "cgroup_ids", *_OF_LAST)})
 
 
 def _sums_by_cgroup(recording: Recording, table: str) -> pl.LazyFrame:
@@ -114,6 +114,9 @@ def _names(recording: Recording, table: str, last_times: pl.Series) -> pl.DataFr
     ends = pl.Series(recording.ends_of_files(table), dtype=last_times.dtype)
     rows = recording.scan(table).filter(pl.col(column).is_in(pl.concat([last_times, ends]).unique().implode()))
     in_order = recording.collect(rows.select(column, *_CGROUP, *_NAMES)).sort(column)
+    # After a restart of the node, the id can be another cgroup's.
+    path = pl.col("cgroup_path")
+    in_order = in_order.filter(path.is_null() | (path == path.drop_nulls().last().over(_CGROUP)))
     return in_order.group_by(_CGROUP).agg(pl.col(name).drop_nulls().last() for name in _NAMES)
 
 

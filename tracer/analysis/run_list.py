@@ -53,6 +53,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class RunList(msgspec.Struct, frozen=True, kw_only=True):
     """The runs of `directory`, the oldest first."""
 
+    command: Literal["runs"] = "runs"
     version: int = RUNS_VERSION
     directory: str
     runs: list[Run]

@@ -24,6 +24,12 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %") if abs(share) >= 0.0995 else f"{share:.1%}".replace("%", " %")
 
 
+def time_text(time_ns: float) -> str:
+    """`3.83 s`, `17.2 s`, `1,204 s`: three digits or more."""
+    seconds = time_ns / 1e9
+    return f"{seconds:,.{0 if seconds >= 99.95 else 1 if seconds >= 9.995 else 2}f} s"
+
+
 def share_with_interval(share: Estimate) -> str:
     """`18 % of its cycles (CI 15–21 %)`."""
     decimals = 0 if share.value >= 0.0995 else 1
@@ -44,6 +50,11 @@ def name_of(container: Container, nodes: Sequence[str]) -> str:
     return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
 
 
+def in_words(name: str) -> str:
+    """A container's name within a sentence, where a slash alone looks like nothing."""
+    return "the root cgroup" if name == "/" else name
+
+
 def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], times: Times) -> list[tuple[float, str]]:
     """Who lost how much to whom, and when; for each pair the CPU time it cost, ns, and a sentence.
 
@@ -53,8 +64,8 @@ def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], times: Tim
         (
             (1.0 if aggressor.confidence >= SURE else 0.5) * aggressor.lost_share.value * victim.cpu_time_ns,
             f"{name_of(victim.container, nodes)} {_LOST[aggressor.confidence >= SURE]} "
-            f"{share_with_interval(aggressor.lost_share)} to "
-            f"{aggressor.container.name}"
+            f"{time_text(aggressor.lost_share.value * victim.cpu_time_ns)} to "
+            f"{in_words(aggressor.container.name)} in caches, {share_with_interval(aggressor.lost_share)}"
             f"{when_text(aggressor.bursts, aggressor.delay_ticks, aggressor.time_ranges, times)}.",
         )
         for victim in victims
@@ -95,8 +106,9 @@ def joint_sentences(joint: Sequence[Joint], nodes: Sequence[str]) -> list[tuple[
     return [
         (
             one.lost_share.value * one.cpu_time_ns,
-            f"{name_of(one.victim, nodes)} lost {share_with_interval(one.lost_share)} to {together(one)} together: "
-            "they act at the same times, and cannot be told apart.",
+            f"{name_of(one.victim, nodes)} lost {time_text(one.lost_share.value * one.cpu_time_ns)} in caches, "
+            f"{share_with_interval(one.lost_share)}, to {together(one)} together: they act at the same times, and "
+            "cannot be told apart.",
         )
         for one in joint
     ]
@@ -104,7 +116,7 @@ def joint_sentences(joint: Sequence[Joint], nodes: Sequence[str]) -> list[tuple[
 
 def together(joint: Joint) -> str:
     """`batch-1/etl and batch-2/etl`."""
-    *names, last = (aggressor.name for aggressor in joint.aggressors)
+    *names, last = (in_words(aggressor.name) for aggressor in joint.aggressors)
     return f"{', '.join(names)} and {last}"
 
 
@@ -114,11 +126,11 @@ def untold_sentence(untold: Sequence[Untold], containers: int, least_share: floa
     for one in untold:
         for suspect in one.suspects:
             suspects[suspect.name] = suspects.get(suspect.name, 0) + 1
-    most = sorted(suspects, key=lambda name: -suspects[name])[:_MOST_RANGES]
+    most = map(in_words, sorted(suspects, key=lambda name: -suspects[name])[:_MOST_RANGES])
     return (
-        f"Of {len(untold)} of {containers} it cannot be told whether they lost {percent(least_share)} or more to some "
-        f"others, mostly {' and '.join(most)}: what these do varied too little, or is not seen from here. To tell it, "
-        "pin, move or throttle one of them for a minute, and compare."
+        f"Of {len(untold)} of {containers} containers and units it cannot be told whether they lost "
+        f"{percent(least_share)} or more of their cycles to others, mostly {' and '.join(most)}: what these do varied "
+        "too little, or is not seen from here. To tell it, pin, move or throttle one of them for a minute, and compare."
     )
 
 
@@ -135,10 +147,11 @@ def pressure_sentences(activity: Sequence[Activity], nodes: Sequence[str]) -> li
 
 def _meanwhile(one: Activity) -> str:
     users = [
-        f"{'itself' if user.container == one.container else user.container.name} {percent(user.share_of_node)}"
+        ("itself" if user.container == one.container else in_words(user.container.name), percent(user.share_of_node))
         for user in one.cpu_users
     ]
-    return f"; of the node's CPU time then: {', '.join(users)}" if users else ""
+    told = ", ".join(f"{name} {share}" for name, share in users)
+    return f"; of the node's CPU time then: {told}" if users else ""
 
 
 def _was(text: str) -> str:

@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 def print_closing_report(output: Path, run_id: UUID, *, container: str | None = None) -> "Report":
     """Prints the report on a run that has just ended, of one victim or of all, and returns it. Raises UsageError."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from rich.console import Console
-
     from tracer.analysis.recording import open_recording
     from tracer.analysis.report import report
+    from tracer.cli.printing import TextOutput
     from tracer.cli.progress import step_bar
     from tracer.cli.report_text import print_report
 
     recording = open_recording([output], run=str(run_id), container=container)
     with step_bar() as progress:
         found = report(recording, progress=progress)
-    print_report(found, Console(highlight=False))
+    print_report(found, TextOutput())
     return found
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer compare`: what changed from one recording to another."""
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
+from tracer.cli.json_output import print_answer
 from tracer.cli.recordings import Local, open_told
 
 _OVER_LIMIT = 1
@@ -19,10 +20,8 @@ def compare(
         list[str] | None,
         typer.Option(metavar="LIMIT", help="Exit with 1 if a change is beyond it, such as 'cpi>5%'; may be repeated."),
     ] = None,
-    container: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Compare this workload, pod or container alone.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Compare this namespace alone.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
     local: Local = False,
     everything: Annotated[bool, typer.Option("--all", help="Show all workloads and all that was compared.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
@@ -51,16 +50,12 @@ def compare(
     )
     comparison = compare_recordings(first, second, wanted)
     if as_json:
-        import msgspec
-
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(comparison), indent=2))
+        print_answer(comparison)
     else:
-        from rich.console import Console
-
         from tracer.cli.comparison_text import print_comparison
+        from tracer.cli.printing import TextOutput
 
-        print_comparison(comparison, Console(highlight=False), everything=everything)
+        print_comparison(comparison, TextOutput(), everything=everything)
     exceeded = [verdict.limit for verdict in comparison.verdicts if verdict.exceeded]
     if exceeded:
         # A defect has the same exit code, and other words.

@@ -1,108 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A comparison for people, in 80 columns."""
+"""A comparison for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
-
-from rich.console import Console
-from rich.table import Table
 
 from tracer.analysis.comparison.limits import Verdict
 from tracer.analysis.comparison.metrics import METRICS
 from tracer.analysis.comparison.results import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
 from tracer.analysis.moments import moment_text
-from tracer.cli.printing import printable
-from tracer.printable import printable as harmless
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 
 _TITLES: Final = {metric.name: metric.title for metric in METRICS}
 _MOST_ROWS: Final = 10
 _FEW: Final = 3
 _LARGEST_PERCENT: Final = 1000
+_LEGEND: Final = (
+    "At stake: CPU time that was surely gained or lost. EFFECT: -1 or +1 where all slices of B are below or above A's "
+    "(Cliff's delta)."
+)
+_TERMS: Final = {
+    "cpi": "CPI: cycles per instruction.",
+    "misses_per_kilo_instruction": "MPKI: LLC misses per 1000 instructions.",
+    "wait_slowdown": "Run-queue slowdown: (running + waiting for a CPU) / running.",
+}
 
 
-def print_comparison(comparison: Comparison, console: Console, *, everything: bool) -> None:
+def print_comparison(comparison: Comparison, output: TextOutput, *, everything: bool) -> None:
     """What changed, what did not, what is in one of both only; of each the most costly, or `everything`."""
-    most = None if everything else _MOST_ROWS
     for letter, side in (("A", comparison.before), ("B", comparison.after)):
-        _print_line(console, f"{letter}  {_side_text(side)}")
-    changed, others = [], []
-    for workload in comparison.workloads:
-        holding = [change for change in workload.changes if change.holds]
-        if holding:
-            changed.append((workload, workload.changes if everything else holding))
-        else:
-            others.append(workload)
-    _print_line(console, "")
+        output.say(_side_text(side), first=f"{letter}  ", further="   ")
+    changed = [one for one in comparison.workloads if any(change.holds for change in one.changes)]
+    others = [one for one in comparison.workloads if one not in changed]
+    output.say()
     if changed:
-        _print_line(console, "CHANGED (the chance that any of these lines is noise is at most 5 %)")
-        _print_changes(console, changed[:most])
-        _print_rest(console, len(changed[:most]), len(changed))
+        output.say("CHANGED (the chance that any of these lines is noise is at most 5 %)")
+        _print_changes(output, changed, everything=everything)
     elif comparison.tests:
-        _print_line(console, f"No change was found that could not be chance, in {comparison.tests} comparisons.")
+        output.say(f"No change was found that could not be chance, in {comparison.tests} comparisons.")
     else:
-        _print_line(console, "Nothing could be compared.")
+        output.say("Nothing could be compared.")
     if others:
-        _print_line(console, "\nNO CHANGE FOUND")
-        _print_unchanged(console, others[:most], everything=everything)
-        _print_rest(console, len(others[:most]), len(others))
+        output.say()
+        output.say("NO CHANGE FOUND")
+        _print_unchanged(output, others, everything=everything)
     for letter, lone in (("A", comparison.only_before), ("B", comparison.only_after)):
         if lone:
-            _print_line(console, f"\nONLY IN {letter}: {_lone_text(lone, len(lone) if everything else _FEW)}")
-    _print_line(console, "")
+            output.say()
+            output.say(f"ONLY IN {letter}: {_lone_text(lone, len(lone) if everything else _FEW)}")
+    output.say()
     for caveat in comparison.caveats:
-        _print_line(console, f"note: {caveat.text}")
+        output.say(f"note: {caveat.text}")
     for verdict in comparison.verdicts:
-        _print_line(console, _verdict_text(verdict))
+        output.say(_verdict_text(verdict))
 
 
-def _print_changes(console: Console, changed: Iterable[tuple[WorkloadChange, Sequence[MetricChange]]]) -> None:
-    table = _table("", "A", "B", "CHANGE", "95 % INTERVAL", "EFFECT")
-    for workload, changes in changed:
-        table.add_row(printable(_name(workload.name), console, cut=True))
-        for change in changes:
-            table.add_row(
+def _print_changes(output: TextOutput, changed: Sequence[WorkloadChange], *, everything: bool) -> None:
+    """Most is at stake where the most CPU time was surely gained or lost."""
+    columns = [Column("", "name"), *map(Column, ("A", "B", "CHANGE")), Column("95 % INTERVAL", short="95 % CI")]
+    shown = changed if everything else changed[:_MOST_ROWS]
+    rows: list[list[str]] = []
+    for workload in shown:
+        rows.append([f"{workload.name}, {_figure(workload.cores_at_stake)} cores at stake"])
+        rows += [
+            [
                 f"  {_TITLES[change.metric]}",
                 _figure(change.before),
                 _figure(change.after),
                 _percent(change.change),
                 _interval(change),
                 f"{change.effect:+.2f}",
-            )
-    console.print(table)
+            ]
+            for change in workload.changes
+            if everything or change.holds
+        ]
+    output.print_table([*columns, Column("EFFECT")], rows)
+    if len(shown) < len(changed):
+        most = _figure(changed[len(shown)].cores_at_stake)
+        output.say(f"... and {len(changed) - len(shown)} more, with {most} cores at stake or less (--all shows them)")
+    metrics = {change.metric for workload in shown for change in workload.changes if everything or change.holds}
+    output.say(" ".join(text for text in (_LEGEND, *(_TERMS[one] for one in _TERMS if one in metrics))))
 
 
-def _print_unchanged(console: Console, workloads: Iterable[WorkloadChange], *, everything: bool) -> None:
+def _print_unchanged(output: TextOutput, workloads: Sequence[WorkloadChange], *, everything: bool) -> None:
     """Within which bounds there may be a change after all: of the CPI where it was counted, else of the CPU time."""
-    table = _table("WORKLOAD", "CORES A", "CORES B", "MAY HAVE CHANGED BY")
-    for workload in workloads:
+    workloads = sorted(workloads, key=lambda one: -one.cores_after)
+    shown = workloads if everything else workloads[:_MOST_ROWS]
+    rows = []
+    for workload in shown:
         bounds = [f"{_TITLES[change.metric]} {_interval(change)}" for change in workload.changes]
         reasons = [f"{_TITLES[metric]}: {reason}" for metric, reason in workload.not_compared.items()]
-        shown = [*bounds, *reasons] if everything else (bounds or reasons)[:1]
-        table.add_row(
-            printable(_name(workload.name), console, cut=True),
-            _figure(workload.cores_before),
-            _figure(workload.cores_after),
-            "\n".join(shown),
-        )
-    console.print(table)
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(first, no_wrap=True, ratio=1)
-    for title in others:
-        table.add_column(title, no_wrap=True, justify="right")
-    table.expand = True
-    return table
-
-
-def _print_rest(console: Console, shown: int, of: int) -> None:
-    if shown < of:
-        _print_line(console, f"... and {of - shown} more, with less at stake (--all shows them)")
-
-
-def _print_line(console: Console, text: str) -> None:
-    console.print(printable(text, console))
+        told = [*bounds, *reasons] if everything else (bounds or reasons)[:1]
+        cores = [_figure(workload.cores_before), _figure(workload.cores_after)]
+        rows += [
+            [*(["", "", ""] if number else [workload.name, *cores]), text] for number, text in enumerate(told or [""])
+        ]
+    columns = [Column("WORKLOAD", "name"), Column("CORES A"), Column("CORES B"), Column("MAY HAVE CHANGED BY", "prose")]
+    output.print_table(columns, rows)
+    if len(shown) < len(workloads):
+        most = _figure(workloads[len(shown)].cores_after)
+        output.say(f"... and {len(workloads) - len(shown)} more, of {most} cores in B or less (--all shows them)")
 
 
 def _side_text(side: Side) -> str:
@@ -111,30 +108,26 @@ def _side_text(side: Side) -> str:
     )
     runs = f"run {side.runs[0][:8]}" if len(side.runs) == 1 else f"{len(side.runs) or 'unknown'} runs"
     return (
-        f"{_name(side.directory)}: {_seconds(side.seconds)} from {moment_text(side.start)}, {runs} on {_name(nodes)}, "
+        f"{side.directory}: {_seconds(side.seconds)} from {moment_text(side.start)}, {runs} on {nodes}, "
         f"{_figure(side.cores)} cores"
     )
 
 
 def _lone_text(lone: Sequence[LoneWorkload], most: int) -> str:
-    text = ", ".join(f"{_name(one.name)} ({_figure(one.cores)} cores)" for one in lone[:most])
+    text = ", ".join(f"{one.name} ({_figure(one.cores)} cores)" for one in lone[:most])
     return text + (f", and {len(lone) - most} more" if len(lone) > most else "")
 
 
 def _verdict_text(verdict: Verdict) -> str:
     if verdict.exceeded:
         worst = "; ".join(
-            f"{_name(one.workload)}, {_percent(one.change)}, surely {_percent(one.at_least)}"
+            f"{one.workload}, {_percent(one.change)}, surely {_percent(one.at_least)}"
             for one in verdict.exceeded[:_FEW]
         )
         more = f"; and {len(verdict.exceeded) - _FEW} more" if len(verdict.exceeded) > _FEW else ""
         return f"{verdict.limit}: EXCEEDED by {worst}{more}"
     judged = verdict.kept + verdict.undecided
     return f"{verdict.limit}: exceeded by none of {judged}, surely kept by {verdict.kept}"
-
-
-def _name(name: str) -> str:
-    return harmless(name.encode("utf-8", "surrogatepass"))
 
 
 def _seconds(seconds: float) -> str:
@@ -155,4 +148,6 @@ def _interval(change: MetricChange) -> str:
 
 def _percent(change: float) -> str:
     percent = 100 * change
-    return f">{_LARGEST_PERCENT} %" if percent > _LARGEST_PERCENT else f"{percent:+.1f} %"
+    if percent > _LARGEST_PERCENT:
+        return f">{_LARGEST_PERCENT} %"
+    return f"{percent:+.0f} %" if abs(percent) >= 100 else f"{percent:+.1f} %"

@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer doctor`: whether this node can run the tracer, and what to do about it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from tracer.cli.printing import printable
+from tracer.cli.json_output import print_answer
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.event_specs import parse_events
-from tracer.preflight.checks import Check, Status, verdict
+from tracer.preflight.checks import Check, Status, Verdict, verdict
 from tracer.preflight.doctor import run_checks
 
 _TICK_NS = 1_000_000
@@ -26,6 +24,15 @@ _STYLES: dict[Status, str] = {
     "failed": "bold red",
     "skipped": "dim",
 }
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` prints: the checks, and what all of them mean together."""
+
+    command: Literal["doctor"] = "doctor"
+    version: int = 1
+    verdict: Verdict
+    checks: list[Check]
 
 
 def doctor(
@@ -40,27 +47,25 @@ def doctor(
     """Check whether this node can run the tracer, and say what is missing; exit code 3 if it cannot."""
     checks = list(run_checks(output, parse_events(event or []), _TICK_NS))
     if as_json:
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps({"verdict": verdict(checks), "checks": msgspec.to_builtins(checks)}, indent=2))
+        print_answer(Diagnosis(verdict=verdict(checks), checks=checks))
     else:
-        _print(checks)
+        print_checks(checks)
     if verdict(checks) == "cannot-run":
         raise typer.Exit(NodeUnsupportedError.exit_code)
 
 
-def _print(checks: Sequence[Check]) -> None:
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def print_checks(checks: Sequence[Check]) -> None:
+    """A line each, what to do about it below, and the verdict."""
+    output = TextOutput()
+    rows, styles = [], []
     for check in checks:
-        style = _STYLES[check.status]
-        table.add_row(Text(check.status, style), check.id, printable(check.found, console))
+        rows.append([check.status, check.id, check.found])
+        styles.append(_STYLES[check.status])
         if check.remedy is not None:
-            table.add_row("", "", printable(f"-> {check.remedy}", console))
-    console.print(table)
-    console.print(printable(_conclusion(checks), console), soft_wrap=True)
+            rows.append(["", "", f"-> {check.remedy}"])
+            styles.append("")
+    output.print_table([Column("", "word"), Column("", "word"), Column("", "prose")], rows, styles=styles)
+    output.say(_conclusion(checks))
 
 
 def _conclusion(checks: Sequence[Check]) -> str:

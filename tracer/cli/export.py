@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.file_or_stdout import file_or_stdout, shown_name
 from tracer.cli.progress import progress_bar
 from tracer.cli.recordings import NAME_HELP, Local, Since, Until, open_told
@@ -21,10 +22,8 @@ def export(
     since: Since = None,
     until: Until = None,
     local: Local = False,
-    container: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this container (pod/name, or an id).")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Only this Kubernetes namespace.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
 ) -> None:
     """Write a recording as a trace that opens in the Perfetto UI.
 

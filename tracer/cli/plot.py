@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout, shown_name
 from tracer.cli.progress import progress_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
@@ -42,10 +43,8 @@ def plot(
             show_default="KIND.png in this directory",
         ),
     ] = None,
-    container: Annotated[
-        str | None, typer.Option(help="Whom the picture is about.", show_default="who lost most to others")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Whom it is about: containers of this namespace.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
     node: Annotated[str | None, typer.Option(help="Which node, where several were recorded.")] = None,
     since: Since = None,
     until: Until = None,

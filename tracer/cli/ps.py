@@ -1,30 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer ps`: every cgroup now, and who it is."""
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
-from tracer.cli.printing import printable
+from tracer.cli.choosing import Containers
+from tracer.cli.guides import guides
+from tracer.cli.json_output import print_answer
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 from tracer.containers.census import CountedCgroup, take_census
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState, state_directory
+from tracer.naming import Named, Selector, name_of
 
-_SHORT_ID = 12
 _NAMED = ("container", "sandbox", "pod")
-# Branch, last branch, the line past a branch, nothing past the last one.
-_GUIDES = ("├─ ", "└─ ", "│  ", "   ")
-_ASCII_GUIDES = ("|- ", "`- ", "|  ", "   ")
+
+
+class Cgroup(Named, frozen=True, kw_only=True):
+    """A cgroup: who it is, by its path alone or by its runtime too, its processes, and the age of the oldest.
+
+    `subpath` is its place below its container's own cgroup. `processes` and `age_seconds` hold for all below it too,
+    None where they cannot be read, or there is none.
+    """
+
+    name_source: Literal["path", "runtime"]
+    subpath: str
+    processes: int | None
+    age_seconds: float | None
+
+
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` prints: every cgroup, each before those below it."""
+
+    command: Literal["ps"] = "ps"
+    version: int = 1
+    cgroups: list[Cgroup]
 
 
 def ps(
-    flat: Annotated[bool, typer.Option("--flat", help="Print a list with whole paths, not a tree.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines: one object a cgroup, nothing shortened.")
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Print a list with whole paths, not a tree; one line a cgroup.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
+    container: Containers = None,
     containerd_state: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="A further `state` directory of containerd with names."),
@@ -35,27 +57,25 @@ def ps(
     SOURCE says where the name is from: the cgroup's path, or also the state
     that the container's runtime keeps on disk, which takes root to read. PROCS
     and AGE (of the oldest process) hold for the cgroup and all below it. In the
-    tree, names too long for the terminal are cut; --flat and --json show them
-    and the paths whole.
+    tree, names too long for the terminal are cut in their middle; --flat and
+    --json show them and the paths whole.
     """
     state = RuntimeState(containerd_states=map(state_directory, containerd_state or []))
     census = take_census(find_cgroup2_mount(), state)
+    selector = Selector(container or ()).among(cgroup.who for cgroup in census)
+    chosen = [cgroup for cgroup in census if selector.takes(cgroup.who)]
     if as_json:
-        for cgroup in census:
-            print(json_line(cgroup))
+        print_answer(answer(chosen))
     else:
-        print_table(census, flat=flat)
+        print_table(chosen if flat else _with_those_above(census, chosen), flat=flat)
 
 
 def short_name(cgroup: CountedCgroup) -> str:
-    """What to call a cgroup among its neighbours: names from its runtime, a pod's UID, or its last path component."""
-    identity = cgroup.identity
-    if identity.container_id is not None and not identity.subpath:
-        names = filter(None, (identity.namespace, identity.pod_name, identity.container_name))
-        return "/".join(names) or identity.container_id[:_SHORT_ID]
-    if identity.kind == "pod" and identity.pod_uid is not None:
-        return "/".join(filter(None, (identity.namespace, identity.pod_name))) or identity.pod_uid
-    return cgroup.path.rpartition("/")[2] or "/"
+    """What to call a cgroup below its parent: as everywhere, but of a path the last component."""
+    name = name_of(cgroup.who)
+    if cgroup.identity.subpath or name.startswith("/") or cgroup.identity.kind == "unit":
+        return cgroup.path.rpartition("/")[2] or "/"
+    return name
 
 
 def age_text(seconds: float | None) -> str:
@@ -68,69 +88,59 @@ def age_text(seconds: float | None) -> str:
     return f"{int(seconds)}s"
 
 
-def json_line(cgroup: CountedCgroup) -> str:
-    """One line of JSON, in ASCII so that it can be printed under any locale."""
-    return json.dumps(
-        {
-            "cgroup_id": cgroup.cgroup_id,
-            "path": cgroup.path,
-            "name": short_name(cgroup),
-            "name_source": cgroup.name_source,
-            **msgspec.to_builtins(cgroup.identity),
-            "processes": cgroup.processes,
-            "age_seconds": None if cgroup.age_seconds is None else round(cgroup.age_seconds, 3),
-        }
+def answer(census: Iterable[CountedCgroup]) -> Census:
+    """What `--json` prints."""
+    return Census(
+        cgroups=[
+            Cgroup(
+                **msgspec.structs.asdict(cgroup.who),
+                name=name_of(cgroup.who),
+                name_source=cgroup.name_source,
+                subpath=cgroup.identity.subpath,
+                processes=cgroup.processes,
+                age_seconds=cgroup.age_seconds,
+            )
+            for cgroup in census
+        ]
     )
 
 
 def print_table(census: Sequence[CountedCgroup], *, flat: bool) -> None:
-    """Print a census as a tree, one line a cgroup, or as a list of names and paths."""
-    # Here, so that `tracer.cli.main` and --json do without.
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    ascii_only = console.options.ascii_only
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    # The only column that may wrap, so that it alone gives way where the terminal is narrow.
-    table.add_column("CGROUP", overflow="fold")
-    table.add_column("KIND", no_wrap=True)
-    table.add_column("SOURCE", no_wrap=True)
-    table.add_column("PROCS", no_wrap=True, justify="right")
-    table.add_column("AGE", no_wrap=True, justify="right")
-    guides = [""] * len(census) if flat else _guides([cgroup.depth for cgroup in census], ascii_only=ascii_only)
-    for cgroup, guide in zip(census, guides, strict=True):
-        if not flat:
-            who = guide + short_name(cgroup)
-        elif cgroup.name_source == "runtime" and cgroup.identity.kind in _NAMED and not cgroup.identity.subpath:
-            who = f"{short_name(cgroup)}\n{cgroup.path}"
-        else:
-            who = cgroup.path
-        table.add_row(
-            printable(who, console, cut=not flat),
+    """Print a census as a tree, its names cut to the terminal, or as a list of names and paths; one line a cgroup."""
+    output = TextOutput()
+    drawn = guides([cgroup.depth for cgroup in census], width=len("├─ "), ascii_only=output.ascii_only)
+    columns = [
+        Column("CGROUP", "name"),
+        Column("KIND", "word"),
+        Column("SOURCE", "word"),
+        Column("PROCS"),
+        Column("AGE"),
+    ]
+    rows = [
+        [
+            cgroup.path if flat else guide + short_name(cgroup),
             cgroup.identity.kind,
             cgroup.name_source,
             "-" if cgroup.processes is None else str(cgroup.processes),
             age_text(cgroup.age_seconds),
-        )
-    console.print(table)
+            *([short_name(cgroup) if _has_name(cgroup) else "-"] if flat else []),
+        ]
+        for cgroup, (guide, _further) in zip(census, drawn, strict=True)
+    ]
+    if flat:
+        columns.append(Column("NAME", "text"))
+    output.print_table(columns, rows, guides=[further for _first, further in drawn], unbroken=flat)
 
 
-def _guides(depths: Sequence[int], *, ascii_only: bool) -> Iterator[str]:
-    """What to draw before each name, from the depths of cgroups that are in the order of a census."""
-    branch, last_branch, past, nothing = _ASCII_GUIDES if ascii_only else _GUIDES
-    is_last = []
-    # From below, whether another cgroup of the same depth, and the same parent, is still to come.
-    open_depths: set[int] = set()
-    for depth in reversed(depths):
-        open_depths = {other for other in open_depths if other <= depth}
-        is_last.append(depth not in open_depths)
-        open_depths.add(depth)
-    columns: list[str] = []
-    for depth, last in zip(depths, reversed(is_last), strict=True):
-        del columns[max(depth - 1, 0) :]
-        if depth == 0:
-            yield ""
-        else:
-            yield "".join(columns) + (last_branch if last else branch)
-            columns.append(nothing if last else past)
+def _with_those_above(census: Iterable[CountedCgroup], chosen: Iterable[CountedCgroup]) -> list[CountedCgroup]:
+    """Those that were chosen, and the cgroups that they are in, without which there is no tree."""
+    places = {cgroup.path for cgroup in chosen}
+    for path in list(places):
+        while path != "/" and (path := path.rpartition("/")[0] or "/") not in places:
+            places.add(path)
+    return [cgroup for cgroup in census if cgroup.path in places]
+
+
+def _has_name(cgroup: CountedCgroup) -> bool:
+    """Whether it has one that is not the end of its path."""
+    return cgroup.identity.kind in _NAMED and not cgroup.identity.subpath

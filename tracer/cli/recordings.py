@@ -31,7 +31,7 @@ def open_told(
     since: str | None = None,
     until: str | None = None,
     local: bool = False,
-    container: str | None = None,
+    container: str | Sequence[str] | None = None,
     namespace: str | None = None,
 ) -> "Recording":
     """As `tracer.analysis.recording_names.open_named`; what was chosen of several runs is said on stderr."""

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout
+from tracer.cli.json_output import print_answer
 from tracer.cli.progress import step_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 
@@ -18,13 +20,8 @@ def report(
     since: Since = None,
     until: Until = None,
     local: Local = False,
-    container: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Only victims of this label (web-1/app), name, pod, path or beginning of id."
-        ),
-    ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Only victims of this Kubernetes namespace.")] = None,
+    container: Containers = None,
+    namespace: Namespace = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
     html: Annotated[
         Path | None,
@@ -60,15 +57,9 @@ def report(
             return
         print(f"tracer: the page is {html}", file=sys.stderr)
     if as_json:
-        import json
-
-        import msgspec
-
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(found, builtin_types=()), indent=2))
+        print_answer(found)
     else:
-        from rich.console import Console
-
+        from tracer.cli.printing import TextOutput
         from tracer.cli.report_text import print_report
 
-        print_report(found, Console(highlight=False))
+        print_report(found, TextOutput())

@@ -1,90 +1,124 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report as text, for a terminal of 80 columns."""
+"""A report as text: the answer, where the time went, who lost cycles to whom, and what bears on all that."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-from tracer.analysis.findings import Activity, Aggressor, Container, Cost, Explanation, Report, TimeSpent, Victim
+from tracer.analysis.caveats import said_once
+from tracer.analysis.findings import Activity, Aggressor, Cost, Explanation, ExplanationKind, Report, TimeSpent, Victim
 from tracer.analysis.moments import range_text
-from tracer.analysis.waits.wording import culprits
-from tracer.analysis.wording import percent, recorded_text, share_with_interval, together
-from tracer.cli.printing import printable
-from tracer.printable import printable as harmless
+from tracer.analysis.waits.spent import cost_ns, is_root
+from tracer.analysis.waits.wording import takers
+from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval, time_text, together
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
-_MOST_ACTIVITY = 10
+_MOST_ROWS = 10
 _MOST_EXPERIMENTS = 3
+_INDENT = 2
 _BASES = {"ticks": "ticks of a millisecond", "windows": "windows", "cpu-time": "CPU time alone"}
-_CACHES = {"ticks": "; caches from ticks", "windows": "; caches from windows", "cpu-time": ""}
+_CACHES = {"ticks": "; caches estimated from ticks", "windows": "; caches estimated from windows", "cpu-time": ""}
 _CAUSES = {
+    "others": "others",
     "several": "several",
     "fair-share": "its fair share",
     "own-threads": "its own threads",
-    "own-limit": "its own limit",
-    "placement": "idle CPUs: placement, wake-up",
-    "unknown": "nobody knows",
+    "own-limit": "its own CPU limit",
+    "placement": "idle CPUs",
+    "unknown": "unknown",
     "little": "",
 }
+_HOW = {"waiting": "run queue", "throttling": "throttled", "cache": "caches"}
+_KINDS: dict[ExplanationKind, str] = {
+    "cpu-pressure": "CPU pressure",
+    "memory-pressure": "memory pressure",
+    "io-pressure": "I/O pressure",
+    "migration": "migration between CPUs",
+    "smt": "SMT sibling",
+    "cold-cache": "cold caches",
+}
+_SPENT_COLUMNS = (
+    Column("CONTAINER OR UNIT", "name", "CONTAINER"),
+    Column("LOST"),
+    Column("RAN"),
+    Column("RUNQ"),
+    Column("SELF"),
+    Column("THROTTLED", short="THROT"),
+    Column("IDLE"),
+    Column("STEAL"),
+    Column("CAUSE", "text"),
+)
+_SPENT_LEGEND = (
+    "RUNQ: in the run queue behind others. SELF: behind its own threads. THROTTLED: by its CPU limit. IDLE: though "
+    "its CPU was idle (placement, wake-up). STEAL: taken by the hypervisor and interrupts. LOST: THROTTLED, and RUNQ "
+    "behind those that had more than their share."
+)
 _SURE = 0.9995
 
 
-def print_report(report: Report, console: "Console") -> None:
+def print_report(report: Report, output: TextOutput) -> None:
     """The finding in words, then victims, other explanations, and what could have hidden something."""
     for line in report.headline:
-        _say(console, line)
+        output.say(line)
     if report.experiments:
-        _say(console, "An experiment on the node proves or refutes that:")
+        output.say("An experiment on the node proves or refutes that:")
         for one in report.experiments[:_MOST_EXPERIMENTS]:
-            on_node = f" (on {one.victim.node_name})" if len(report.nodes) > 1 else ""
-            # In one line, so that it can be copied.
-            console.print(_shown(f"   {one.command}{on_node}", console), soft_wrap=True)
-    _say(console)
-    basis = f"waits as measured{_CACHES[report.basis]}" if report.time_spent else f"from {_BASES[report.basis]}"
-    _say(console, f"{recorded_text(report)}, {_nodes(report.nodes)}, {basis}.")
+            node = f"# on {one.victim.node_name}" if len(report.nodes) > 1 else ""
+            output.print_command(one.command, comment=node, indent=_INDENT)
+    output.say()
     if report.time_spent:
-        _print_waits(report, console)
-    for number, victim in enumerate(report.victims, 1):
-        _say(console)
-        _print_victim(report, number, victim, console)
+        basis = f"waits measured at each switch{_CACHES[report.basis]}"
+    else:
+        basis = f"from {_BASES[report.basis]}"
+    output.say(f"{recorded_text(report)}, {_nodes(report.nodes)}, {basis}.")
+    if report.time_spent:
+        _print_waits(report, output)
+    if report.victims:
+        _print_victims(report, output)
     for joint in report.joint:
-        _say(console)
-        _say(
-            console,
-            f"{_name(joint.victim, report.nodes)} lost {share_with_interval(joint.lost_share)} to {together(joint)}, "
+        output.say()
+        output.say(
+            f"{name_of(joint.victim, report.nodes)} lost {share_with_interval(joint.lost_share)} to {together(joint)}, "
             f"who cannot be told apart; sure: {_sure(joint.confidence)}",
         )
     with_waits = {one.container.node_name for one in report.time_spent}
     others = [one for one in report.activity if one.container.node_name not in with_waits]
     if not report.victims and not report.joint and others:
-        _say(console)
-        _print_activity(others, report.nodes, console)
+        output.say()
+        _print_activity(others, report.nodes, output)
     if report.caveats:
-        _say(console)
-        _say(console, "What could have hidden something, or bears on this:")
-        for caveat in report.caveats:
-            _say(console, f"- {caveat.text}", indent=2)
+        output.say()
+        output.say("What could have hidden something, or bears on this:")
+        for text in said_once(report.caveats):
+            output.say(text, first="- ", further="  ")
 
 
-def _print_waits(report: Report, console: "Console") -> None:
+def _print_waits(report: Report, output: TextOutput) -> None:
     with_waits = {one.container.node_name for one in report.time_spent}
     if report.costs:
-        _say(console)
-        _say(console, "What cost the most time:")
-        rows = [_cost_row(cost, report.nodes) for cost in report.costs[:_MOST_ACTIVITY]]
-        _print_table(console, ("CONTAINER OR UNIT", "LOST", "OF ITS TIME", "TO"), rows)
-    _say(console)
-    _say(console, "Where the time went, in % of it (a task that is ready all the time makes 100):")
-    shown = report.time_spent[:_MOST_ACTIVITY]
-    titles = ("CONTAINER OR UNIT", "RAN", "OTHERS", "SELF", "LIMIT", "IDLE", "STOLEN", "MOSTLY FOR")
-    _print_table(console, titles, [_spent_row(one, report.nodes) for one in shown])
-    _say(console, "OTHERS to IDLE: it waited behind others, behind itself, for its limit, for an idle CPU.", indent=3)
-    if any(one.container.name == "/" for one in report.time_spent):
-        _say(console, "/ is kernel threads and whatever is in no other cgroup.", indent=3)
-    if len(report.time_spent) > len(shown):
-        _say(console, f"{len(report.time_spent) - len(shown)} more with --json", indent=3)
+        output.say()
+        output.say("What cost the most time:")
+        columns = (
+            Column("VICTIM", "name"),
+            Column("LOST"),
+            Column("OF ITS TIME", short="SHARE"),
+            Column("AGGRESSOR", "name"),
+            Column("IN", "word"),
+        )
+        rows = [_cost_row(cost, report.nodes) for cost in report.costs[:_MOST_ROWS]]
+        output.print_table(columns, rows, indent=_INDENT)
+        if rest := report.costs[_MOST_ROWS:]:
+            output.say(f"{len(rest)} more with --json, of {time_text(rest[0].time_ns)} or less", first=" " * _INDENT)
+    output.say()
+    output.say("Where the time went, in % of it (one task that is always ready: 100):")
+    by_loss = sorted(report.time_spent, key=lambda one: (-_lost(one), -one.wait_ns))
+    shown = by_loss[:_MOST_ROWS]
+    output.print_table(_SPENT_COLUMNS, [_spent_row(one, report.nodes) for one in shown], indent=_INDENT)
+    if others := by_loss[_MOST_ROWS:]:
+        lost = f", which lost {_figure(_lost(others[0]))} % or less" if _lost(others[0]) else ""
+        output.say(f"{len(others)} more with --json{lost}", first=" " * _INDENT)
+    output.say(_SPENT_LEGEND, first=" " * _INDENT)
+    if any(is_root(one) for one in shown):
+        output.say("/ is kernel threads and whatever is in no other cgroup.", first=" " * _INDENT)
     for one in (one for one in report.activity if one.container.node_name in with_waits):
         likely = [
             explanation.text
@@ -93,21 +127,30 @@ def _print_waits(report: Report, console: "Console") -> None:
             if explanation.verdict == "likely" and explanation.kind != "steal"
         ]
         if likely:
-            _say(console, f"{_name(one.container, report.nodes)}: {'; '.join(likely)}", indent=3)
+            output.say(f"{name_of(one.container, report.nodes)}: {'; '.join(likely)}", first=" " * _INDENT)
 
 
 def _cost_row(cost: Cost, nodes: Sequence[str]) -> list[str]:
-    by = cost.by.name if cost.by else ""
-    to = {"waiting": f"waiting behind {by}", "throttling": "its own limit", "cache": f"caches, shared with {by}"}
-    return [_name(cost.container, nodes), f"{cost.time_ns / 1e9:.3g} s", percent(cost.share_of_time), to[cost.kind]]
+    by = cost.by.name if cost.by else "its own CPU limit"
+    return [
+        name_of(cost.container, nodes),
+        time_text(cost.time_ns),
+        percent(cost.share_of_time),
+        by,
+        _HOW[cost.kind],
+    ]
 
 
 def _spent_row(one: TimeSpent, nodes: Sequence[str]) -> list[str]:
     waits = (one.behind_others_ns, one.behind_self_ns, one.throttled_ns, one.idle_ns)
     shares = [_figure(part / one.time_ns) for part in (one.ran_ns, *waits)]
     stolen = "-" if one.stolen_ns is None else _figure(one.stolen_ns / one.time_ns)
-    why = " and ".join(culprits(one)) if one.cause == "others" else _CAUSES[one.cause]
-    return [_name(one.container, nodes), *shares, stolen, why]
+    why = " and ".join(takers(one)) or _CAUSES[one.cause]
+    return [name_of(one.container, nodes), _figure(_lost(one)), *shares, stolen, why]
+
+
+def _lost(one: TimeSpent) -> float:
+    return cost_ns(one) / one.time_ns
 
 
 def _figure(share: float) -> str:
@@ -115,22 +158,51 @@ def _figure(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.1f}" if share >= 0.0005 else "0"
 
 
-def _print_victim(report: Report, number: int, victim: Victim, console: "Console") -> None:
-    _say(
-        console,
-        f"{number}. {_name(victim.container, report.nodes)} lost {share_with_interval(victim.lost_share)}, "
-        f"{victim.lost_cycles.value / 1e9:,.3g} billion in all",
+def _print_victims(report: Report, output: TextOutput) -> None:
+    everywhere = _said_of_all(report.victims)
+    for number, victim in enumerate(report.victims, 1):
+        output.say()
+        _print_victim(report, number, victim, everywhere, output)
+    output.say()
+    for line in _little_and_unknown(everywhere, " for all of them" if len(report.victims) > 1 else ""):
+        output.say(line)
+    if any(victim.noisy_and_quiet is not None for victim in report.victims):
+        output.say(
+            "CPI: cycles per instruction; neighbours are noisy in the 5 % of the time in which they miss the LLC most."
+        )
+
+
+def _print_victim(
+    report: Report, number: int, victim: Victim, everywhere: Sequence[Explanation], output: TextOutput
+) -> None:
+    output.say(
+        f"{name_of(victim.container, report.nodes)} lost {victim.lost_cycles.value / 1e9:,.3g} billion cycles, "
+        f"{share_with_interval(victim.lost_share)}",
+        first=f"{number}. ",
+        further="   ",
     )
     if (seen := victim.noisy_and_quiet) is not None:
-        _say(
-            console,
-            f"CPI {seen.noisy_cpi:.2f} while neighbours miss most (5 % of the time), {seen.quiet_cpi:.2f} in the "
-            f"middle: {seen.ratio:.2f} x",
-            indent=3,
+        output.say(
+            f"CPI {seen.noisy_cpi:.2f} with noisy neighbours, {seen.quiet_cpi:.2f} in the middle: {seen.ratio:.2f} x",
+            first="   ",
         )
-    rows = [_aggressor_row(aggressor, report) for aggressor in victim.aggressors]
-    _print_table(console, ("TO", "LOST", "CI 95 %", "OF ITS LOSS", "SURE", "WHEN"), rows)
-    _print_explanations(victim.other_explanations, console)
+    columns = (
+        Column("AGGRESSOR", "name"),
+        Column("LOST"),
+        Column("CI 95 %"),
+        Column("OF ITS LOSS", short="SHARE"),
+        Column("SURE"),
+        Column("WHEN", "text"),
+    )
+    output.print_table(columns, [_aggressor_row(aggressor, report) for aggressor in victim.aggressors], indent=3)
+    for verdict, title in (("likely", "Also likely to matter"), ("possible", "Also possible")):
+        for explanation in victim.other_explanations:
+            if explanation.verdict == verdict:
+                output.say(f"{title}: {explanation.text}", first="   ")
+    said = {(one.kind, one.verdict) for one in everywhere}
+    own = [one for one in victim.other_explanations if (one.kind, one.verdict) not in said]
+    for line in _little_and_unknown(own):
+        output.say(line, first="   ")
 
 
 def _aggressor_row(aggressor: Aggressor, report: Report) -> list[str]:
@@ -152,71 +224,64 @@ def _sure(confidence: float) -> str:
     return "> 99.9 %" if confidence > _SURE else percent(confidence)
 
 
-def _print_explanations(explanations: Iterable[Explanation], console: "Console") -> None:
-    by_verdict: dict[str, list[Explanation]] = {}
-    for explanation in explanations:
-        by_verdict.setdefault(explanation.verdict, []).append(explanation)
-    for verdict, title in (("likely", "Also likely to matter"), ("possible", "Also possible")):
-        for explanation in by_verdict.get(verdict, []):
-            _say(console, f"{title}: {explanation.text}", indent=3)
-    if ruled_out := by_verdict.get("no"):
-        _say(console, f"Looked at and little: {', '.join(one.kind for one in ruled_out)}", indent=3)
-    if unknown := by_verdict.get("unknown"):
-        _say(console, f"Not measured: {', '.join(one.kind for one in unknown)}", indent=3)
+def _said_of_all(victims: Sequence[Victim]) -> list[Explanation]:
+    """What was little, or not measured, for each of them."""
+    of_each = [{(one.kind, one.verdict) for one in victim.other_explanations} for victim in victims]
+    of_all = set.intersection(*of_each)
+    return [one for one in victims[0].other_explanations if (one.kind, one.verdict) in of_all]
 
 
-def _print_activity(activity: Sequence[Activity], nodes: Sequence[str], console: "Console") -> None:
-    shown = activity[:_MOST_ACTIVITY]
-    rows = [[*_activity_row(one, nodes)] for one in shown]
-    _print_table(console, ("CONTAINER OR UNIT", "OF NODE", "CPI", "MPKI", "WAITED, WAS THROTTLED"), rows)
+def _little_and_unknown(explanations: Iterable[Explanation], whom: str = "") -> list[str]:
+    lines = []
+    for verdict, title in (("no", "Looked at and little"), ("unknown", "Not measured")):
+        kinds = [_KINDS.get(one.kind, one.kind) for one in explanations if one.verdict == verdict]
+        if kinds:
+            lines.append(f"{title}{whom}: {', '.join(kinds)}")
+    return lines
+
+
+def _print_activity(activity: Sequence[Activity], nodes: Sequence[str], output: TextOutput) -> None:
+    by_share = sorted(activity, key=lambda one: -one.cpu_share_of_node)
+    shown = by_share[:_MOST_ROWS]
+    columns = (
+        Column("CONTAINER OR UNIT", "name", "CONTAINER"),
+        Column("OF NODE"),
+        Column("CPI"),
+        Column("MPKI"),
+        Column("WAITED, WAS THROTTLED", "text"),
+    )
+    output.print_table(columns, [_activity_row(one, nodes) for one in shown])
     if len(activity) > len(shown):
-        _say(console, f"{len(activity) - len(shown)} more of the busiest with --json")
+        most = percent(by_share[len(shown)].cpu_share_of_node)
+        output.say(f"{len(activity) - len(shown)} more with --json, of {most} of the node or less")
+    terms = []
+    if any(one.cpi is not None for one in shown):
+        terms.append("CPI: cycles per instruction.")
+    if any(one.misses_per_kilo_instruction is not None for one in shown):
+        terms.append("MPKI: LLC misses per 1000 instructions.")
+    if any(_waiting(one) for one in shown):
+        terms.append("Pressure (PSI): share of the time in which some of its tasks waited.")
+    if terms:
+        output.say(" ".join(terms))
 
 
 def _activity_row(one: Activity, nodes: Sequence[str]) -> list[str]:
-    waiting = [
-        f"{explanation.kind} {percent(explanation.value)}"
-        for explanation in one.other_explanations
-        if explanation.verdict in ("likely", "possible") and explanation.value is not None and explanation.value <= 1
-    ]
     is_known = any(explanation.value is not None for explanation in one.other_explanations)
     return [
-        _name(one.container, nodes),
+        name_of(one.container, nodes),
         percent(one.cpu_share_of_node),
         "-" if one.cpi is None else f"{one.cpi:.2f}",
         "-" if one.misses_per_kilo_instruction is None else f"{one.misses_per_kilo_instruction:.1f}",
-        ", ".join(waiting) or ("little" if is_known else "-"),
+        ", ".join(_waiting(one)) or ("little" if is_known else "-"),
     ]
 
 
-def _print_table(console: "Console", titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for position, title in enumerate(titles):
-        is_text = position in (0, len(titles) - 1)
-        table.add_column(title, overflow="fold", no_wrap=not is_text, justify="left" if is_text else "right")
-    for row in rows:
-        table.add_row(*(_shown(cell, console) for cell in row))
-    console.print(Padding(table, (0, 0, 0, 3), expand=False))
-
-
-def _say(console: "Console", text: str = "", *, indent: int = 0) -> None:
-    """A line, or several where it does not fit; names in it do no harm."""
-    from rich.padding import Padding
-
-    console.print(Padding(_shown(text, console), (0, 0, 0, indent), expand=False) if text else "")
-
-
-def _shown(text: str, console: "Console") -> "Text":
-    if console.options.ascii_only:
-        text = text.replace("–", "-")
-    return printable(harmless(text.encode("utf-8", "backslashreplace")), console)
-
-
-def _name(container: Container, nodes: Sequence[str]) -> str:
-    return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
+def _waiting(one: Activity) -> list[str]:
+    return [
+        f"{_KINDS.get(explanation.kind, explanation.kind)} {percent(explanation.value)}"
+        for explanation in one.other_explanations
+        if explanation.verdict in ("likely", "possible") and explanation.value is not None and explanation.value <= 1
+    ]
 
 
 def _nodes(nodes: Sequence[str]) -> str:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer runs`: the runs of an output directory."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tracer.cli.json_output import print_answer
 from tracer.cli.recordings import Local
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _COUNTERS = 3
 _LONGEST_NAME = 40
+_BELOW = " " * 10
 _STATUSES = {
     "running": "running now",
     "finished": "finished",
@@ -36,19 +37,18 @@ def runs(
     id begins, DIR@last the last one and DIR@all all of them as one recording.
     Without that, the newest run of each node is meant.
     """
-    import msgspec
-
     from tracer.analysis.run_list import list_runs
-    from tracer.printable import printable
+    from tracer.cli.printing import TextOutput
 
     found = list_runs(directory, local=local)
     if as_json:
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(found, builtin_types=()), indent=2))
+        print_answer(found)
         return
+    output = TextOutput()
     for run in found.runs:
-        for line in _lines(run):
-            print(printable(line.encode("utf-8", "backslashreplace")))
+        first, second = _lines(run)
+        output.say(first, further=_BELOW)
+        output.say(second, first=_BELOW)
 
 
 def _lines(run: "Run") -> Iterator[str]:
@@ -63,7 +63,7 @@ def _lines(run: "Run") -> Iterator[str]:
         node += f" ({run.identifier})"
     yield f"{run.id}  {when}  {recorded}  {_cut(node)}"
     status = _STATUSES[run.status] + (f": {run.reason}" if run.reason and run.status != "finished" else "")
-    yield f"          {'; '.join([status, *_what(run), f'{format_bytes(run.bytes)}', *_loss(run)])}"
+    yield f"{'; '.join([status, *_what(run), f'{format_bytes(run.bytes)}', *_loss(run)])}"
 
 
 def _what(run: "Run") -> Iterator[str]:

@@ -60,11 +60,13 @@ def simulate(
     from tracer.units import parse_duration_ns
 
     if list_:
+        from tracer.cli.layout import Column
+        from tracer.cli.printing import TextOutput
+
         if machine not in MACHINES:
             raise UsageError(f"--machine: {not_among('machine', machine, MACHINES)}")
-        width = max(map(len, MACHINES[machine]))
-        for name, named in MACHINES[machine].items():
-            print(f"{name:{width}}  {named.summary}")
+        scenarios = [(name, named.summary) for name, named in MACHINES[machine].items()]
+        TextOutput().print_table([Column("", "word"), Column("", "prose")], scenarios)
         return
     if output is None:
         raise UsageError("where to? say: tracer simulate DIRECTORY (or --list for the scenarios)")

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer topology`: what this node is made of."""
 
-import json
 import os
 from typing import Annotated
 
 import typer
+
+from tracer.cli.json_output import print_answer
 
 
 def topology(
@@ -24,19 +25,17 @@ def topology(
     system = os.uname()
     node = read_node_topology()
     if as_json:
-        import msgspec
+        from tracer.cli.topology_answer import Host, NodeDescription
 
-        host = {
-            "node_name": system.nodename,
-            "kernel_release": system.release,
-            "kernel_version": system.version,
-            "machine": system.machine,
-        }
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps({"host": host, "topology": msgspec.to_builtins(node)}, indent=2))
+        host = Host(
+            node_name=system.nodename,
+            kernel_release=system.release,
+            kernel_version=system.version,
+            machine=system.machine,
+        )
+        print_answer(NodeDescription(host=host, topology=node))
     else:
-        from rich.console import Console
-
+        from tracer.cli.printing import TextOutput
         from tracer.cli.topology_tree import print_tree
 
-        print_tree(node, f"{system.nodename}: Linux {system.release}, {system.machine}", Console(highlight=False))
+        print_tree(node, f"{system.nodename}: Linux {system.release}, {system.machine}", TextOutput())

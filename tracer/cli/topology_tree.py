@@ -4,10 +4,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.tree import Tree
-
-from tracer.cli.printing import printable
+from tracer.cli.guides import guides
+from tracer.cli.printing import TextOutput
 from tracer.kernel.cpus import format_cpu_list, parse_cpu_list
 from tracer.kernel.topology.caches import LlcDomain
 from tracer.kernel.topology.frequency import FrequencyPolicy
@@ -29,11 +27,12 @@ class Branch(NamedTuple):
     below: "Sequence[Branch]" = ()
 
 
-def print_tree(node: NodeTopology, title: str, console: Console) -> None:
+def print_tree(node: NodeTopology, title: str, output: TextOutput) -> None:
     """Print it below `title`."""
-    tree = Tree(printable(title, console))
-    _grow(tree, [*branches_of_node(node), *_branches_of_containers(node)], console)
-    console.print(tree)
+    lines = list(_lines([Branch(title, below=[*branches_of_node(node), *_branches_of_containers(node)])], 0))
+    drawn = guides([depth for depth, _text in lines], width=len("├── "), ascii_only=output.ascii_only)
+    for (_depth, text), (first, further) in zip(lines, drawn, strict=True):
+        output.say(text, first=first, further=further, cut=False)
 
 
 def branches_of_node(topology: Topology) -> Iterator[Branch]:
@@ -50,12 +49,10 @@ def branches_of_node(topology: Topology) -> Iterator[Branch]:
         yield Branch(f"mitigations: {topology.settings.mitigations}")
 
 
-def _grow(tree: Tree, branches: Iterable[Branch], console: Console) -> None:
+def _lines(branches: Iterable[Branch], depth: int) -> Iterator[tuple[int, str]]:
     for branch in branches:
-        label = printable(branch.text, console)
-        if branch.cpus:
-            label.append("  ").append(f"CPUs {branch.cpus}", "cyan")
-        _grow(tree.add(label), branch.below, console)
+        yield depth, f"{branch.text}  CPUs {branch.cpus}" if branch.cpus else branch.text
+        yield from _lines(branch.below, depth + 1)
 
 
 def _joined(*texts: str | None, separator: str = ", ") -> str:

@@ -18,7 +18,8 @@ def verify(
     victim: Annotated[
         str,
         typer.Argument(
-            metavar="VICTIM", help="Who may be slowed down: label (web-1/app), name, pod, path or beginning of id."
+            metavar="VICTIM",
+            help="Who may be slowed down; named as --container of `report` has it: shop/web-1/app.",
         ),
     ],
     suspect: Annotated[

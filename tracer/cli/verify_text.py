@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An experiment as text, for a terminal of 80 columns."""
+"""An experiment as text."""
 
-import json
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import Final
 
 from tracer.analysis.wording import percent
-from tracer.cli.printing import printable
+from tracer.cli.json_output import print_answer
+from tracer.cli.layout import Column
+from tracer.cli.printing import TextOutput
 from tracer.experiment.cgroup_control import CPU_MAX
 from tracer.experiment.experiment import Experiment
-from tracer.experiment.outcome import Effect, Interval, Outcome
+from tracer.experiment.outcome import ControlFile, Effect, Interval, Outcome, Plan
 from tracer.experiment.schedule import SLOT_WINDOWS
 from tracer.printable import printable as harmless
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_WHAT: Final = {"waiting": "waiting / CPU time", "cpi": "cycles / instruction"}
+_WHAT: Final = {"waiting": "run-queue wait / CPU time", "cpi": "CPI (cycles / instruction)"}
 _HOW: Final = {True: "throttled (cpu.max)", False: "frozen (cgroup.freeze)"}
 
 
@@ -38,24 +34,21 @@ def print_plan(experiment: Experiment, unknown: str | None, *, as_json: bool) ->
     pulse_ns = SLOT_WINDOWS * schedule.window_ns
     when = f"{schedule.blocks} times for {pulse_ns / 1e6:g} ms at random within {schedule.duration_ns / 1e9:g} s"
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "victim": {"name": experiment.victim.name, "cgroup_path": experiment.victim.cgroup.path},
-                    "suspect": {"name": suspect.name, "cgroup_path": suspect.cgroup.path},
-                    "processes": suspect.cgroup.processes,
-                    "control": experiment.control._asdict(),
-                    "pauses": schedule.blocks,
-                    "pulse_seconds": pulse_ns / 1e9,
-                    "duration_seconds": schedule.duration_ns / 1e9,
-                    "note": unknown,
-                },
-                indent=2,
+        print_answer(
+            Plan(
+                victim=experiment.victim.named,
+                suspect=suspect.named,
+                processes=suspect.cgroup.processes,
+                control=ControlFile(**experiment.control._asdict()),
+                pauses=schedule.blocks,
+                pulse_seconds=pulse_ns / 1e9,
+                duration_seconds=schedule.duration_ns / 1e9,
+                note=unknown,
             )
         )
         return
-    console = _console()
-    _say(console, f"Would pause {_plain(suspect.name)}, and watch {_plain(experiment.victim.name)}:")
+    output = TextOutput()
+    output.say(f"Would pause {_plain(suspect.name)}, and watch {_plain(experiment.victim.name)}:")
     for line in (
         f"victim   {experiment.victim.cgroup.path}",
         f"suspect  {suspect.cgroup.path}, {_processes(suspect.cgroup.processes)}",
@@ -63,33 +56,31 @@ def print_plan(experiment: Experiment, unknown: str | None, *, as_json: bool) ->
         f"when     {when}, {schedule.blocks * pulse_ns / 1e9:g} s in all",
         *([f"note     {unknown}"] if unknown else []),
     ):
-        _say(console, line, indent=3)
-    _say(console, "Nothing was touched.")
+        output.say(line, first="   ", further=" " * 12)
+    output.say("Nothing was touched.")
 
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """The answer: a sentence for each effect, the figures, and what bears on them."""
     if as_json:
-        # In ASCII, so that it can be printed under any locale.
-        print(json.dumps(msgspec.to_builtins(outcome, builtin_types=()), indent=2))
+        print_answer(outcome)
         return
-    console = _console()
+    output = TextOutput()
     for effect in outcome.effects:
-        _say(console, _sentence(effect, _plain(outcome.victim.name), _plain(outcome.suspect.name)))
+        output.say(_sentence(effect, _plain(outcome.victim.name), _plain(outcome.suspect.name)))
     if any(effect.difference is not None for effect in outcome.effects):
-        _say(console)
-        _print_figures(outcome, console)
-    _say(console)
-    _say(
-        console,
+        output.say()
+        _print_figures(outcome, output)
+    output.say()
+    output.say(
         f"{outcome.pauses} pauses of {outcome.pulse_seconds * 1e3:g} ms by {outcome.control}, one in each "
         f"{outcome.block_seconds * 1e3:g} ms at random; {_plain(outcome.suspect.name)} had "
         f"{percent(outcome.suspect.cpus_otherwise)} of a CPU, and {percent(outcome.suspect.cpus_paused)} in pauses.",
     )
     if outcome.ended_early is not None:
-        _say(console, f"{outcome.pauses_planned} were planned: {outcome.ended_early}.")
+        output.say(f"{outcome.pauses_planned} were planned: {outcome.ended_early}.")
     for note in outcome.notes:
-        _say(console, f"Note: {note}.")
+        output.say(f"Note: {note}.")
 
 
 def _sentence(effect: Effect, victim: str, suspect: str) -> str:
@@ -111,28 +102,21 @@ def _sentence(effect: Effect, victim: str, suspect: str) -> str:
     return f"Refuted: {does_not[effect.kind]}; no effect of more than {percent(high)} of {of} would have been missed."
 
 
-def _print_figures(outcome: Outcome, console: "Console") -> None:
-    from rich.padding import Padding
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for title in ("PAUSED", "ELSE", "DIFFERENCE", f"CI {100 * outcome.confidence:g} %", "OF ALL"):
-        table.add_column(title, no_wrap=True, justify="right")
-    for effect in outcome.effects:
-        if effect.difference is None or effect.share is None:
-            continue
-        interval = f"{_bound(effect.difference.low)} to {_bound(effect.difference.high)}"
-        cells = [
+def _print_figures(outcome: Outcome, output: TextOutput) -> None:
+    titles = ("PAUSED", "ELSE", "DIFFERENCE", f"CI {100 * outcome.confidence:g} %", "OF ALL")
+    rows = [
+        [
             _WHAT[effect.kind],
             f"{effect.paused:.3g}",
             f"{effect.otherwise:.3g}",
             f"{effect.difference.value:.3g}",
-            interval,
+            f"{_bound(effect.difference.low)} to {_bound(effect.difference.high)}",
             percent(effect.share.value),
         ]
-        table.add_row(*(printable(cell, console) for cell in cells))
-    console.print(Padding(table, (0, 0, 0, 3), expand=False))
+        for effect in outcome.effects
+        if effect.difference is not None and effect.share is not None
+    ]
+    output.print_table([Column("", "name"), *map(Column, titles)], rows, indent=3)
 
 
 def _range(share: Interval) -> str:
@@ -157,15 +141,3 @@ def _processes(number: int | None) -> str:
 
 def _plain(name: str) -> str:
     return harmless(name.encode("utf-8", "backslashreplace"))
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _say(console: "Console", text: str = "", *, indent: int = 0) -> None:
-    from rich.padding import Padding
-
-    console.print(Padding(printable(text, console), (0, 0, 0, indent), expand=False) if text else "")

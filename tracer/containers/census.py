@@ -11,6 +11,7 @@ from tracer.containers.identity import Identity, printable_path, recognize
 from tracer.containers.known_names import KnownNames
 from tracer.containers.runtime_state import RuntimeState
 from tracer.containers.walk import walk
+from tracer.naming import Who
 
 _PROC = Path("/proc")
 _CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -31,6 +32,28 @@ class CountedCgroup(NamedTuple):
     """In it or below it; None if that cannot be read: it is threaded, or gone meanwhile."""
     age_seconds: float | None
     """Of the oldest process in it or below it; None without one whose age can be read."""
+
+    @property
+    def who(self) -> Who:
+        """The identity columns of the tables, as a run on this node has them."""
+        return who_is(self.identity, self.cgroup_id, self.path)
+
+
+def who_is(identity: Identity, cgroup_id: int | None, path: str | None) -> Who:
+    """The identity columns of the tables, for a cgroup of this node."""
+    return Who(
+        node_name=os.uname().nodename,
+        cgroup_id=cgroup_id,
+        cgroup_kind=identity.kind,
+        cgroup_path=path,
+        runtime=identity.runtime,
+        container_id=identity.container_id,
+        container_name=identity.container_name,
+        pod_name=identity.pod_name,
+        pod_uid=identity.pod_uid,
+        namespace=identity.namespace,
+        qos_class=identity.qos_class,
+    )
 
 
 def take_census(root: Path, runtime_state: RuntimeState) -> list[CountedCgroup]:

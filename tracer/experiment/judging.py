@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -49,7 +50,7 @@ class Measured(NamedTuple):
             float(sums["cpu_time_ns"].mean()) / self.slot_ns if len(sums["cpu_time_ns"]) else 0.0
             for sums in (self.paused, self.other)
         )
-        return Side(name=place.name, cgroup_path=place.cgroup.path, cpus_paused=paused, cpus_otherwise=other)
+        return Side(**msgspec.structs.asdict(place.named), cpus_paused=paused, cpus_otherwise=other)
 
 
 def measure(

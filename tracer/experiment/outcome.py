@@ -5,7 +5,9 @@ from typing import Literal
 
 import msgspec
 
-OUTCOME_VERSION = 1
+from tracer.naming import Named
+
+OUTCOME_VERSION = 2
 
 Verdict = Literal["proved", "refuted", "unknown"]
 Kind = Literal["waiting", "cpi"]
@@ -41,11 +43,9 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None
 
 
-class Side(msgspec.Struct, frozen=True, kw_only=True):
+class Side(Named, frozen=True, kw_only=True):
     """The victim or the suspect; the CPU time it had in pauses and in the slots like them, in CPUs."""
 
-    name: str
-    cgroup_path: str
     cpus_paused: float
     cpus_otherwise: float
 
@@ -58,7 +58,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     that all of them hold in 95 % of experiments. `latest_pause_ms`: how late the latest one began. `notes` bear on it.
     """
 
+    command: Literal["verify"] = "verify"
     version: int = OUTCOME_VERSION
+    dry_run: Literal[False] = False
     victim: Side
     suspect: Side
     control: str
@@ -72,3 +74,30 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     effects: list[Effect]
     notes: list[str]
+
+
+class ControlFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A control file's name, the text that is in it, and the one that pauses the cgroup."""
+
+    file: str
+    found: str
+    paused: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be done, with `--dry-run`: `pauses` of `pulse_seconds` within `duration_seconds`, by `control`.
+
+    `processes` are those of the suspect, None where that cannot be read. `note`: what this node does not know of it.
+    """
+
+    command: Literal["verify"] = "verify"
+    version: int = OUTCOME_VERSION
+    dry_run: Literal[True] = True
+    victim: Named
+    suspect: Named
+    processes: int | None
+    control: ControlFile
+    pauses: int
+    pulse_seconds: float
+    duration_seconds: float
+    note: str | None

@@ -8,16 +8,16 @@ from tracer.simulate.cast import VICTIM, with_victim
 from tracer.simulate.scenario import Bursts, Container, CounterLoss, Scenario
 from tracer.simulate.shape import NodeShape
 
-_AGGRESSOR = "batch-7/etl"
-_SECOND_AGGRESSOR = "batch-3/report"
+_AGGRESSOR = "jobs/batch-7/etl"
+_SECOND_AGGRESSOR = "jobs/batch-3/report"
 
 
 def _aggressor(label: str, bursts: Bursts, threads: int = 2) -> Container:
-    pod, name = label.split("/")
+    namespace, pod, name = label.split("/")
     return Container(
         name=name,
         pod=pod,
-        namespace="jobs",
+        namespace=namespace,
         threads=threads,
         load=0.1,
         is_batch=True,
@@ -48,7 +48,7 @@ def bandwidth(_shape: NodeShape, random: np.random.Generator, cast: list[Contain
             bandwidth_sensitivity=float(random.uniform(1.0, 1.8)),
             mpki=float(random.uniform(4, 8)),
         )
-        if container.label in (VICTIM, "api-1/server", "db-1/postgres")
+        if container.label in (VICTIM, "shop/api-1/server", "shop/db-1/postgres")
         else container
         for container in cast
     ]

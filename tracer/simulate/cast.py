@@ -13,7 +13,7 @@ import numpy as np
 from tracer.simulate.scenario import Container
 from tracer.simulate.shape import NodeShape
 
-VICTIM = "web-1/app"
+VICTIM = "shop/web-1/app"
 """Whom those that are planted harm."""
 
 # Share of each domain's CPU time that the cast wants, bursts apart.

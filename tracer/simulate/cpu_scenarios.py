@@ -10,8 +10,8 @@ from tracer.simulate.cast import VICTIM, with_victim
 from tracer.simulate.scenario import Bursts, Container, Scenario, Scheduling, Steal
 from tracer.simulate.shape import NodeShape
 
-_JOB = "batch-7/etl"
-_OTHER_JOB = "batch-3/report"
+_JOB = "jobs/batch-7/etl"
+_OTHER_JOB = "jobs/batch-3/report"
 
 # As a node is set up for throughput: who wakes waits until the slice of who runs is over.
 _PATIENT = Scheduling(wakes_preempt=False)
@@ -85,11 +85,11 @@ def _job(
     bursts: Bursts | None = None,
 ) -> Container:  # fmt: skip
     """It runs all the time, or in bursts, and leaves caches alone."""
-    pod, name = label.split("/")
+    namespace, pod, name = label.split("/")
     return Container(
         name=name,
         pod=pod,
-        namespace="jobs",
+        namespace=namespace,
         threads=threads,
         load=1.0 if bursts is None else 0.02,
         work=1.0 if bursts is None else None,

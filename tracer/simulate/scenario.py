@@ -78,9 +78,9 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """What people call it: pod and container, or the unit, or `/`."""
+        """What people call it, as `tracer.naming.name_of`: namespace, pod and container, or the unit, or `/`."""
         if self.pod is not None:
-            return f"{self.pod}/{self.name}"
+            return "/".join(filter(None, (self.namespace, self.pod, self.name)))
         return self.unit or "/"
 
     def allowed_cpus(self, shape: NodeShape) -> list[int]:

@@ -12,7 +12,7 @@ from tracer.analysis.comparison.metrics import METRICS
 from tracer.analysis.comparison.results import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
 from tracer.analysis.comparison.slices import Slices, slice_length_ns
 from tracer.analysis.findings import Caveat
-from tracer.analysis.recording import Recording
+from tracer.analysis.recording import Recording, require_wanted
 from tracer.store.manifest import Manifest
 
 _CONFIDENCE: Final = 0.95
@@ -28,6 +28,8 @@ def compare(before: Recording, after: Recording, limits: Sequence[Limit] = ()) -
     """
     length_ns = slice_length_ns([before, after])
     first, second = Slices(before, length_ns), Slices(after, length_ns)
+    # Who is in one of both only is told; who is in neither is a mistake.
+    require_wanted([*first.there, *second.there], before.containers, before.namespace)
     measured = [metric for metric in METRICS if metric.measured(first) and metric.measured(second)]
     common = first.cores.keys() & second.cores.keys()
     found = {
@@ -43,8 +45,10 @@ def compare(before: Recording, after: Recording, limits: Sequence[Limit] = ()) -
     workloads = [
         WorkloadChange(
             name=workload,
-            cgroups_before=first.cgroups[workload],
-            cgroups_after=second.cgroups[workload],
+            cgroups_before=len(first.cgroups[workload]),
+            cgroups_after=len(second.cgroups[workload]),
+            containers_before=first.cgroups[workload],
+            containers_after=second.cgroups[workload],
             cores_before=first.cores[workload],
             cores_after=second.cores[workload],
             cores_at_stake=_cores_at_stake(told.get((workload, "cpi")), told.get((workload, "cores"))),
@@ -113,7 +117,9 @@ def _side(recording: Recording, slices: Slices) -> Side:
 
 def _lone(slices: Slices, common: Set[str]) -> list[LoneWorkload]:
     lone = [
-        LoneWorkload(name=workload, cgroups=slices.cgroups[workload], cores=cores)
+        LoneWorkload(
+            name=workload, cgroups=len(slices.cgroups[workload]), containers=slices.cgroups[workload], cores=cores
+        )
         for workload, cores in slices.cores.items()
         if workload not in common
     ]

@@ -55,7 +55,7 @@ METRICS: Final = (
     Metric("cpi", "CPI", "cycles", per="instructions_with_cycles"),
     Metric(
         "misses_per_kilo_instruction",
-        "LLC misses/1000 instr.",
+        "MPKI",
         "llc_misses",
         per="instructions_with_misses",
         scale=1000,
@@ -63,6 +63,6 @@ METRICS: Final = (
     Metric("instructions_per_second", "instructions/s", "instructions"),
     Metric("cores", "CPU time, cores", "cpu_time_ns", scale=_NS),
     # With the CPU time, as waiting alone is next to nothing for many: twice that is nothing to worry about.
-    Metric("wait_slowdown", "slowdown by waiting", "ready_time_ns", per="cpu_time_with_waits_ns"),
+    Metric("wait_slowdown", "run-queue slowdown", "ready_time_ns", per="cpu_time_with_waits_ns"),
     Metric("context_switches_per_second", "switches/s", "context_switches"),
 )

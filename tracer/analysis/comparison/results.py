@@ -5,14 +5,15 @@ A field that is None was not measured. Names are as somebody chose them, so whoe
 """
 
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from tracer.analysis.comparison.limits import Verdict
 from tracer.analysis.findings import Caveat
+from tracer.naming import Who
 
-COMPARISON_VERSION: Final = 1
+COMPARISON_VERSION: Final = 2
 
 
 class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,13 +37,16 @@ class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
 class WorkloadChange(msgspec.Struct, frozen=True, kw_only=True):
     """A workload that is in both, and why what is missing of `changes` is not there, by metric.
 
-    `name` is `tracer.analysis.labels.workload_label`. `cores_at_stake` is CPU time: what its CPI cost or saved, or
-    what it used more or less, whichever is more, by the end of the interval that is nearer to no change.
+    `name` is `tracer.naming.workload_of`, `containers_before` and `containers_after` are who that was. `cores_at_stake`
+    is CPU time: what its CPI cost or saved, or what it used more or less, whichever is more, by the end of the interval
+    that is nearer to no change.
     """
 
     name: str
     cgroups_before: int
     cgroups_after: int
+    containers_before: list[Who]
+    containers_after: list[Who]
     cores_before: float
     cores_after: float
     cores_at_stake: float
@@ -55,6 +59,7 @@ class LoneWorkload(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     cgroups: int
+    containers: list[Who]
     cores: float
 
 
@@ -76,6 +81,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     `tests` is how many changes were looked at together. `verdicts` are on the limits that were asked for.
     """
 
+    command: Literal["compare"] = "compare"
     version: int = COMPARISON_VERSION
     before: Side
     after: Side

@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from tracer.analysis.comparison.changes import Floats
-from tracer.analysis.labels import workload_label
+from tracer.analysis.labels import who_is, workload_label
 from tracer.analysis.recording import Recording
 from tracer.errors import UsageError
+from tracer.naming import Who
 
 # So many that a job of a few minutes has enough of them in a day; of a minute, each window is one.
 _SLICES: Final = 4096
@@ -22,14 +23,16 @@ _TICK_NS: Final = 1_000_000
 _KEY: Final = ("node_name", "cgroup_id")
 _NAMES: Final = ("container_id", "container_name", "pod_name", "namespace")
 _IDENTITY: Final = (*_KEY, "cgroup_kind", "cgroup_path", *_NAMES)
+# The path tells them, so that they need not tell rows apart.
+_BY_PATH: Final = ("runtime", "pod_uid", "qos_class")
 
 
 class Slices:
     """What each workload of a recording used, by slice of time; idle time is no workload.
 
     `wall_ns`: recorded time of each slice, in order; of several nodes, the longest. Slices in which nothing was
-    recorded are left out. `cores` and `cgroups` are by workload: CPU time per recorded time, and how many cgroups
-    it had.
+    recorded are left out. `cores` and `cgroups` are by workload: CPU time per recorded time, and who its cgroups
+    were. `there` are all, also those that were not asked for.
     """
 
     def __init__(self, recording: Recording, length_ns: int) -> None:
@@ -38,7 +41,7 @@ class Slices:
         slice_ = (pl.col("window_start").dt.epoch("ns") // length_ns).alias("slice")
         wall = recording.collect(_wall(recording, slice_)).sort("slice").with_row_index("position")
         self.wall_ns: Floats = wall["wall_ns"].cast(pl.Float64).to_numpy()
-        sums, self.cgroups = _by_workload(recording, recording.collect(_sums(recording, slice_)))
+        sums, self.cgroups, self.there = _by_workload(recording, recording.collect(_sums(recording, slice_)))
         self._sums = sums.join(wall.select("slice", "position"), on="slice").partition_by(
             "workload", as_dict=True, include_key=False
         )
@@ -101,29 +104,34 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     return (
         recording.scan("windows")
         .filter(pl.col("cgroup_kind") != "idle")
-        .select(*_IDENTITY, slice_, **{name: part.cast(pl.Float64) for name, part in parts.items()})
+        .select(*_IDENTITY, *_BY_PATH, slice_, **{name: part.cast(pl.Float64) for name, part in parts.items()})
         .group_by(*_IDENTITY, "slice")
-        .agg(pl.sum(*parts))
+        .agg(pl.sum(*parts), pl.first(*_BY_PATH))
     )
 
 
-def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """`sums` by workload and slice, and how many cgroups each workload had."""
-    identities = sums.group_by(_IDENTITY).agg(pl.min("slice")).sort("slice").with_row_index("identity")
+def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, list[Who]], list[Who]]:
+    """`sums` by workload and slice, who was in each workload, and who was there at all."""
+    identities = (
+        sums.group_by(_IDENTITY).agg(pl.min("slice"), pl.first(*_BY_PATH)).sort("slice").with_row_index("identity")
+    )
     known = identities.with_columns(
         pl.when(pl.col("cgroup_kind") != "unknown").then("cgroup_kind").alias("cgroup_kind")
     )
     # The first rows of a cgroup can be from before its name was known. The id alone could be another cgroup's, after
     # the node was restarted.
-    for columns, key in ((("cgroup_kind", "cgroup_path"), _KEY), (_NAMES, (*_KEY, "cgroup_path"))):
+    for columns, key in ((("cgroup_kind", "cgroup_path"), _KEY), ((*_NAMES, *_BY_PATH), (*_KEY, "cgroup_path"))):
         known = known.with_columns(pl.col(columns).backward_fill().forward_fill().over(key))
-    known = known.with_columns(pl.col("cgroup_kind").fill_null("unknown")).filter(recording.is_wanted())
-    labelled = known.with_columns(workload=workload_label())
-    cgroups = labelled.group_by("workload").agg(pl.struct(*_KEY, "cgroup_path").n_unique().alias("cgroups"))
+    known = known.with_columns(pl.col("cgroup_kind").fill_null("unknown"))
+    labelled = known.filter(recording.is_wanted(known, required=False)).with_columns(workload=workload_label())
+    cgroups: dict[str, list[Who]] = {}
+    latest = labelled.unique([*_KEY, "cgroup_path"], keep="last", maintain_order=True).sort(_KEY)
+    for workload, who in zip(latest["workload"], who_is(latest), strict=True):
+        cgroups.setdefault(workload, []).append(who)
     by_workload = (
         sums.join(identities.select("identity", *_IDENTITY), on=_IDENTITY, nulls_equal=True)
         .join(labelled.select("identity", "workload"), on="identity")
         .group_by("workload", "slice")
         .agg(pl.col(pl.Float64).sum())
     )
-    return by_workload, dict(cgroups.iter_rows())
+    return by_workload, cgroups, who_is(known.unique([*_KEY, "cgroup_path"], keep="last"))

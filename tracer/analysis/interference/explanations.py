@@ -34,9 +34,9 @@ class Measured(NamedTuple):
 _THROTTLING = Measured(
     "throttling", 0.005, 0.05, "throttled by its CPU limit in {} of the periods", "no cpu.stat of its limit"
 )
-_CPU = Measured("cpu-pressure", 0.01, 0.10, "waited for a CPU in {} of the time", "no cpu.pressure")
-_MEMORY = Measured("memory-pressure", 0.01, 0.10, "waited for memory in {} of the time", "no memory.pressure")
-_IO = Measured("io-pressure", 0.01, 0.10, "waited for I/O in {} of the time", "no io.pressure")
+_CPU = Measured("cpu-pressure", 0.01, 0.10, "waited for a CPU in {} of the time (PSI)", "no cpu.pressure")
+_MEMORY = Measured("memory-pressure", 0.01, 0.10, "waited for memory in {} of the time (PSI)", "no memory.pressure")
+_IO = Measured("io-pressure", 0.01, 0.10, "waited for I/O in {} of the time (PSI)", "no io.pressure")
 _RECLAIM = Measured("reclaim", 1.0, 100.0, "{} pages a second scanned for reclaim or fetched again", "no memory.stat")
 _MIGRATION = Measured(
     "migration", 0.02, 0.10, "on another CPU than before in {} of its ticks", "only ticks tell (--ticks)"

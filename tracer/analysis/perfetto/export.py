@@ -10,15 +10,17 @@ from typing import NamedTuple
 import polars as pl
 
 from tracer.analysis.cpu_map import DEFAULT_LINE_BYTES, cpu_map
-from tracer.analysis.labels import container_label
+from tracer.analysis.labels import who_is
 from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEvents, slices
 from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.analysis.perfetto.tracks import Tracks
-from tracer.analysis.recording import Recording, Span
+from tracer.analysis.recording import Recording, Span, polars_schema
 from tracer.errors import UsageError
+from tracer.naming import name_of
 from tracer.store.files import replacing
 from tracer.store.schemas import IDENTITY, TABLES
 
+_BOTH = ("windows", "ticks")
 _ROWS_AT_ONCE = 200_000
 _FINEST_STRETCH = "100ms"
 _USUAL_TICK_NS = 1_000_000
@@ -52,7 +54,10 @@ def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[flo
 
 
 def _write(recording: Recording, trace: TraceFile, progress: Callable[[float], None]) -> None:
-    tracks = Tracks(trace, _labels(recording), len(recording.nodes))
+    cgroups = _cgroups(recording)
+    labels = {(who.node_name or "", who.cgroup_id or 0): name_of(who) for who in who_is(cgroups)}
+    wanted_ids = cgroups.filter(recording.is_wanted(cgroups)).select("node_name", "cgroup_id")
+    tracks = Tracks(trace, labels, len(recording.nodes))
     runs = _runs(recording)
     counters = CounterEvents()
     whole = recording.span.end - recording.span.start
@@ -60,7 +65,13 @@ def _write(recording: Recording, trace: TraceFile, progress: Callable[[float], N
         part = dataclasses.replace(recording, span=stretch)
         ticks = _measured(part, "ticks", runs)
         windows = _without_ticks(_measured(part, "windows", runs), ticks)
-        wanted = [rows.filter("is_wanted").select(MEASURED.names()) for rows in (ticks, windows)]
+        # By id, since names come after the first rows.
+        wanted = [
+            rows.filter(pl.col("cgroup_id") != IDLE_CGROUP_ID)
+            .join(wanted_ids, on=["node_name", "cgroup_id"], how="semi", nulls_equal=True, maintain_order="left")
+            .select(MEASURED.names())
+            for rows in (ticks, windows)
+        ]
         events = counters.take(pl.concat(wanted), _ns(stretch.end))
         # Laid out with all that ran, so that who is asked for is where it is without asking.
         ran = slices(ticks).join(wanted[0], on=["node_name", "cgroup_id"], how="semi")
@@ -91,7 +102,7 @@ def _put(trace: TraceFile, tracks: Tracks, counts: pl.DataFrame, ran: pl.DataFra
 
 
 def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `ticks` or `windows` as MEASURED, with `is_wanted`, and the `cpu` of ticks."""
+    """Rows of `ticks` or `windows` as MEASURED, and the `cpu` of ticks."""
     more = ["cpu"] if table == "ticks" else []
     return (
         part.collect(
@@ -105,7 +116,6 @@ def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
                 "cycles",
                 "instructions",
                 "llc_misses",
-                is_wanted=part.is_wanted() & (pl.col("cgroup_id") != IDLE_CGROUP_ID),
                 in_ticks=pl.lit(1, pl.Int64) if table == "ticks" else pl.col("ticks"),
             )
         )
@@ -116,7 +126,7 @@ def _measured(part: Recording, table: str, runs: pl.DataFrame) -> pl.DataFrame:
             line_bytes=pl.col("line_bytes").fill_null(DEFAULT_LINE_BYTES),
         )
         .filter(pl.col("length_ns") > 0)
-        .select(*MEASURED.names(), "is_wanted", *more)
+        .select(*MEASURED.names(), *more)
     )
 
 
@@ -132,7 +142,7 @@ def _stretches(recording: Recording) -> Iterator[Span]:
     """The recording's span in pieces of about as many rows as are held at once."""
     times = [
         recording.scan(table).select(bin=pl.col(TABLES[table].time_column).dt.truncate(_FINEST_STRETCH))
-        for table in ("ticks", "windows")
+        for table in _BOTH
     ]
     rows = recording.collect(pl.concat(times).group_by("bin").len()).sort("bin")
     pieces = rows.with_columns(piece=(pl.col("len").cum_sum() - pl.col("len")) // _ROWS_AT_ONCE)
@@ -141,13 +151,20 @@ def _stretches(recording: Recording) -> Iterator[Span]:
     yield from map(Span, edges, edges[1:])
 
 
-def _labels(recording: Recording) -> dict[tuple[str, int], str]:
-    """By node and cgroup id, its name; of several names the longest, since names come after the first rows."""
+def _cgroups(recording: Recording) -> pl.DataFrame:
+    """The identity columns, one row a cgroup: when most was known of it, since names come after the first rows."""
     identity = [field.name for field in IDENTITY]
-    tables = [recording.scan(table).select(identity) for table in ("windows", "ticks")]
-    named = recording.collect(pl.concat(tables).unique()).select("node_name", "cgroup_id", label=container_label())
-    by_length = named.sort(pl.col("label").str.len_chars(), "label")
-    return {(node, cgroup_id): label for node, cgroup_id, label in by_length.iter_rows()}
+    times = {table: pl.col(TABLES[table].time_column).cast(polars_schema("windows")["window_start"]) for table in _BOTH}
+    seen = [
+        recording.scan(table).select(*identity, time=times[table]).group_by(identity).agg(pl.max("time"))
+        for table in _BOTH
+    ]
+    known = pl.sum_horizontal(pl.col(name).is_not_null() for name in identity)
+    return (
+        recording.collect(pl.concat(seen))
+        .sort(known, "time")
+        .unique(["node_name", "cgroup_id"], keep="last", maintain_order=True)
+    )
 
 
 def _runs(recording: Recording) -> pl.DataFrame:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tracks of a recording: for each node its CPUs, and its cgroups with their counters, each made when it is needed.
 
-Names are as somebody chose them: what does not print is escaped, and what is endless is cut.
+Names are as somebody chose them: what does not print is escaped, and of what is endless the middle is cut out.
 """
 
 from tracer.analysis.perfetto.events import COUNTERS
 from tracer.analysis.perfetto.trace_file import TraceFile
-from tracer.printable import printable
+from tracer.naming import cut, shown_names
 
 _LONGEST_NAME = 200
 
@@ -16,7 +16,9 @@ class Tracks:
 
     def __init__(self, file: TraceFile, labels: dict[tuple[str, int], str], nodes: int) -> None:
         self._file = file
-        self._labels = labels
+        # What is different must be so on tracks too, of which each has a line of its own.
+        names = shown_names(labels.values(), _LONGEST_NAME)
+        self._labels = {key: names[label] for key, label in labels.items()}
         self._shows_nodes = nodes > 1
         self._groups: dict[tuple[str, str], int] = {}
         self._cpus: dict[tuple[str, int], int] = {}
@@ -42,7 +44,7 @@ class Tracks:
 
     def label(self, node: str, cgroup_id: int) -> str:
         """What to call a cgroup."""
-        return _harmless(self._labels.get((node, cgroup_id)) or f"cgroup {cgroup_id}")
+        return self._labels.get((node, cgroup_id)) or f"cgroup {cgroup_id}"
 
     def _of_cgroup(self, node: str, cgroup_id: int) -> int:
         key = (node, cgroup_id)
@@ -54,11 +56,6 @@ class Tracks:
     def _group(self, node: str, what: str) -> int:
         key = (node, what)
         if key not in self._groups:
-            name = f"{what} of {_harmless(node)}" if self._shows_nodes else what
+            name = f"{what} of {cut(node, _LONGEST_NAME)}" if self._shows_nodes else what
             self._groups[key] = self._file.add_track(name, rank=len(self._groups))
         return self._groups[key]
-
-
-def _harmless(name: str) -> str:
-    name = printable(name.encode("utf-8", "backslashreplace"))
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

@@ -8,11 +8,11 @@ from typing import Final
 
 import polars as pl
 
+from tracer import naming
 from tracer.analysis.findings import Container, Report
 from tracer.analysis.pictures.node_facts import NodeFacts, node_facts
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
-from tracer.printable import printable
 
 IDLE: Final = -1
 
@@ -53,7 +53,7 @@ def choose_cast(recording: Recording, roster: Roster, report: Report | None, nod
     Raises UsageError where runs of the node had ticks or windows of different length.
     """
     of_node = roster.containers.filter(pl.col("node_name") == node)
-    if recording.container is None and recording.namespace is None:
+    if not recording.is_about_some:
         of_node = of_node.with_columns(is_wanted=False)
     ranks: dict[tuple[str, str | None], int] = {}
     for container in _told_of(report) if report else []:
@@ -92,24 +92,16 @@ def _key(container: Container) -> tuple[str, str | None]:
 
 
 def shown_names(containers: Sequence[Container]) -> list[str]:
-    """The labels, with the namespace or at last a number where only that tells two apart."""
-    labels = [shown_text(container.name) for container in containers]
-    alike = Counter(labels)
-    labels = [
-        f"{label} ({shown_text(container.namespace or 'no namespace')})" if alike[label] > 1 else label
-        for label, container in zip(labels, containers, strict=True)
-    ]
+    """The names, with a number where one is that of several."""
     seen: Counter[str] = Counter()
     names = []
-    for label in labels:
-        seen[label] += 1
-        names.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
-    return names
+    for container in containers:
+        seen[container.name] += 1
+        names.append(container.name if seen[container.name] == 1 else f"{container.name} #{seen[container.name]}")
+    shown = naming.shown_names(names, _LONGEST_NAME)
+    return [shown[name] for name in names]
 
 
 def shown_text(text: str, longest: int = _LONGEST_NAME) -> str:
     """`text` of whoever, harmless and of bounded length; of a long one both ends, as these tell it from its kind."""
-    harmless = printable(text.encode("utf-8", "surrogatepass"))
-    if len(harmless) <= longest:
-        return harmless
-    return f"{harmless[: longest // 2 - 1]}…{harmless[-(longest // 2) :]}"
+    return naming.cut(text, longest)

@@ -39,8 +39,7 @@ def write_picture(
         wanted = wanted.filter(pl.col("node_name") == node)
     if wanted.is_empty():
         raise UsageError("the recording has no rows of who was asked for, then and there")
-    is_about_somebody = recording.container is not None or recording.namespace is not None
-    findings = None if is_about_somebody and kind != "matrix" else report(recording, progress=progress)
+    findings = None if recording.is_about_some and kind != "matrix" else report(recording, progress=progress)
     if node is None:
         hurt = [cost.container.node_name for cost in findings.costs] if findings else []
         hurt += [victim.container.node_name for victim in findings.victims] if findings else []

@@ -1,41 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting in words. Shares are of the recorded time: a task that waits all the time makes 100 %."""
+"""Waiting in words: in the run queue, behind others or its own threads, or throttled by a limit.
+
+Shares are of the recorded time: a task that waits all the time makes 100 %.
+"""
 
 from collections.abc import Sequence
 
 from tracer.analysis.findings import TimeSpent
 from tracer.analysis.moments import Times
-from tracer.analysis.waits.spent import is_held_back
-from tracer.analysis.wording import name_of, percent, when_text
+from tracer.analysis.waits.spent import LEAST_WAIT, cost_ns, is_held_back
+from tracer.analysis.wording import in_words, name_of, percent, time_text, when_text
 
 _MOST_HOLDERS = 2
 # Of the wait: less is left out of the sentence.
 _LEAST_PART = 0.05
 # Of the wait: then it is on that CPU.
 _ONE_CPU = 0.8
-# Of the wait behind others.
-_ALMOST_ALL = 0.5
 # Of what held it back.
 _MAIN_CULPRIT = 0.25
 
 
 def waiting_sentences(spent: TimeSpent, nodes: Sequence[str], times: Times) -> str:
-    """How long it was ready but not running, behind whom, when, and whether that was its fair share."""
-    name = name_of(spent.container, nodes)
+    """What it lost to whom, how long it waited behind whom, when, and whether that was its fair share."""
+    name = in_words(name_of(spent.container, nodes))
     wait = spent.wait_ns / spent.time_ns
+    is_throttled = spent.throttled_ns >= _LEAST_PART * spent.wait_ns
+    where = "in the run queue or throttled" if is_throttled else "in the run queue"
     # More than one task at a time is no share of the time any more.
     if wait <= 1:
-        first = f"{name} was ready but not running {percent(wait)} of the time"
+        waited = f"waited {where} {percent(wait)} of the time"
         parts = [f"{percent(share)} {text}" for share, text in _parts(spent)]
     else:
-        first = f"{name} had {wait:.1f} tasks ready but not running on average"
+        waited = f"had {wait:.1f} tasks {where} on average"
         parts = [f"{share:.1f} {text}" for share, text in _parts(spent)]
     if spent.cpus and spent.cpus[0].share >= _ONE_CPU:
-        first += f" on CPU {spent.cpus[0].cpu}"
+        waited += f" on CPU {spent.cpus[0].cpu}"
     when = when_text(spent.bursts, None, spent.time_ranges, times)
     if spent.bursts is None and spent.waits:
         when = f", {spent.wait_ns / spent.waits / 1e6:.2g} ms at a time{when}"
-    return f"{first}: {', '.join(parts)}{when}.{_judgement(spent)}"
+    told = f"{waited}, {', '.join(parts)}{when}."
+    if found := takers(spent):
+        lost_ns = cost_ns(spent)
+        share = percent(lost_ns / spent.time_ns)
+        return f"{name} lost {time_text(lost_ns)} ({share} of its time) to {' and '.join(map(in_words, found))}: {told}"
+    return f"{name} {told}{_judgement(spent)}"
+
+
+def takers(spent: TimeSpent) -> list[str]:
+    """Who and what took from it the time that it lost; nobody if that was little."""
+    if cost_ns(spent) < LEAST_WAIT * spent.time_ns:
+        return []
+    others = culprits(spent) or ["several others"] if is_held_back(spent) else []
+    by_limit = ["its own CPU limit"] if spent.throttled_ns >= _LEAST_PART * spent.wait_ns else []
+    return [*others, *by_limit] if spent.held_back_ns >= spent.throttled_ns else [*by_limit, *others]
 
 
 def culprits(spent: TimeSpent) -> list[str]:
@@ -50,7 +67,7 @@ def _parts(spent: TimeSpent) -> list[tuple[float, str]]:
     """Shares of the time, and what each was, without trifles."""
     behind = [(one.wait_ns, one.container.name) for one in spent.holders if one.container is not None]
     named = [one for one in behind[:_MOST_HOLDERS] if one[0] >= _LEAST_PART * spent.wait_ns]
-    parts = [(wait_ns, f"behind {name}") for wait_ns, name in named]
+    parts = [(wait_ns, f"behind {in_words(name)}") for wait_ns, name in named]
     rest_ns = spent.behind_others_ns - sum(wait_ns for wait_ns, _name in named)
     parts += [
         (rest_ns, "behind others"),
@@ -63,12 +80,6 @@ def _parts(spent: TimeSpent) -> list[tuple[float, str]]:
 
 
 def _judgement(spent: TimeSpent) -> str:
-    found = " and ".join(culprits(spent))
-    if is_held_back(spent) and found:
-        if spent.held_back_ns >= _ALMOST_ALL * spent.behind_others_ns:
-            return f" It got less than its share because of {found}."
-        held_back = percent(spent.held_back_ns / spent.behind_others_ns)
-        return f" {held_back} of that because {found} had more CPU time for its weight; the rest was its fair share."
     if spent.cause == "fair-share":
         return " That was its fair share: for its weight, it had as much CPU time as those that it waited for."
     if spent.cause == "several":

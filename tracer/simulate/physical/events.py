@@ -9,14 +9,15 @@ from tracer.simulate.physical.workload import Bursts, PhysicalScenario
 
 
 def job_events(scenario: PhysicalScenario, *, seed: int, ticks: int) -> list[tuple[int, int, float]]:
-    """(tick, container, instructions) of each burst of each container, as drawn by its label alone."""
+    """(tick, container, instructions) of each burst of each container, as drawn by its pod and name alone."""
     events = []
     begins: dict[str, Floats] = {}
     for index, workload in enumerate(scenario.workloads):
         bursts, label = workload.bursts, workload.container.label
         if bursts is None:
             continue
-        random = np.random.default_rng([seed, *b"bursts", *label.encode()])
+        drawn_by = f"{workload.container.pod}/{workload.container.name}"
+        random = np.random.default_rng([seed, *b"bursts", *drawn_by.encode()])
         begins[label] = _begins(bursts, random, ticks, begins)
         # Cycles in a ms of all threads, over those of an instruction.
         in_ms = workload.container.threads * 1e6 * scenario.machine.top_ghz / alone_cpi(workload.job, scenario.machine)

@@ -26,7 +26,7 @@ from tracer.simulate.physical.workload import Bursts, Call, Machine, PhysicalSce
 from tracer.simulate.shape import NodeShape
 
 _VICTIM, _JOB, _SECOND_JOB = "shop-0", "batch-7", "batch-3"
-_JOB_LABEL, _SECOND_JOB_LABEL = f"{_JOB}/job", f"{_SECOND_JOB}/job"
+_JOB_LABEL, _SECOND_JOB_LABEL = f"jobs/{_JOB}/job", f"jobs/{_SECOND_JOB}/job"
 
 
 class Node(NamedTuple):

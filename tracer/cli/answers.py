@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The types of what `--json` prints, by command; `docs/schemas/` is made of them. No command imports all of them."""
+
+from typing import Final
+
+import msgspec
+
+from tracer.analysis.comparison.results import Comparison
+from tracer.analysis.findings import Report
+from tracer.analysis.run_list import RunList
+from tracer.cli.doctor import Diagnosis
+from tracer.cli.ps import Census
+from tracer.cli.topology_answer import NodeDescription
+from tracer.experiment.outcome import Outcome, Plan
+
+ANSWERS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
+    "compare": (Comparison,),
+    "doctor": (Diagnosis,),
+    "ps": (Census,),
+    "report": (Report,),
+    "runs": (RunList,),
+    "topology": (NodeDescription,),
+    "verify": (Outcome, Plan),
+}
