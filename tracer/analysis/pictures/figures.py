@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures as files: PNG and SVG, by Matplotlib."""
 
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from tracer.analysis.pictures.axis import TimeAxis
 from tracer.analysis.pictures.cast import shown_names, shown_text
@@ -22,11 +24,14 @@ from tracer.analysis.pictures.courses import Courses, Grid, Line
 from tracer.analysis.pictures.densities import Densities
 from tracer.analysis.pictures.matrix import Matrix
 from tracer.analysis.pictures.resources import Resources
+from tracer.analysis.pictures.ticks import PERCENT, PLAIN, BinaryLocator, binary_formatter
 from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.store.files import replacing
 
 # More buckets than these no picture of this size can show.
 WIDTH_BUCKETS: Final = 1000
+
+Where = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 _INK = "#1b1f24"
 _FAINT = "#6b7480"
@@ -36,6 +41,8 @@ _LAYER_COLOURS = (LIGHT[0], _FAINT, LIGHT[0], *LIGHT, LIGHT_OTHER, "#F0E442", "#
 # Of all the time: with less, a layer is not seen.
 _TRIFLE = 0.001
 _MOST_CELLS = 10
+# Of cores, tasks and shares: no axis is stretched so far that less fills it.
+_LEAST_HIGH = 0.01
 _STYLE: Final[dict[Any, Any]] = {
     # A name may have dollars in it.
     "text.parse_math": False,
@@ -57,6 +64,9 @@ _STYLE: Final[dict[Any, Any]] = {
     "figure.dpi": 150,
 }
 _LONGEST_TEXT = 160
+# What is missing is never white, which could be nothing.
+_MISSING: Final[dict[str, Any]] = {"facecolor": "#ececec", "edgecolor": "#b4b9c0", "hatch": "////", "linewidth": 0}
+_NOT_RECORDED: Final = "not recorded"
 # Of years, months, days, hours, minutes and seconds.
 _TIMES: Final[dict[str, list[str]]] = {
     "formats": ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"],
@@ -65,6 +75,9 @@ _TIMES: Final[dict[str, list[str]]] = {
 }
 _HEAT = "Blues"
 _CPI = "Cycles per instruction"
+_TRAFFIC = "LLC misses × line size"
+_CPUS = "CPU time, in cores"
+_WAITING = "Waiting for a CPU, in tasks"
 # Of the shares of resources.
 _DASHES = ("-", "--", ":", "-.")
 
@@ -80,13 +93,22 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
             figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
 
 
-def timeline(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:
-    """Traffic (CPU time if none was counted) stacked by container, and below it the CPI of the first one."""
+def timeline(
+    courses: Courses, spent: SpentCourses | None, names: Sequence[str], title: str, note: str | None
+) -> Figure:
+    """Traffic (CPU time if none was counted) stacked by container, and below it how the first one fared.
+
+    That is its CPI; without, where its time went, if that is known.
+    """
     rate = courses.traffic if courses.counted else courses.cpus
     has_cpi = not np.isnan(courses.cpi[0]).all()
-    figure = _figure(title, note, 5.4 if has_cpi else 3.8)
-    panels = figure.subplots(2 if has_cpi else 1, sharex=True, squeeze=False, height_ratios=[3, 2] if has_cpi else [1])
+    has_lower = has_cpi or spent is not None
+    figure = _figure(title, note, 5.8 if has_lower else 3.8)
+    panels = figure.subplots(
+        2 if has_lower else 1, sharex=True, squeeze=False, height_ratios=[3, 2] if has_lower else [1]
+    )
     stack = panels[0, 0]
+    _missing(stack, courses.axis, np.isnan(rate.total_peak))
     _fill(
         stack, courses.axis, np.zeros(courses.axis.buckets), rate.total_peak, color=_PALE, label="all, highest window"
     )
@@ -95,45 +117,65 @@ def timeline(courses: Courses, names: Sequence[str], title: str, note: str | Non
     for number in range(own):
         _fill(stack, courses.axis, under, under + rate.mean[number], color=LIGHT[number], label=names[number])
         under = under + rate.mean[number]
-    _fill(stack, courses.axis, under, under + rate.mean[own:].sum(axis=0), color=LIGHT_OTHER, label="all others")
-    stack.set_ylim(0)
-    stack.set_title("LLC misses × line size" if courses.counted else "CPU time: CPUs in use")
-    if courses.counted:
-        stack.yaxis.set_major_formatter(EngFormatter("B/s"))
+    if len(names) > own:
+        others = rate.mean[own:].sum(axis=0)
+        _fill(stack, courses.axis, under, under + others, color=LIGHT_OTHER, label="all others")
+    highest = float(np.nanmax(rate.total_peak, initial=0))
+    stack.set_ylim(0, 1.05 * (highest or 1 if courses.counted else max(highest, _LEAST_HIGH)))
+    stack.set_title(_TRAFFIC if courses.counted else _CPUS)
+    _units(stack, "B/s" if courses.counted else None)
     _legend(stack)
+    lower = panels[-1, 0]
     if has_cpi:
-        lower = panels[1, 0]
         low, high = courses.cpi_min[0], courses.cpi_max[0]
+        _missing(lower, courses.axis, np.isnan(courses.cpi[0]), label="hardly ran, or not counted")
         _fill(lower, courses.axis, low, high, color=LIGHT[0], alpha=0.35, label="lowest to highest window")
         _steps(lower, courses.axis, courses.cpi[0], color=LIGHT[0], linewidth=1, label="mean")
-        lower.set_title(f"Cycles per instruction of {names[0]}")
+        lower.set_title(f"{_CPI} of {names[0]}")
+        _units(lower)
         _legend(lower)
+    elif spent is not None:
+        _layers(lower, spent, names)
     _time_axis(panels[-1, 0], courses.axis)
     return figure
 
 
 def heat_map(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:
-    """The highest window of each container (row) in each bucket: CPU time and, if counted, traffic and CPI."""
+    """The highest window of each container (row) in each bucket: CPU time, waiting, traffic and CPI, as measured."""
     names = names[: courses.shown]
-    panels: list[tuple[str, Grid]] = [("CPU time: CPUs in use", courses.cpus.peak)]
+    panels: list[tuple[str, Grid, str | None]] = [(_CPUS, courses.cpus.peak, None)]
+    if courses.has_waits:
+        panels.append((_WAITING, courses.waiting.peak, None))
     if courses.counted:
-        panels.append(("LLC misses × line size, B/s", courses.traffic.peak))
-    if not np.isnan(courses.cpi).all():
-        panels.append((_CPI, courses.cpi_max))
-    figure = _figure(title, note, 0.7 + len(panels) * (0.9 + 0.17 * len(names)))
-    for axes, (heading, grid) in zip(
+        panels.append((_TRAFFIC, courses.traffic.peak, "B/s"))
+    if courses.has_cpi:
+        panels.append((_CPI, courses.cpi_max, None))
+    figure = _figure(title, note, 0.9 + len(panels) * (0.9 + 0.17 * len(names)))
+    has_missing = False
+    for axes, (heading, grid, unit) in zip(
         figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True
     ):
         values = grid[: len(names)]
+        has_missing |= bool(np.isnan(values).any())
         # Its differences count, and it is never near zero.
-        scale = Normalize() if heading == _CPI else PowerNorm(0.5, 0)
+        scale = (
+            Normalize() if heading == _CPI else PowerNorm(0.5, 0, max(float(np.nanmax(values, initial=0)), _LEAST_HIGH))
+        )
         edges = courses.axis.edges()
+        axes.patch.set(**_MISSING)
         mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), values, cmap=_HEAT, norm=scale, rasterized=True)
         axes.set_yticks(np.arange(len(names)) + 0.5, names)
         axes.invert_yaxis()
         axes.set_title(f"{heading} (highest window)")
-        figure.colorbar(mesh, ax=axes, format=FuncFormatter(_short), pad=0.01, aspect=12)
+        bar = figure.colorbar(
+            mesh, ax=axes, pad=0.01, aspect=12, format=PLAIN if unit is None else binary_formatter(unit)
+        )
+        # Near zero, the scale has no room for many.
+        bar.ax.yaxis.set_major_locator(BinaryLocator() if unit else MaxNLocator(4))
     _time_axis(axes, courses.axis)
+    if has_missing:
+        text = "not recorded" if len(panels) == 1 or not courses.has_cpi else "not recorded, or hardly ran"
+        figure.legend(handles=[Patch(**_MISSING, label=text)], loc="outside upper right", fontsize=8)
     return figure
 
 
@@ -148,33 +190,41 @@ def densities(found: Densities, name: str, title: str, note: str | None) -> Figu
         axes.fill_between(found.values, values, color=colour, alpha=0.35, linewidth=0)
         axes.plot(found.values, values, color=colour, label=f"{label}: mean {mean:.3g}, {count:,} windows")
         axes.axvline(mean, color=colour, linestyle=":", linewidth=1)
-    what = "cycles per instruction" if found.measure == "cpi" else "CPUs"
-    axes.set_xlabel(f"{what} of {name} in a window; dotted: the means")
+    what = "Cycles per instruction" if found.measure == "cpi" else _CPUS
+    axes.set_xlabel(f"{what}, of {name} in a window; dotted: the means")
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.set_yticks([])
     axes.set_ylim(0)
     axes.legend(title="its windows by what its neighbours did", alignment="left")
     return figure
 
 
-def matrices(found: Sequence[Matrix], title: str, note: str | None) -> Figure:
-    """Who took how much from whom, victims by column; a panel for each kind of it."""
+def matrices(found: Sequence[Matrix], title: str, unseen: Sequence[str]) -> Figure:
+    """Who took how much from whom, victims by column; a panel for each kind of it.
+
+    `unseen` is what to say of kinds that have none.
+    """
+    lines = [
+        wrapped for text in unseen for wrapped in textwrap.wrap(shown_text(text, 2 * _LONGEST_TEXT), _LONGEST_TEXT)
+    ]
     if not found:
-        figure = _figure(title, note, 1.6)
-        figure.text(0.5, 0.4, "No container was found to slow down another.", ha="center")
+        figure = _figure(title, None, 0.9 + 0.25 * len(lines))
+        figure.text(0.02, 0.42, "\n".join(lines), va="center", linespacing=1.6)
         return figure
     found = [_cut(matrix) for matrix in found]
     heights = [1.8 + 0.45 * len(matrix.rows) for matrix in found]
-    figure = _figure(title, note, sum(heights))
+    figure = _figure(title, "\n".join([*lines, "–: nothing, or too little to tell"]), sum(heights))
     panels = figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0]
     for axes, matrix in zip(panels, found, strict=True):
         rows, columns = shown_names(matrix.rows), shown_names(matrix.victims)
         shares = np.array([[cell.share if cell else np.nan for cell in row] for row in matrix.cells])
+        axes.patch.set_facecolor(_MISSING["facecolor"])
         # Not as far as the dark end, on which no text can be read.
         axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1.6 * max(float(np.nanmax(shares)), 0.01), aspect="auto")
         for row, cells in enumerate(matrix.cells):
             for column, cell in enumerate(cells):
-                if cell is not None:
-                    axes.text(column, row, f"{cell.text}\n{cell.more}", ha="center", va="center", fontsize=8)
+                text = "–" if cell is None else f"{cell.text}\n{cell.more}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=_INK if cell else _FAINT)
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right", rotation_mode="anchor")
         axes.set_title(matrix.title)
@@ -193,7 +243,15 @@ def time_spent(found: SpentCourses, names: Sequence[str], title: str, note: str 
     """Running and waiting of the first container's tasks on top of each other, holders in their colours."""
     figure = _figure(title, note, 4.4)
     axes = figure.subplots()
+    _layers(axes, found, names)
+    _time_axis(axes, found.axis)
+    return figure
+
+
+def _layers(axes: Axes, found: SpentCourses, names: Sequence[str]) -> None:
+    """Where the time of the first container went."""
     layers = found.values[0]
+    _missing(axes, found.axis, np.isnan(layers[0]))
     under = np.zeros(found.axis.buckets)
     for layer, (label, colour) in enumerate(zip(LAYERS, _LAYER_COLOURS, strict=True)):
         if np.nansum(layers[layer]) > _TRIFLE * np.nansum(layers):
@@ -205,36 +263,49 @@ def time_spent(found: SpentCourses, names: Sequence[str], title: str, note: str 
             under = under + layers[layer]
     # What it ran, and what was stolen of that.
     _steps(axes, found.axis, layers[:2].sum(axis=0), color=_INK, linewidth=0.8)
-    axes.set_ylim(0, float(np.nanmax(under, initial=0.01)) * 1.05)
+    axes.set_ylim(0, float(np.nanmax(under, initial=_LEAST_HIGH)) * 1.05)
     axes.set_title(f"Tasks of {names[0]}: below the line they ran, above it they were ready but did not run")
+    _units(axes)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
-    _time_axis(axes, found.axis)
-    return figure
 
 
 def resources(found: Resources, names: Sequence[str], title: str, note: str | None) -> Figure:
     """Memory of each container, and below it how long tasks of the first one had to wait."""
     figure = _figure(title, note, 5.4)
     memory, waiting = figure.subplots(2, sharex=True)
+    known = ~np.isnan(found.memory.largest)
+    if known.any():
+        _missing(memory, found.axis, np.logical_and.reduce(~known))
     for number, colour in enumerate(LIGHT[: len(found.memory.largest)]):
         low, high = found.memory.least[number], found.memory.largest[number]
         if not np.isnan(high).all():
             _fill(memory, found.axis, low, high, color=colour, alpha=0.4)
             _steps(memory, found.axis, high, color=colour, linewidth=1, label=names[number])
-    memory.set_ylim(0)
     memory.set_title("Memory")
-    memory.yaxis.set_major_formatter(EngFormatter("B"))
-    _legend(memory)
-    for (name, share), dashes in zip(found.shares.items(), _DASHES, strict=False):
-        if not np.isnan(share.largest[0]).all():
-            _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=name)
-    waiting.set_ylim(0)
+    if known.any():
+        memory.set_ylim(0)
+        _units(memory, "B")
+        _legend(memory)
+    else:
+        _empty(
+            memory, "memory.current was not recorded: a cgroup without the memory controller has none, nor has the root"
+        )
+    shares = {name: share for name, share in found.shares.items() if not np.isnan(share.largest[0]).all()}
+    if shares:
+        _missing(waiting, found.axis, np.logical_and.reduce([np.isnan(share.largest[0]) for share in shares.values()]))
+    for (name, share), dashes in zip(shares.items(), _DASHES, strict=False):
+        _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=name)
     # The root's files speak of the whole node.
     whose = "the node" if names[0] == "/" else names[0]
     waiting.set_title(f"Share of the time that tasks of {whose} waited (highest second)")
-    waiting.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend(waiting)
+    if shares:
+        highest = max(float(np.nanmax(share.largest[0])) for share in shares.values())
+        waiting.set_ylim(0, max(highest, _LEAST_HIGH) * 1.05)
+        waiting.yaxis.set_major_formatter(PERCENT)
+        _legend(waiting)
+    else:
+        _empty(waiting, "no pressure was recorded: the kernel has no PSI, or has it turned off")
     _time_axis(waiting, found.axis)
     return figure
 
@@ -243,13 +314,40 @@ def _figure(title: str, note: str | None, height: float) -> Figure:
     figure = Figure(figsize=(11, height), layout="constrained")
     figure.suptitle(shown_text(title, _LONGEST_TEXT), x=0.01, ha="left", fontsize=11, fontweight="bold")
     if note:
-        figure.supxlabel(shown_text(note, _LONGEST_TEXT), x=0.01, ha="left", fontsize=8, color=_FAINT)
+        text = "\n".join(shown_text(line, _LONGEST_TEXT) for line in note.split("\n"))
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=_FAINT)
     return figure
 
 
-def _short(value: float, _position: int) -> str:
-    """12000000 as 12M; what is small stays as it is."""
-    return f"{value:.2g}" if value < 1000 else EngFormatter(sep="")(value)
+def _units(axes: Axes, unit: str | None = None) -> None:
+    """Of the y axis: of bytes binary ones; else plain figures."""
+    if unit is not None:
+        axes.yaxis.set_major_locator(BinaryLocator())
+    axes.yaxis.set_major_formatter(PLAIN if unit is None else binary_formatter(unit))
+
+
+def _empty(axes: Axes, why: str) -> None:
+    """Nothing was measured: instead of an axis that means nothing, why."""
+    axes.patch.set(**_MISSING)
+    axes.set_yticks([])
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 4}
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=_INK, bbox=box)
+
+
+def _missing(axes: Axes, axis: TimeAxis, where: Where, label: str = _NOT_RECORDED) -> None:
+    """Hatches the buckets in which it is so, from top to bottom."""
+    if where.any():
+        shown = np.append(where, where[-1]).astype(bool)
+        axes.fill_between(
+            axis.edges(),
+            0,
+            1,
+            where=list(shown),
+            step="post",
+            transform=axes.get_xaxis_transform(),
+            label=label,
+            **_MISSING,
+        )
 
 
 def _legend(axes: Axes) -> None:
