@@ -435,7 +435,9 @@ def _headline(
         least = max(_detectable(nodes) or 0.0, *(node.source.least_share for node in nodes))
         caches.append(nothing_found(_examined(nodes), pairs, least))
     if found.untold:
-        caches.append(untold_sentence(found.untold, _examined(nodes), _UNTOLD_SHARE))
+        # Of some of these too little was counted.
+        containers = sum(len(node.source.victims) for node in nodes)
+        caches.append(untold_sentence(found.untold, containers, _UNTOLD_SHARE))
     if found.time_spent:
         return headline.from_waits(
             found.time_spent, found.victims, found.joint, found.activity, names, times, caches=caches

@@ -69,7 +69,7 @@ _MISSING: Final[dict[str, Any]] = {"facecolor": "#ececec", "edgecolor": "#b4b9c0
 _NOT_RECORDED: Final = "not recorded"
 # Of years, months, days, hours, minutes and seconds.
 _TIMES: Final[dict[str, list[str]]] = {
-    "formats": ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"],
+    "formats": ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S.%f"],
     "zero_formats": ["", "%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M"],
     "offset_formats": ["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d"],
 }
@@ -336,18 +336,10 @@ def _empty(axes: Axes, why: str) -> None:
 
 def _missing(axes: Axes, axis: TimeAxis, where: Where, label: str = _NOT_RECORDED) -> None:
     """Hatches the buckets in which it is so, from top to bottom."""
-    if where.any():
-        shown = np.append(where, where[-1]).astype(bool)
-        axes.fill_between(
-            axis.edges(),
-            0,
-            1,
-            where=list(shown),
-            step="post",
-            transform=axes.get_xaxis_transform(),
-            label=label,
-            **_MISSING,
-        )
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]])))
+    edges = axis.edges()
+    for number, (first, last) in enumerate(zip(changes[::2], changes[1::2], strict=True)):
+        axes.axvspan(edges[first], edges[last], label=label if number == 0 else None, zorder=0, **_MISSING)
 
 
 def _legend(axes: Axes) -> None:

@@ -86,7 +86,7 @@ def _no_losses(report: Report, node: str, why_not_counted: str | None) -> str:
     power = report.detectable_share
     would = "" if power is None else f"; a loss of {percent(power)} of its cycles or more would have been"
     untold = sum(one.container.node_name == node for one in report.untold)
-    but = f". Of {untold} of {report.containers_examined} containers it could not be told" if untold else ""
+    but = f". Of {untold} more it could not be told, as what others do varied too little" if untold else ""
     return f"no loss was found in {report.pairs_tested} pairs looked at{would}{but}."
 
 
