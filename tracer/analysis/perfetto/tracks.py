@@ -9,6 +9,7 @@ from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.printable import printable
 
 _LONGEST_NAME = 200
+_LAST = 2**31 - 1
 
 
 class Tracks:
@@ -48,7 +49,9 @@ class Tracks:
         key = (node, cgroup_id)
         if key not in self._cgroups:
             name, parent = self.label(node, cgroup_id), self._group(node, "Containers")
-            self._cgroups[key] = self._file.add_track(name, rank=len(self._cgroups), parent=parent)
+            # The kernel's own threads are not whom people look for first.
+            rank = _LAST if name == "/" else len(self._cgroups)
+            self._cgroups[key] = self._file.add_track(name, rank=rank, parent=parent)
         return self._cgroups[key]
 
     def _group(self, node: str, what: str) -> int:
