@@ -23,6 +23,7 @@ class Tracks:
         self._cpus: dict[tuple[str, int], int] = {}
         self._cgroups: dict[tuple[str, int], int] = {}
         self._counters: dict[tuple[str, int, int], int] = {}
+        self._holders: dict[tuple[str, int, int], int] = {}
 
     def of_cpu(self, node: str, cpu: int) -> int:
         """The track for slices of a CPU."""
@@ -40,6 +41,18 @@ class Tracks:
                 of.name, rank=counter, parent=self._of_cgroup(node, cgroup_id), unit=of.unit
             )
         return self._counters[key]
+
+    def of_holder(self, node: str, cgroup_id: int, holder: int) -> int:
+        """The track of how many of a cgroup's tasks wait behind another cgroup."""
+        key = (node, cgroup_id, holder)
+        if key not in self._holders:
+            self._holders[key] = self._file.add_track(
+                _cut(f"Waiting behind {self.label(node, holder)}"),
+                rank=len(COUNTERS) + len(self._holders),
+                parent=self._of_cgroup(node, cgroup_id),
+                unit="tasks",
+            )
+        return self._holders[key]
 
     def label(self, node: str, cgroup_id: int) -> str:
         """What to call a cgroup."""
@@ -63,5 +76,10 @@ class Tracks:
 
 
 def _harmless(name: str) -> str:
-    name = printable(name.encode("utf-8", "backslashreplace"))
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return _cut(printable(name.encode("utf-8", "backslashreplace")))
+
+
+def _cut(name: str) -> str:
+    """Of a long name both ends, as these tell it from its kind."""
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
