@@ -504,6 +504,12 @@ def test_without_counters_closer_looks_are_at_who_waits_most(browser: Browser, t
     browser.settle()
     start, end = (browser.text("#shown-range")[at : at + 8] for at in (0, 16))
     assert start < "14:15:00" < end
+    options[2].click()
+    browser.settle()
+    assert browser.text("#spent h2") == "Where the time of batch-7/etl went"
+    options[1].click()
+    browser.settle()
+    assert browser.text("#spent h2") == "Where the time of web-1/app went"
     for chart in ("#stack", "#spent"):
         browser.hover(f"{chart} .u-over", 0.5)
     assert "60 ms" in tip(browser, "#spent .chart")

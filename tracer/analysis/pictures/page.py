@@ -89,7 +89,7 @@ def _scene_data(scene: Scene, packed: Packed) -> dict[str, Any]:
         "why": cast.facts.why_not_counted and _shown(cast.facts.why_not_counted),
         "line_bytes": cast.facts.line_bytes,
         "views": [
-            {"title": view.title, "unit": view.unit, **_courses_data(view.courses, packed)}
+            {"title": view.title, "about": view.about, "unit": view.unit, **_courses_data(view.courses, packed)}
             | {"spent": None if view.spent is None else _spent_data(view.spent, packed)}
             for view in scene.views
         ],

@@ -35,10 +35,11 @@ class View:
     """A stretch of time: the whole recording, or a closer look at a moment of it.
 
     `unit` is what the courses were read from, of which they have the extremes. `spent` is None if no waits were
-    recorded then.
+    recorded then. `about` is the number of the container whom it is about.
     """
 
     title: str
+    about: int
     unit: Unit
     courses: Courses
     spent: SpentCourses | None
@@ -58,7 +59,7 @@ def read_scene(recording: Recording, report: Report, cast: Cast, *, buckets: int
     """Reads what the page shows of the cast's node: the whole recording in at most so many `buckets`, and moments."""
     whole = read_whole(recording, cast, buckets=buckets)
     spent = read_whole_spent(recording, cast, buckets=_SPENT_BUCKETS)
-    views = [View("the whole recording", "window" if recording.has("windows") else "tick", whole, spent)]
+    views = [View("the whole recording", 0, "window" if recording.has("windows") else "tick", whole, spent)]
     for moment in _moments(report, cast, whole):
         if len(views) <= closer_looks:
             look = _closer_look(recording, cast, whole, moment)
@@ -101,9 +102,13 @@ def read_whole_resources(recording: Recording, cast: Cast, *, buckets: int) -> R
 
 
 class _Moment(NamedTuple):
-    """What is worth a closer look: the highest of `values`, by bucket of the whole recording, within `ranges`."""
+    """What is worth a closer look: the highest of `values`, by bucket of the whole recording, within `ranges`.
+
+    `about` is the victim's number.
+    """
 
     title: str
+    about: int
     values: Line
     ranges: Sequence[TimeRange]
 
@@ -121,13 +126,10 @@ def _moments(report: Report, cast: Cast, whole: Courses) -> Iterator[_Moment]:
             rate = whole.traffic if whole.counted else whole.cpus
             if other < whole.shown:
                 title = f"{cast.names[other]} at its highest, {cast.names[number]} hurt"
-                yield _Moment(title, rate.peak[other], found.time_ranges)
+                yield _Moment(title, number if number < whole.shown else 0, rate.peak[other], found.time_ranges)
         elif number < whole.shown:
-            yield _Moment(
-                f"{cast.names[number]} waiting most{_mostly(found, cast)}",
-                whole.waiting.peak[number],
-                found.time_ranges,
-            )
+            title = f"{cast.names[number]} waiting most{_mostly(found, cast)}"
+            yield _Moment(title, number, whole.waiting.peak[number], found.time_ranges)
 
 
 def _ranked(report: Report, cast: Cast) -> Iterator[tuple[str, Container, Aggressor | TimeSpent]]:
@@ -180,7 +182,13 @@ def _closer_look(recording: Recording, cast: Cast, whole: Courses, moment: _Mome
         axis = TimeAxis.over(start_ns, end_ns, step_ns=step_ns, at_most=_CLOSER_BUCKETS, zone=recording.zone)
         courses = read_courses(recording, cast, axis, shown=SHOWN, table=table)
         if not np.isnan(courses.cpus.total_peak).all():
-            return View(moment.title, unit, courses, _read_spent(recording, cast, start_ns, end_ns, _CLOSER_BUCKETS))
+            return View(
+                moment.title,
+                moment.about,
+                unit,
+                courses,
+                _read_spent(recording, cast, start_ns, end_ns, _CLOSER_BUCKETS),
+            )
     return None
 
 

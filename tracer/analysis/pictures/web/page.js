@@ -444,6 +444,7 @@ function drawHeatChoice() {
 function chooseView(number) {
   state.view = readView(values, state.scene.views[number]);
   state.range = [state.view.start, state.view.end];
+  state.focus = state.view.about;
   byId("view").value = number;
   drawAll();
   drawHeatChoice();
