@@ -6,20 +6,29 @@
 """Tick by tick, who was in the greatest burst of memory traffic, and whom it slowed down: burst_timeline.py DIR [NAME]
 
 It is around the 10 ticks with the most LLC misses; a letter is a container's share of them, 64 bytes a miss. The CPI is
-that of the container with NAME in its name, or the one that rises most. Without counters, it is a burst of CPU time.
+that of the container with NAME in its name, or the one that rises most. Without counters, it is around the ticks of
+most waiting for a CPU; letters share CPU time, and for the CPI stands the stretch of the one that waited most: the time
+that its tasks wanted a CPU by the time they had one.
 """
 
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
-BURST, AROUND, BAR_WIDTH = 10, 15, 46  # ticks, ticks, characters
+BURST, AROUND, BAR_WIDTH = 10, 15, 45  # ticks, ticks, characters
 NODE = pl.col("node_name").cast(pl.String)
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def stop(said: str) -> NoReturn:
+    """Ends as `tracer` does where something is not as it is needed: in one line, with 2."""
+    print(said, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def files(output: str, table: str) -> list[Path]:
@@ -34,20 +43,28 @@ def files(output: str, table: str) -> list[Path]:
 def load(output: str) -> tuple[bool, pl.DataFrame]:
     """Whether misses were counted, and a row for each container and tick around the burst; `traffic` in bytes or ns."""
     ticks = pl.concat(map(pl.scan_parquet, files(output, "ticks")), how="diagonal_relaxed")
+    if "wait_time_ns" not in ticks.collect_schema():
+        ticks = ticks.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
     rows = ticks.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
     counted = rows.select(pl.col("llc_misses").is_not_null().any()).collect().item()
     traffic = (pl.col("llc_misses") * 64.0 if counted else pl.col("cpu_time_ns") * 1.0).sum().alias("traffic")
-    ticks = rows.group_by(NODE, "tick").agg(traffic).sort("node_name", "tick").collect()
-    node, tick, _traffic = ticks.row(ticks["traffic"].rolling_sum(min(BURST, ticks.height)).arg_max())
+    cpu = pl.col("cpu_time_ns").cast(pl.Int64)
+    ratio = (pl.col("cycles"), pl.col("instructions")) if counted else (cpu + pl.col("wait_time_ns"), cpu)
+    ratio = [pl.when(ratio[0].is_not_null()).then(part) for part in ratio]
+    # Kernel threads wait too, but are not whom it is about.
+    waits = pl.col("wait_time_ns").filter(pl.col("cgroup_path").cast(pl.String).ne_missing("/")).sum()
+    ticks = rows.group_by(NODE, "tick").agg(traffic, height=traffic if counted else waits + traffic / 1e3)
+    ticks = ticks.sort("node_name", "tick").collect()
+    node, tick = ticks.select("node_name", "tick").row(ticks["height"].rolling_sum(min(BURST, ticks.height)).arg_max())
     near = rows.filter(node == NODE, pl.col("tick").is_between(max(0, tick + 1 - BURST - AROUND), tick + AROUND))
-    sums = near.group_by("tick_start", NAME).agg(traffic, pl.sum("cycles", "instructions"))
+    sums = near.group_by("tick_start", NAME).agg(traffic, cost=ratio[0].sum(), work=ratio[1].sum())
     return counted, sums.sort("tick_start").collect()
 
 
 def slowed(rows: pl.DataFrame, burster: str, high: float) -> str:
     """Whose CPI rises most in ticks of more traffic than `high`, of those who ran in some of them and in others."""
     of_high = rows.with_columns(high=pl.sum("traffic").over("tick_start") > high).filter(pl.col("name") != burster)
-    cpi = of_high.group_by("name", "high").agg(cpi=pl.sum("cycles") / pl.sum("instructions"), ticks=pl.len())
+    cpi = of_high.group_by("name", "high").agg(cpi=pl.sum("cost") / pl.sum("work"), ticks=pl.len())
     rises = cpi.filter(pl.col("ticks") >= 3).sort("high").group_by("name").agg(pl.col("cpi").diff().last())
     return rises.filter(pl.col("cpi").is_finite()).sort("cpi")["name"].last() or "nobody"
 
@@ -62,25 +79,28 @@ def bar(tick: pl.DataFrame, letters: dict[str, str], largest: float) -> str:
 
 
 def main() -> None:
-    output, *wanted = sys.argv[1:3] or sys.exit("usage: burst_timeline.py DIR [NAME]")
+    output, *wanted = sys.argv[1:3] or stop("usage: burst_timeline.py DIR [NAME]")
     try:
         counted, rows = load(output)
     except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no ticks of `tracer run --ticks` in {output!r} that can be read ({type(error).__name__})")
+        stop(f"no ticks of `tracer run --ticks` in {output!r} that can be read ({type(error).__name__})")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    said = [] if counted else ["cycles and LLC misses were not counted in these files (no PMU?): this is CPU time", ""]
+    said = [] if counted else ["cycles and LLC misses were not counted (no PMU?): this is CPU time", ""]
+    what = "CPI" if counted else "STRETCH"
     names = rows.group_by("name").agg(pl.sum("traffic")).sort("traffic", "name", descending=True)["name"].to_list()
     letters = dict(zip(names[:6], "ABCDEF", strict=False))
     print(*said, *(f"{letter} = {name[-74:]}" for name, letter in letters.items()), sep="\n")
     start, largest = rows["tick_start"][0], rows.group_by("tick_start").agg(pl.sum("traffic"))["traffic"].max() or 1
-    victim = next((name for name in names if wanted and wanted[0] in name), slowed(rows, names[0], largest / 2))
-    own = rows.filter(pl.col("name") == victim, pl.col("instructions") > 0)
-    cpi = {row["tick_start"]: f"{row['cycles'] / row['instructions']:.2f}" for row in own.iter_rows(named=True)}
-    print(f"\nfrom {start:%Y-%m-%d %H:%M:%S.%f} UTC; CPI of {victim[-36:]}")
-    print(f"{'+ms':>7} {'MB' if counted else 'CPU ms':>7}  {'TRAFFIC':{BAR_WIDTH}} {'CPI':>6}")
+    waited = rows.filter(pl.col("name") != "/").group_by("name").agg(waited=pl.sum("cost") - pl.sum("work"))
+    most = slowed(rows, names[0], largest / 2) if counted else waited.sort("waited", "name")["name"].last() or "nobody"
+    victim = next((name for name in names if wanted and wanted[0] in name), most)
+    own = rows.filter(pl.col("name") == victim, pl.col("work") > 0)
+    cpi = {row["tick_start"]: f"{row['cost'] / row['work']:.2f}" for row in own.iter_rows(named=True)}
+    print(f"\nfrom {start:%Y-%m-%d %H:%M:%S.%f} UTC; {what} of {victim[-36:]}")
+    print(f"{'+ms':>7} {'MB' if counted else 'CPU ms':>7}  {'TRAFFIC' if counted else 'WHO RAN':{BAR_WIDTH}} {what:>7}")
     for (tick,), part in rows.select("tick_start", "name", "traffic").group_by("tick_start", maintain_order=True):
-        text = f"{part['traffic'].sum() / 1e6:>7.2f}  {bar(part, letters, largest):{BAR_WIDTH}} {cpi.get(tick, '-'):>6}"
+        text = f"{part['traffic'].sum() / 1e6:>7.2f}  {bar(part, letters, largest):{BAR_WIDTH}} {cpi.get(tick, '-'):>7}"
         print(f"{(tick - start).total_seconds() * 1000:>7.1f} {text}")
 
 

@@ -8,11 +8,18 @@
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
 ROWS = 15
 NAME_WIDTH = 32
+
+
+def stop(said: str) -> NoReturn:
+    """Ends as `tracer` does where something is not as it is needed: in one line, with 2."""
+    print(said, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def newest_run(output: Path, run: str) -> dict:
@@ -25,10 +32,12 @@ def newest_run(output: Path, run: str) -> dict:
 def busiest(files: list[Path]) -> pl.DataFrame:
     """One row per cgroup, the busiest first; a counter that was not counted is null."""
     names = pl.col("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name").cast(pl.String)
-    counters = pl.col("cycles", "instructions", "llc_misses")
+    counters = pl.col("cycles", "instructions", "llc_misses", "wait_time_ns")
+    rows = pl.read_parquet(files)
+    # Version 1 had no waits.
+    rows = rows if "wait_time_ns" in rows.columns else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
     return (
-        pl.read_parquet(files)
-        .sort("window_start")
+        rows.sort("window_start")
         .group_by("cgroup_id")
         .agg(
             # The first rows can be from before the name was known.
@@ -52,7 +61,7 @@ def name(row: dict) -> str:
 
 def main() -> None:
     if len(sys.argv) != 2:
-        sys.exit("usage: busiest.py DIR")
+        stop("usage: busiest.py DIR")
     directory, _at, run = (sys.argv[1], "", "") if Path(sys.argv[1]).exists() else sys.argv[1].rpartition("@")
     output = Path(directory)
     try:
@@ -60,18 +69,23 @@ def main() -> None:
         files = sorted(output.glob(f"windows/dt=*/identifier=*/windows-*-{run[:8]}-*.parquet"))
         cgroups = busiest(files)
     except (OSError, ValueError, TypeError, LookupError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no closed files of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
+        stop(f"no closed files of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
 
     sys.stdout.reconfigure(errors="backslashreplace")
     busy = cgroups.filter(pl.col("cgroup_kind") != "idle")
     share = busy["cpu_time_ns"].sum() / max(cgroups["cpu_time_ns"].sum(), 1)
     print(f"CPU time in use: {share:.1%}; cgroups that ran: {busy.height}; the busiest:\n")
-    print(f"{'CGROUP':{NAME_WIDTH}} {'CPU TIME ms':>12} {'SWITCHES':>10} {'CPI':>6} {'LLC MISSES':>13}")
+    # What was not counted anywhere has no columns; waits take their place.
+    counted = busy["instructions"].count() + busy["llc_misses"].count() > 0
+    heads = f"{'CPI':>6} {'LLC MISSES':>13}" if counted else f"{'WAITED ms':>12}"
+    print(f"{'CGROUP':{NAME_WIDTH}} {'CPU TIME ms':>12} {'SWITCHES':>10} {heads}")
     for row in busy.head(ROWS).iter_rows(named=True):
         cpi = f"{row['cycles'] / row['instructions']:.2f}" if row["cycles"] and row["instructions"] else "-"
         misses = "-" if row["llc_misses"] is None else f"{row['llc_misses']:,}"
+        waited = "-" if row["wait_time_ns"] is None else f"{row['wait_time_ns'] / 1e6:,.1f}"
+        figures = f"{cpi:>6} {misses:>13}" if counted else f"{waited:>12}"
         milliseconds = row["cpu_time_ns"] / 1e6
-        print(f"{name(row):{NAME_WIDTH}} {milliseconds:>12,.1f} {row['context_switches']:>10,} {cpi:>6} {misses:>13}")
+        print(f"{name(row):{NAME_WIDTH}} {milliseconds:>12,.1f} {row['context_switches']:>10,} {figures}")
     print("\nfrom", *files, f"about the run: {output / 'runs' / run / 'session.json'}", sep="\n  ")
 
 

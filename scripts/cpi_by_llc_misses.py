@@ -7,20 +7,28 @@
 
 One table for each of the busiest containers, or for those whose name has NAME in it. From top to bottom its own misses
 per 1000 instructions grow, by fifths of its windows; from left to right those of its neighbours on the same LLC, by
-thirds. What grows downwards is its own doing, what grows to the right is theirs.
+thirds. What grows downwards is its own doing, what grows to the right is theirs. Without counters, the stretch (the
+time that its tasks wanted a CPU by the time they had one) by the cores that it used itself, and that others used.
 """
 
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
-TABLES = 3
+TABLES, TICK_NS = 3, 1_000_000
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
-COUNTERS = ["cycles", "instructions", "llc_misses", "neighbour_llc_misses"]
+NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
+
+
+def stop(said: str) -> NoReturn:
+    """Ends as `tracer` does where something is not as it is needed: in one line, with 2."""
+    print(said, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def files(output: str, table: str) -> list[Path]:
@@ -32,17 +40,47 @@ def files(output: str, table: str) -> list[Path]:
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
 
 
-def load(output: str) -> pl.DataFrame:
-    """A row for each container and window in which everything was counted."""
-    windows = pl.concat(map(pl.scan_parquet, files(output, "windows")), how="diagonal_relaxed")
-    counted = pl.all_horizontal(pl.col(COUNTERS).is_not_null())
-    return (
-        windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", counted, pl.col("instructions") > 0)
-        .group_by("node_name", "window_start", NAME)
-        .agg(pl.col(COUNTERS).cast(pl.Float64).sum())
-        .with_columns(own=pl.col("llc_misses") / pl.col("instructions") * 1000)
-        .collect()
+def scan(output: str, table: str) -> pl.LazyFrame:
+    """All of a table; version 1 had no waits."""
+    rows = pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
+    return rows if "wait_time_ns" in rows.collect_schema() else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
+
+
+def measure(rows: pl.LazyFrame) -> tuple[str, pl.LazyFrame]:
+    """`cost` by `work` is the CPI; without counters the STRETCH, the time that tasks wanted a CPU by that they had."""
+    rows = rows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+    counted = rows.filter(
+        pl.col("instructions") > 0,
+        pl.col("cycles").is_not_null(),
+        pl.col("llc_misses", "neighbour_llc_misses").is_not_null(),
     )
+    if counted.head(1).collect().height:
+        return "CPI", counted.with_columns(
+            cost=pl.col("cycles") * 1.0,
+            work=pl.col("instructions") * 1.0,
+            uses=pl.col("llc_misses") * 1e3,
+            per=pl.col("instructions"),
+            noise="neighbour_llc_misses",
+        )
+    cpu = pl.col("cpu_time_ns").cast(pl.Float64)
+    waited = rows.filter(cpu > 0, pl.col("wait_time_ns").is_not_null())
+    if not waited.head(1).collect().height:
+        stop(NEITHER)
+    return "STRETCH", waited.with_columns(
+        cost=cpu + pl.col("wait_time_ns"),
+        work=cpu,
+        uses=cpu,
+        per=pl.col("ticks") * TICK_NS,
+        noise="neighbour_cpu_time_ns",
+    )
+
+
+def load(output: str) -> tuple[str, pl.DataFrame]:
+    """What is measured, and a row for each container and window in which it was."""
+    what, windows = measure(scan(output, "windows"))
+    sums = pl.col("cost", "work", "uses", "per", "noise").cast(pl.Float64).sum()
+    rows = windows.group_by("node_name", "window_start", NAME).agg(sums)
+    return what, rows.with_columns(own=pl.col("uses") / pl.col("per")).collect()
 
 
 def equal_parts(column: str, parts: int) -> pl.Expr:
@@ -51,33 +89,32 @@ def equal_parts(column: str, parts: int) -> pl.Expr:
 
 
 def cpi_table(windows: pl.DataFrame) -> pl.DataFrame:
-    """A row for each fifth of the own misses, with the CPI in each third of the neighbours'."""
-    parts = windows.with_columns(fifth=equal_parts("own", 5), third=equal_parts("neighbour_llc_misses", 3))
-    cells = [pl.col("cycles", "instructions").filter(pl.col("third") == third).sum() for third in (1, 2, 3)]
+    """A row for each fifth of the own misses (CPU time), with the CPI (stretch) in each third of the neighbours'."""
+    parts = windows.with_columns(fifth=equal_parts("own", 5), third=equal_parts("noise", 3))
+    cells = [pl.col("cost", "work").filter(pl.col("third") == third).sum() for third in (1, 2, 3)]
     cpi = [cell.name.suffix(f"_{third}") for third, cell in enumerate(cells, 1)]
     fifths = parts.group_by("fifth").agg(pl.min("own").alias("least"), pl.max("own").alias("most"), *cpi).sort("fifth")
-    return fifths.select("least", "most", *(pl.col(f"cycles_{n}") / pl.col(f"instructions_{n}") for n in (1, 2, 3)))
+    return fifths.select("least", "most", *(pl.col(f"cost_{n}") / pl.col(f"work_{n}") for n in (1, 2, 3)))
 
 
 def main() -> None:
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: cpi_by_llc_misses.py DIR [NAME]")
+        stop("usage: cpi_by_llc_misses.py DIR [NAME]")
     try:
-        rows = load(sys.argv[1])
+        what, rows = load(sys.argv[1])
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
-    if rows.is_empty():
-        sys.exit("cycles, instructions or LLC misses were not counted in these files (no PMU?): no CPI by misses")
+        stop(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
+    own, noise = ("OWN MISSES/1000", "NEIGHBOURS MISS LITTLE") if what == "CPI" else ("OWN CORES", "OTHERS USE LITTLE")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    busiest = rows.group_by("name").agg(pl.sum("cycles")).sort("cycles", descending=True)["name"].to_list()
+    busiest = rows.group_by("name").agg(pl.sum("cost")).sort("cost", descending=True)["name"].to_list()
     shown = [name for name in busiest if sys.argv[2] in name] if len(sys.argv) == 3 else busiest[:TABLES]
     if not shown:
-        sys.exit(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest[:10])}")
+        stop(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest[:10])}")
     for name in shown:
         windows = rows.filter(pl.col("name") == name)
-        print(f"{name[-50:]}: CPI {windows['cycles'].sum() / windows['instructions'].sum():.2f}")
-        print(f"{'OWN MISSES/1000':>18}  {'NEIGHBOURS MISS LITTLE':>22} {'MIDDLING':>12} {'MUCH':>12}")
+        print(f"{name[-50:]}: {what} {windows['cost'].sum() / windows['work'].sum():.2f}")
+        print(f"{own:>18}  {noise:>22} {'MIDDLING':>12} {'MUCH':>12}")
         for least, most, *cells in cpi_table(windows).iter_rows():
             little, middling, much = ("-" if cell != cell else f"{cell:.2f}" for cell in cells)
             print(f"{f'{least:.2f} .. {most:.2f}':>18}  {little:>22} {middling:>12} {much:>12}")

@@ -7,19 +7,28 @@
 
 Of the busiest container, or of all with NAME in their name together. A bar is the share of its instructions that were
 executed at such a CPI, so that an idle moment weighs little. By milliseconds where `tracer run --ticks` recorded them,
-else by windows. A long tail to the end is what a container that is disturbed now and then looks like.
+else by windows. A long tail to the end is what a container that is disturbed now and then looks like. Without counters,
+of the stretch by CPU time: the time that its tasks wanted a CPU by the time they had one.
 """
 
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
 BINS, BAR_WIDTH = 20, 50
+NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def stop(said: str) -> NoReturn:
+    """Ends as `tracer` does where something is not as it is needed: in one line, with 2."""
+    print(said, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def files(output: str, table: str) -> list[Path]:
@@ -31,25 +40,42 @@ def files(output: str, table: str) -> list[Path]:
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
 
 
-def load(output: str) -> tuple[str, pl.LazyFrame]:
-    """What is one row's time, and the rows that were counted."""
-    table, time = ("ticks", "tick_start") if files(output, "ticks") else ("windows", "window_start")
+def scan(output: str, table: str) -> pl.LazyFrame:
+    """All of a table; version 1 had no waits."""
     rows = pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
-    counted = rows.filter(
-        pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0, pl.col("cycles").is_not_null()
-    )
-    return table, counted.select("node_name", pl.col(time).alias("time"), NAME, "cycles", "instructions")
+    return rows if "wait_time_ns" in rows.collect_schema() else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
+
+
+def measure(rows: pl.LazyFrame) -> tuple[str, pl.LazyFrame]:
+    """`cost` by `work` is the CPI; without counters the STRETCH, the time that tasks wanted a CPU by that they had."""
+    rows = rows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+    counted = rows.filter(pl.col("instructions") > 0, pl.col("cycles").is_not_null())
+    if counted.head(1).collect().height:
+        return "CPI", counted.with_columns(cost=pl.col("cycles") * 1.0, work=pl.col("instructions") * 1.0)
+    cpu = pl.col("cpu_time_ns").cast(pl.Float64)
+    waited = rows.filter(cpu > 0, pl.col("wait_time_ns").is_not_null())
+    if not waited.head(1).collect().height:
+        stop(NEITHER)
+    return "STRETCH", waited.with_columns(cost=cpu + pl.col("wait_time_ns"), work=cpu)
+
+
+def load(output: str) -> tuple[str, str, pl.LazyFrame]:
+    """What is measured, what is one row's time, and the rows in which it was."""
+    has_ticks = files(output, "ticks")
+    table, time = ("ticks", "tick_start") if has_ticks else ("windows", "window_start")
+    what, rows = measure(scan(output, table))
+    return what, table, rows.select("node_name", pl.col(time).alias("time"), NAME, "cost", "work")
 
 
 def histogram(rows: pl.LazyFrame) -> pl.DataFrame:
-    """`cpi` where a bin begins, and its share of all instructions; the outer bins have what is beyond too."""
-    times = rows.group_by("node_name", "time").agg(pl.col("cycles", "instructions").cast(pl.Float64).sum())
-    values = times.with_columns(cpi=pl.col("cycles") / pl.col("instructions")).sort("cpi").collect()
-    below = values["instructions"].cum_sum() / values["instructions"].sum()
+    """`cpi` where a bin begins, and its share of all work; the outer bins have what is beyond too."""
+    times = rows.group_by("node_name", "time").agg(pl.sum("cost", "work"))
+    values = times.with_columns(cpi=pl.col("cost") / pl.col("work")).sort("cpi").collect()
+    below = values["work"].cum_sum() / values["work"].sum()
     low, high = values.filter(below >= 0.002)["cpi"][0], values.filter(below >= 0.998)["cpi"][0]
     width = (high - low) / BINS or 1.0
     number = ((pl.col("cpi") - low) / width).floor().clip(0, BINS - 1)
-    shares = values.group_by(number.alias("bin")).agg(share=pl.sum("instructions") / values["instructions"].sum())
+    shares = values.group_by(number.alias("bin")).agg(share=pl.sum("work") / values["work"].sum())
     bins = pl.DataFrame({"bin": [float(number) for number in range(BINS)]})
     return bins.join(shares, on="bin", how="left").select(
         cpi=low + pl.col("bin") * width, share=pl.col("share").fill_null(0)
@@ -58,30 +84,28 @@ def histogram(rows: pl.LazyFrame) -> pl.DataFrame:
 
 def main() -> None:
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: cpi_histogram.py DIR [NAME]")
+        stop("usage: cpi_histogram.py DIR [NAME]")
     try:
-        table, rows = load(sys.argv[1])
-        sums = rows.group_by("name").agg(pl.col("cycles", "instructions").cast(pl.Float64).sum()).collect()
+        what, table, rows = load(sys.argv[1])
+        sums = rows.group_by("name").agg(pl.sum("cost", "work")).collect()
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
-    if sums.is_empty():
-        sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
-    busiest = sums.sort("cycles", descending=True)
+        stop(f"no windows of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
+    busiest = sums.sort("cost", descending=True)
     chosen = (
         busiest.filter(pl.col("name").str.contains(sys.argv[2], literal=True))
         if len(sys.argv) == 3
         else busiest.head(1)
     )
     if chosen.is_empty():
-        sys.exit(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest['name'].head(10))}")
+        stop(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest['name'].head(10))}")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     bins = histogram(rows.filter(pl.col("name").is_in(chosen["name"].to_list())))
     who = chosen["name"][0][-50:] if chosen.height == 1 else f"{chosen.height} containers"
-    print(f"{who}: CPI {chosen['cycles'].sum() / chosen['instructions'].sum():.2f}, by {table}\n")
-    print("  FROM CPI  INSTRUCTIONS")
+    print(f"{who}: {what} {chosen['cost'].sum() / chosen['work'].sum():.2f}, by {table}\n")
+    print(f"{f'FROM {what}':>12}  {'INSTRUCTIONS' if what == 'CPI' else 'CPU TIME'}")
     for cpi, share in bins.iter_rows():
-        print(f"{cpi:>10.2f} {share:>7.1%}  {'#' * round(share / bins['share'].max() * BAR_WIDTH)}".rstrip())
+        print(f"{cpi:>12.2f} {share:>7.1%}  {'#' * round(share / bins['share'].max() * BAR_WIDTH)}".rstrip())
 
 
 if __name__ == "__main__":

@@ -8,19 +8,28 @@
 By seconds: the CPI in the quarter of them with the smallest working set and in that with the largest, and how well it
 goes with the working set and with waiting for memory (r, the correlation of ranks, -1 to 1). What goes with neither was
 slowed by something else. Needs `resources`, of which a row tells of the second before it, and the memory controller.
+Without counters, the stretch: the time that its tasks wanted a CPU by the time they had one.
 """
 
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
 ROWS, LEAST_SECONDS, ID = 20, 8, pl.col("cgroup_id").cast(pl.Int64)
 KEY = ["node_name", "cgroup_id", "second"]
+NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def stop(said: str) -> NoReturn:
+    """Ends as `tracer` does where something is not as it is needed: in one line, with 2."""
+    print(said, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def files(output: str, table: str) -> list[Path]:
@@ -32,13 +41,29 @@ def files(output: str, table: str) -> list[Path]:
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
 
 
-def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """By cgroup and second: cycles and instructions; the working set in MiB, and how long tasks waited for memory."""
-    windows, resources = (
-        pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
-        for table in ("windows", "resources")
-    )
-    ran = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)
+def scan(output: str, table: str) -> pl.LazyFrame:
+    """All of a table; version 1 had no waits."""
+    rows = pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
+    return rows if "wait_time_ns" in rows.collect_schema() else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
+
+
+def measure(rows: pl.LazyFrame) -> tuple[str, pl.LazyFrame]:
+    """`cost` by `work` is the CPI; without counters the STRETCH, the time that tasks wanted a CPU by that they had."""
+    rows = rows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+    counted = rows.filter(pl.col("instructions") > 0, pl.col("cycles").is_not_null())
+    if counted.head(1).collect().height:
+        return "CPI", counted.with_columns(cost=pl.col("cycles") * 1.0, work=pl.col("instructions") * 1.0)
+    cpu = pl.col("cpu_time_ns").cast(pl.Float64)
+    waited = rows.filter(cpu > 0, pl.col("wait_time_ns").is_not_null())
+    if not waited.head(1).collect().height:
+        stop(NEITHER)
+    return "STRETCH", waited.with_columns(cost=cpu + pl.col("wait_time_ns"), work=cpu)
+
+
+def load(output: str) -> tuple[str, pl.DataFrame, pl.DataFrame]:
+    """What is measured; by cgroup and second that, and the working set in MiB and how long tasks waited for memory."""
+    what, ran = measure(scan(output, "windows"))
+    resources = scan(output, "resources")
     seconds = ran.group_by(*KEY[:2], NAME, pl.col("window_start").dt.truncate("1s").alias("second"))
     memory = resources.sort("time").select(
         *KEY[:2],
@@ -46,39 +71,40 @@ def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         memory=pl.col("memory_working_set_bytes") / 2**20,
         waited=pl.col("memory_pressure_some_total_usec").cast(pl.Int64).diff().over(KEY[:2]).fill_null(0),
     )
-    sums = seconds.agg(pl.col("cycles", "instructions").cast(pl.Float64).sum())
-    return sums.collect(), memory.drop_nulls().unique(KEY).collect()
+    sums = seconds.agg(pl.sum("cost", "work"))
+    return what, sums.collect(), memory.drop_nulls().unique(KEY).collect()
 
 
 def by_container(seconds: pl.DataFrame) -> pl.DataFrame:
     """A row for each container that ran in enough seconds, the busiest first."""
-    memory, cpi = pl.col("memory"), pl.col("cycles") / pl.col("instructions")
+    memory, cpi = pl.col("memory"), pl.col("cost") / pl.col("work")
     small, large = (
-        pl.col("cycles").filter(part).sum() / pl.col("instructions").filter(part).sum()
+        pl.col("cost").filter(part).sum() / pl.col("work").filter(part).sum()
         for part in (memory <= memory.quantile(0.25), memory >= memory.quantile(0.75))
     )
     correlations = [pl.corr(cpi, column, method="spearman").alias(f"r_{column}") for column in ("memory", "waited")]
     sums = [memory.min().alias("least"), memory.max().alias("most"), small.alias("small"), large.alias("large")]
     enough = seconds.filter(pl.len().over("name") >= LEAST_SECONDS).group_by("name")
-    return enough.agg(*sums, *correlations, pl.sum("cycles")).sort("cycles", descending=True)
+    return enough.agg(*sums, *correlations, pl.sum("cost")).sort("cost", descending=True)
 
 
 def main() -> None:
-    output = sys.argv[1] if len(sys.argv) == 2 else sys.exit("usage: memory_against_cpi.py DIR")
+    output = sys.argv[1] if len(sys.argv) == 2 else stop("usage: memory_against_cpi.py DIR")
     try:
-        cpi, memory = load(output)
+        what, cpi, memory = load(output)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no windows or resources of `tracer run` in {output!r} can be read ({type(error).__name__})")
-    if cpi.is_empty():
-        sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
+        stop(f"no windows or resources of `tracer run` in {output!r} can be read ({type(error).__name__})")
     rows = by_container(cpi.with_columns(ID).join(memory.with_columns(ID), on=KEY))
     if rows.is_empty():
-        sys.exit(f"no container ran in {LEAST_SECONDS} seconds of which its memory is known: record for longer")
+        stop(
+            f"no container ran in {LEAST_SECONDS} seconds of which its memory is known: record for longer, on a node "
+            "with the memory controller"
+        )
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    print(f"{'':28} {'WORKING SET':>13}  {'CPI WHILE IT IS':>15}  {'r OF CPI WITH':>15}")
+    print(f"{'':28} {'WORKING SET':>13}  {f'{what} WHEN':>15}  {f'r OF {what}':>15}")
     print(f"{'CONTAINER':28} {'MiB':>13}  {'SMALL':>7} {'LARGE':>7}  {'MEMORY':>7} {'WAITS':>7}")
-    for name, least, most, small, large, *correlations, _cycles in rows.head(ROWS).iter_rows():
+    for name, least, most, small, large, *correlations, _cost in rows.head(ROWS).iter_rows():
         memory, waits = ("-" if r is None or r != r else f"{r:+.2f}" for r in correlations)
         size = f"{least:.0f} .. {most:.0f}"
         print(f"{name[-28:]:28} {size:>13}  {small:>7.2f} {large:>7.2f}  {memory:>7} {waits:>7}")

@@ -7,20 +7,29 @@
 
 Noisy are the tenth of its windows in which others on the same LLC missed most, quiet the half in which they missed
 least, compared at equal own work: by fifths of its instructions. The suspect is who has most of the misses that noisy
-windows have beyond quiet ones. It may be harmless: `tracer report` looks closer.
+windows have beyond quiet ones. It may be harmless: `tracer report` looks closer. Without counters, CPU time stands for
+misses and instructions, and for the CPI the stretch: the time that its tasks wanted a CPU by the time they had one.
 """
 
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
 ROWS, WINDOW = 20, ["node_name", "window_start"]
-COUNTERS = ["cycles", "instructions", "llc_misses", "neighbour_llc_misses"]
+SUMS = ["cost", "work", "own", "noise"]
+NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
 # pod/container or else the path, without characters that a terminal would obey.
 NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
 NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+
+
+def stop(said: str) -> NoReturn:
+    """Ends as `tracer` does where something is not as it is needed: in one line, with 2."""
+    print(said, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def files(output: str, table: str) -> list[Path]:
@@ -32,32 +41,57 @@ def files(output: str, table: str) -> list[Path]:
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
 
 
-def load(output: str) -> pl.DataFrame:
-    """A row for each container and window in which it was counted, `noisy`, `quiet` or neither."""
-    windows = pl.concat(map(pl.scan_parquet, files(output, "windows")), how="diagonal_relaxed")
-    counted = windows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle", pl.col("instructions") > 0)
-    rows = counted.group_by(*WINDOW, NAME).agg(pl.col(COUNTERS).cast(pl.Float64).sum()).collect()
-    noise = pl.col("neighbour_llc_misses")
-    return rows.with_columns(
+def scan(output: str, table: str) -> pl.LazyFrame:
+    """All of a table; version 1 had no waits."""
+    rows = pl.concat(map(pl.scan_parquet, files(output, table)), how="diagonal_relaxed")
+    return rows if "wait_time_ns" in rows.collect_schema() else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
+
+
+def measure(rows: pl.LazyFrame) -> tuple[str, pl.LazyFrame]:
+    """`cost` by `work` is the CPI; without counters the STRETCH, the time that tasks wanted a CPU by that they had."""
+    rows = rows.filter(pl.col("cgroup_kind").cast(pl.String) != "idle")
+    counted = rows.filter(pl.col("instructions") > 0, pl.col("cycles").is_not_null())
+    if counted.head(1).collect().height:
+        return "CPI", counted.with_columns(
+            cost=pl.col("cycles") * 1.0,
+            work=pl.col("instructions") * 1.0,
+            own="llc_misses",
+            noise="neighbour_llc_misses",
+        )
+    cpu = pl.col("cpu_time_ns").cast(pl.Float64)
+    waited = rows.filter(cpu > 0, pl.col("wait_time_ns").is_not_null())
+    if not waited.head(1).collect().height:
+        stop(NEITHER)
+    return "STRETCH", waited.with_columns(
+        cost=cpu + pl.col("wait_time_ns"), work=cpu, own=cpu, noise="neighbour_cpu_time_ns"
+    )
+
+
+def load(output: str) -> tuple[str, pl.DataFrame]:
+    """What is measured, and a row for each container and window, `noisy`, `quiet` or neither."""
+    what, windows = measure(scan(output, "windows"))
+    rows = windows.group_by(*WINDOW, NAME).agg(pl.col(SUMS).cast(pl.Float64).sum()).collect()
+    noise = pl.col("noise")
+    return what, rows.with_columns(
         noisy=(noise > noise.quantile(0.9)).over("name"),
         quiet=(noise <= noise.median()).over("name"),
-        fifth=(pl.col("instructions").rank("ordinal") * 5 / pl.len()).ceil().over("name"),
+        fifth=(pl.col("work").rank("ordinal") * 5 / pl.len()).ceil().over("name"),
     )
 
 
 def slowdown(rows: pl.DataFrame) -> pl.DataFrame:
-    """CPI of each container in its noisy windows, and what its quiet ones have at the same work."""
-    noisy, quiet = (pl.col("cycles", "instructions").filter(pl.col(kind)).sum() for kind in ("noisy", "quiet"))
+    """CPI or stretch of each container in its noisy windows, and what its quiet ones have at the same work."""
+    noisy, quiet = (pl.col("cost", "work").filter(pl.col(kind)).sum() for kind in ("noisy", "quiet"))
     fifths = rows.group_by("name", "fifth").agg(noisy, quiet.name.suffix("_quiet"))
-    fifths = fifths.filter(pl.col("instructions") > 0, pl.col("instructions_quiet") > 0)
-    at_same_work = pl.col("cycles_quiet") / pl.col("instructions_quiet") * pl.col("instructions")
-    noisy, quiet = pl.sum("cycles") / pl.sum("instructions"), at_same_work.sum() / pl.sum("instructions")
+    fifths = fifths.filter(pl.col("work") > 0, pl.col("work_quiet") > 0)
+    at_same_work = pl.col("cost_quiet") / pl.col("work_quiet") * pl.col("work")
+    noisy, quiet = pl.sum("cost") / pl.sum("work"), at_same_work.sum() / pl.sum("work")
     return fifths.group_by("name").agg(noisy=noisy, quiet=quiet)
 
 
 def suspects(rows: pl.DataFrame) -> pl.DataFrame:
     """Of each container, the other with most of the misses that noisy windows have beyond quiet ones, and its share."""
-    pairs = rows.join(rows.select(*WINDOW, suspect="name", misses="llc_misses"), on=WINDOW)
+    pairs = rows.join(rows.select(*WINDOW, suspect="name", misses="own"), on=WINDOW)
     kinds = [pl.col("misses").filter(pl.col(kind)).sum().alias(kind) for kind in ("noisy", "quiet")]
     sums = pairs.filter(pl.col("name") != pl.col("suspect")).group_by("name", "suspect").agg(kinds)
     sums = sums.join(rows.group_by("name").agg(pl.sum("noisy", "quiet")), on="name", suffix="_windows")
@@ -68,20 +102,18 @@ def suspects(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def main() -> None:
-    output = sys.argv[1] if len(sys.argv) == 2 else sys.exit("usage: noisy_neighbours.py DIR")
+    output = sys.argv[1] if len(sys.argv) == 2 else stop("usage: noisy_neighbours.py DIR")
     try:
-        rows = load(output)
+        what, rows = load(output)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        sys.exit(f"no windows of `tracer run` in {output!r} that can be read ({type(error).__name__})")
-    if rows.is_empty():
-        sys.exit("cycles and instructions were not counted in these files (no PMU?): nothing is known of the CPI")
+        stop(f"no windows of `tracer run` in {output!r} that can be read ({type(error).__name__})")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     found = slowdown(rows).join(suspects(rows), on="name", how="left").sort(pl.col("quiet") / pl.col("noisy"))
-    print(f"{'CONTAINER':28} {'CPI QUIET':>9} {'NOISY':>6} {'MORE':>7}  SUSPECT")
+    print(f"{'CONTAINER':25} {f'{what} QUIET':>13} {'NOISY':>6} {'MORE':>7}  SUSPECT")
     for name, noisy, quiet, suspect, share in found.head(ROWS).iter_rows():
         more, who = noisy / quiet - 1, f"{suspect[-19:]} {share:.0%}" if suspect else "-"
-        print(f"{name[-28:]:28} {quiet:>9.2f} {noisy:>6.2f} {more:>+7.1%}  {who}")
+        print(f"{name[-25:]:25} {quiet:>13.2f} {noisy:>6.2f} {more:>+7.1%}  {who}")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 """The examples in the documentation, run as they stand there."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
 import pytest
-from examples import ENGINES, README, Rows, by_second, run
+from examples import AS_OF, ENGINES, README, Rows, beside, by_second, run
 
 from tracer.simulate import simulate
 
@@ -78,6 +78,72 @@ def test_spark_gives_it_too(simulated: Path, truth: Rows, lay_out: LayOut, capsy
     lay_out(simulated)
     assert_answers(by_second("Spark"), truth)
     assert "|      0042|" in capsys.readouterr().out
+
+
+# Of two pods and another; one before anything was recorded, one after it.
+LATENCIES = [
+    (datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=seconds), pod, 1.5 + number)
+    for number, (seconds, pod) in enumerate(
+        [(-1, "web-1"), (0.7301, "web-1"), (0.7302, "db-1"), (1.02, "web-2"), (2.345678, "web-1"), (9, "web-2")]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def truth_beside(simulated: Path) -> Rows:
+    """What the examples of as-of joins are about, row by row."""
+    waited: dict[tuple[str, datetime], float] = {}
+    memory: dict[tuple[str, datetime], float] = {}
+    for row in pl.read_parquet(simulated / "windows/**/*.parquet", hive_partitioning=False).iter_rows(named=True):
+        key = (row["pod_name"] or "", row["window_start"])
+        waited[key] = waited.get(key, 0) + row["wait_time_ns"] / 1e6
+    for row in pl.read_parquet(simulated / "resources/**/*.parquet", hive_partitioning=False).iter_rows(named=True):
+        key = (row["pod_name"] or "", row["time"].replace(microsecond=0))
+        memory[key] = memory.get(key, 0) + (row["memory_current_bytes"] or 0) / 2**20
+
+    def last(of: dict[tuple[str, datetime], float], pod: str, time: datetime) -> float | None:
+        before = [start for name, start in of if name == pod and start <= time]
+        return of[pod, max(before)] if before else None
+
+    return [
+        (time, pod, latency, last(waited, pod, time), last(memory, pod, time))
+        for time, pod, latency in LATENCIES
+        if pod.startswith("web")
+    ]
+
+
+def put_latencies(desk: Path) -> None:
+    lines = [f"{time:%Y-%m-%dT%H:%M:%S.%f}Z,{pod},{latency}" for time, pod, latency in LATENCIES]
+    (desk / "latencies.csv").write_text("\n".join(["time,pod_name,latency_ms", *lines]) + "\n")
+
+
+def assert_beside(found: Rows, truth: Rows) -> None:
+    assert any(row[3] for row in truth)
+    assert truth[0][3:] == (None, None)
+    assert [row[:3] for row in found] == [row[:3] for row in truth]
+    for got, expected in zip(found, truth, strict=True):
+        for value, true in zip(got[3:], expected[3:], strict=True):
+            assert value == (None if true is None else pytest.approx(true))
+
+
+def test_some_engines_have_an_as_of_join() -> None:
+    assert set(AS_OF) == {"Polars", "DuckDB", "pandas", "Spark"}
+
+
+@pytest.mark.parametrize("engine", ["Polars", "DuckDB", "pandas"])
+def test_latencies_stand_beside_waiting_and_memory(
+    engine: str, simulated: Path, truth_beside: Rows, lay_out: LayOut, desk: Path
+) -> None:
+    lay_out(simulated)
+    put_latencies(desk)
+    assert_beside(beside(engine), truth_beside)
+
+
+@pytest.mark.usefixtures("spark")
+def test_latencies_stand_beside_in_spark_too(simulated: Path, truth_beside: Rows, lay_out: LayOut, desk: Path) -> None:
+    lay_out(simulated)
+    put_latencies(desk)
+    assert_beside(beside("Spark"), truth_beside)
 
 
 def test_the_files_become_tables_of_iceberg(

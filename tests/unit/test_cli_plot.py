@@ -9,12 +9,14 @@ from xml.etree import ElementTree
 import matplotlib.image
 import numpy as np
 import pytest
-from planted_recording import container, windows_of, write_recording
+from planted_recording import START_NS, container, frame, windows_of, write_recording
+from planted_waits import MS, Load, tables_of
 
 from tracer.cli.main import main
 from tracer.simulate import simulate
+from tracer.store.schemas import TABLES
 
-KINDS = ["timeline", "density", "matrix", "heatmap", "resources"]
+KINDS = ["timeline", "density", "matrix", "heatmap", "resources", "waits"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,8 @@ def test_of_several_nodes_one_can_be_chosen(tmp_path: Path, monkeypatch: pytest.
         (["--kind", "resources"], "the recording has no rows of `resources` for these containers"),
         (
             ["--kind", "density"],
-            "too little of shop/pod-1/app was recorded for its density: it ran in less than 400 windows",
+            "too little of shop/pod-1/app was recorded for its density: in less than 400 windows it ran for a 60th of "
+            "core or more (a minute is better)",
         ),
     ],
 )
@@ -103,6 +106,37 @@ def test_what_cannot_be_is_told_in_one_line(
     assert plot(monkeypatch, "recording", *arguments) == 2
     assert capsys.readouterr().err == f"tracer: error: {complaint}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["recording"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_counters_no_kind_claims_what_nobody_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    web, etl = container(1, "app", "web-1"), container(2, "etl", "batch-7")
+    root = {"cgroup_id": 9, "cgroup_kind": "other", "cgroup_path": "/"}
+    loads = [
+        Load(web, range(500), 15 * MS, {2: 5 * MS}),
+        Load(etl, range(500), 30 * MS, {1: 2 * MS}),
+        Load(root, range(500), 50 * MS, {2: 40 * MS}),
+    ]
+    seconds = np.arange(31, dtype=np.uint64)
+    pressure = {"node_name": "node-1", **web, "time": START_NS + seconds.astype(np.int64) * 10**9}
+    resources = frame(TABLES["resources"], 31, pressure | {"io_pressure_some_total_usec": seconds * 1000})
+    write_recording(tmp_path / "recording", **tables_of(loads), resources=[resources])
+    output = tmp_path / "picture.svg"
+    assert plot(monkeypatch, tmp_path / "recording", "--kind", kind, "--output", output) == 0
+    said = texts(output)
+    assert "web-1/app" in said
+    assert "No container was found" not in said
+    assert ("could not be told" in said) == (kind == "matrix")
+    if kind in ("timeline", "waits"):
+        assert "Tasks of web-1/app: below the line they ran" in said
+        assert "waited behind batch-7/etl" in said
+    if kind == "heatmap":
+        assert "Waiting for a CPU, in tasks (highest window)" in said
+    if kind == "resources":
+        assert "memory.current was not recorded" in said
+        assert "mB" not in said
 
 
 def test_a_place_where_nothing_can_be_written_is_told_in_one_line(

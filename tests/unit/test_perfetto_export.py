@@ -336,3 +336,38 @@ def test_a_window_that_begins_before_its_run_has_the_ticks_of_the_run(tmp_path: 
     export_perfetto(open_recording([tmp_path]), tmp_path / "t")
     (points,) = (points for track, points in read_trace(tmp_path / "t").counters.items() if track[2] == "CPU")
     assert [value for _time, value in points] == [0.5, 0]
+
+
+@pytest.mark.parametrize("at_once", [50, 200_000])
+def test_waiting_has_a_counter_for_each_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    web, etl, quiet = container_of(1, "app", "web-1"), container_of(2, "etl", "batch-7"), container_of(3, "db", "db-1")
+    windows = [*range(100), *range(150, 200)]
+    loads = [
+        Load(web, windows, 20 * MS, {2: 15 * MS, 3: MS // 10, "idle": 5 * MS, "self": 5 * MS}),
+        Load(etl, range(200), 30 * MS, {1: 12 * MS}),
+        Load(quiet, range(200), 5 * MS, {}),
+    ]
+    monkeypatch.setattr(export, "_ROWS_AT_ONCE", at_once)
+    recording = open_recording([write_recording(tmp_path / "recording", **tables_of(loads))])
+    export_perfetto(recording, tmp_path / "t.pftrace")
+    read = read_trace(tmp_path / "t.pftrace")
+    behind = {track[1:]: points for track, points in read.counters.items() if track[-1].startswith("Waiting behind")}
+    assert set(behind) == {
+        ("web-1/app", "Waiting behind batch-7/etl"),
+        ("batch-7/etl", "Waiting behind web-1/app"),
+    }
+    points = behind["web-1/app", "Waiting behind batch-7/etl"]
+    assert integral(points) == pytest.approx(150 * 0.015)
+    assert {value for _time, value in points} == {0, 0.25}
+    assert [time for time, value in points if value == 0] == [START_NS + end * 60 * MS for end in (100, 200)]
+    assert read.units["Containers", "web-1/app", "Waiting behind batch-7/etl"] == "tasks"
+
+
+def test_the_kernels_threads_come_last(tmp_path: Path) -> None:
+    root = {"cgroup_id": 1, "cgroup_kind": "other", "cgroup_path": "/"}
+    loads = [Load(root, range(10), 20 * MS, {2: MS}), Load(container_of(2), range(10), 20 * MS, {1: 15 * MS})]
+    recording = open_recording([write_recording(tmp_path / "recording", **tables_of(loads))])
+    export_perfetto(recording, tmp_path / "t.pftrace")
+    packets = Trace.FromString((tmp_path / "t.pftrace").read_bytes()).packet
+    ranks = {one.track_descriptor.name: one.track_descriptor.sibling_order_rank for one in packets}
+    assert ranks["/"] > ranks["pod-2/app"]

@@ -127,13 +127,13 @@ def drawings(counted: Path, uncounted: Path) -> dict[str, Callable[[], Figure]]:
     nothing = matrices_of(report_of(recording), "node-1")
     title, note = HOSTILE, HOSTILE
     return {
-        "timeline": lambda: figures.timeline(courses, cast.names, title, note),
-        "timeline-uncounted": lambda: figures.timeline(bare_courses, bare.names, title, note),
+        "timeline": lambda: figures.timeline(courses, None, cast.names, title, note),
+        "timeline-uncounted": lambda: figures.timeline(bare_courses, None, bare.names, title, note),
         "heatmap": lambda: figures.heat_map(courses, cast.names, title, note),
         "heatmap-uncounted": lambda: figures.heat_map(bare_courses, bare.names, title, note),
         "density": lambda: figures.densities(densities, cast.names[0], title, note),
-        "matrix": lambda: figures.matrices(found, title, note),
-        "matrix-nothing": lambda: figures.matrices(nothing, title, note),
+        "matrix": lambda: figures.matrices(found, title, [note]),
+        "matrix-nothing": lambda: figures.matrices(nothing, title, [note]),
         "resources": lambda: figures.resources(resources, bare.names, title, note),
     }
 
@@ -159,7 +159,7 @@ def test_the_same_data_make_the_same_file(counted: Path, tmp_path: Path) -> None
     recording, cast = opened(counted)
     courses = read_whole(recording, cast, buckets=50)
     for name in ("one.svg", "two.svg"):
-        figures.save(lambda: figures.timeline(courses, cast.names, "title", None), tmp_path / name)
+        figures.save(lambda: figures.timeline(courses, None, cast.names, "title", None), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
@@ -167,4 +167,4 @@ def test_where_nothing_can_be_written_it_says_so(counted: Path, tmp_path: Path) 
     recording, cast = opened(counted)
     courses = read_whole(recording, cast, buckets=50)
     with pytest.raises(OutputError, match="cannot write"):
-        figures.save(lambda: figures.timeline(courses, cast.names, "title", None), tmp_path / "no" / "where.png")
+        figures.save(lambda: figures.timeline(courses, None, cast.names, "title", None), tmp_path / "no" / "where.png")

@@ -6,15 +6,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from planted_findings import report_of
 from planted_recording import IDLE, START_NS, WINDOW_NS, container, frame, windows_of, write_recording
 from planted_waits import IDLE_CPU, MS, REST, SELF, UNKNOWN, Load, tables_of
 
 from tracer.analysis.findings import Report
 from tracer.analysis.pictures import figures
+from tracer.analysis.pictures.axis import TimeAxis
 from tracer.analysis.pictures.cast import Cast, choose_cast
-from tracer.analysis.pictures.matrix import matrices_of
-from tracer.analysis.pictures.scene import read_whole_spent
-from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS
+from tracer.analysis.pictures.matrix import matrices_of, unseen
+from tracer.analysis.pictures.scene import read_whole, read_whole_spent
+from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, read_spent
 from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.report import report
 from tracer.analysis.roster import Roster
@@ -107,7 +109,7 @@ def test_names_are_text_in_both(tmp_path: Path) -> None:
     assert spent is not None
     for draw in (
         lambda: figures.time_spent(spent, cast.names, HOSTILE, None),
-        lambda: figures.matrices(matrices_of(found, "node-1"), HOSTILE, None),
+        lambda: figures.matrices(matrices_of(found, "node-1"), HOSTILE, []),
     ):
         figures.save(draw, tmp_path / "picture.svg")
         root = ElementTree.parse(tmp_path / "picture.svg").getroot()
@@ -118,3 +120,73 @@ def test_names_are_text_in_both(tmp_path: Path) -> None:
 def test_without_waits_there_is_no_picture(tmp_path: Path) -> None:
     recording = open_recording([write_recording(tmp_path, windows=[windows_of(WEB, WINDOWS)])])
     assert read_whole_spent(recording, choose_cast(recording, Roster(recording), None, "node-1"), buckets=10) is None
+
+
+def test_a_closer_look_has_the_layers_of_its_time(tmp_path: Path) -> None:
+    """Throttling by the second too, which is counted from the recording's start on."""
+    tables = tables_of([Load(WEB, WINDOWS, 10 * MS, {IDLE_CPU: 20 * MS})], tells_throttled=False)
+    time = START_NS + np.arange(61) * 10**9
+    throttled = {"time": time, "cpu_nr_throttled": np.minimum(np.arange(61), 30)}
+    tables["resources"] = [frame(TABLES["resources"], 61, {"node_name": "node-1", **WEB, **throttled})]
+    recording = open_recording([write_recording(tmp_path, **tables)])
+    cast = choose_cast(recording, Roster(recording), None, "node-1")
+    whole = read_whole_spent(recording, cast, buckets=1000)
+    closer = read_spent(recording, cast, TimeAxis(START_NS + 450 * WINDOW_NS, WINDOW_NS, 1, 100), shown=1)
+    assert whole is not None
+    assert closer is not None
+    np.testing.assert_array_equal(closer.values, whole.values[:, :, 450:550])
+    assert len(np.unique(closer.values[0, LAYERS.index("throttled by its own limit")])) > 1
+
+
+@pytest.mark.parametrize("buckets", [1, 7, 1000])
+def test_the_longest_waiting_of_a_window_is_there_however_few_buckets(tmp_path: Path, buckets: int) -> None:
+    recording, _found, cast = opened(tmp_path, *LOADS)
+    courses = read_whole(recording, cast, buckets=buckets)
+    number = next(number for number, one in enumerate(cast.containers) if one.name.startswith("etl/"))
+    assert courses.has_waits
+    assert courses.waiting.peak[number].max() == pytest.approx(12 / 60)
+    recorded = np.diff(np.append(np.arange(0, 1000, courses.axis.steps_each), 1000)) * WINDOW_NS
+    assert (courses.waiting.mean[number] * recorded).sum() == pytest.approx(500 * 12 * MS, rel=1e-5)
+    assert np.nanmax(courses.waiting.total_peak) == pytest.approx((16 + 5 + 12) / 60)
+
+
+def test_without_waits_waiting_is_not_known(tmp_path: Path) -> None:
+    recording = open_recording([write_recording(tmp_path, windows=[windows_of(WEB, WINDOWS)])])
+    courses = read_whole(recording, choose_cast(recording, Roster(recording), None, "node-1"), buckets=10)
+    assert not courses.has_waits
+    assert np.isnan(courses.waiting.mean).all()
+
+
+ROOT = {"cgroup_id": 99, "cgroup_kind": "other", "cgroup_path": "/"}
+
+
+def test_the_kernels_threads_hold_a_cpu_but_are_no_victim_unless_asked_for(tmp_path: Path) -> None:
+    loads = [Load(WEB, WINDOWS, 10 * MS, {99: 10 * MS}), Load(ROOT, WINDOWS, 10 * MS, {1: 30 * MS, SELF: 20 * MS})]
+    _recording, found, _cast = opened(tmp_path, *loads)
+    (matrix,) = matrices_of(found, "node-1")
+    assert ([one.name for one in matrix.rows], [one.name for one in matrix.victims]) == (["/"], ["web-1/app"])
+    (matrix,) = matrices_of(found, "node-1", about_root=True)
+    assert {one.name for one in matrix.victims} == {"web-1/app", "/"}
+
+
+def test_nothing_found_is_told_from_nothing_known(tmp_path: Path) -> None:
+    _recording, found, _cast = opened(tmp_path / "calm", Load(WEB, WINDOWS, 10 * MS, {IDLE_CPU: MS // 10}))
+    waiting, caches = unseen(found, "node-1", "no PMU")
+    assert waiting == "Waiting for a CPU: nobody waited 1 % of the time or more; the most was 0.2 %."
+    assert caches.startswith("Caches and memory: could not be told, as cycles, instructions or LLC misses were not")
+    assert caches.endswith("counted: no PMU.")
+
+    _recording, found, _cast = opened(tmp_path / "alone", Load(ROOT, WINDOWS, 10 * MS, {SELF: 30 * MS}))
+    assert unseen(found, "node-1", None)[0].endswith("everything is in one cgroup, whose parts are not told apart.")
+
+    counted = windows_of(WEB, WINDOWS, llc_misses=100, cycles=10**7, instructions=10**7)
+    recording = open_recording([write_recording(tmp_path / "counted", windows=[counted])])
+    for given, said in (
+        ({"detectable_share": 0.07}, "no loss was found in 12 pairs looked at; a loss of 7.0 % of its cycles or more"),
+        ({}, "no loss was found in 12 pairs looked at."),
+        ({"pairs_tested": 0}, "could not be told, as nobody ran long enough to be compared with others."),
+    ):
+        waiting, caches = unseen(report_of(recording, **given), "node-1", None)
+        assert waiting.startswith("Waiting for a CPU: could not be told, as waits were not recorded")
+        assert caches.startswith(f"Caches and memory: {said}")
+    assert len(unseen(report_of(recording, [("web-1/app", "web-1/app", 0.1)]), "node-1", None)) == 1

@@ -109,7 +109,7 @@ def test_busiest_without_results_says_so_in_one_line(tmp_path: Path, content: st
         manifest.parent.mkdir(parents=True)
         manifest.write_text(content)
     result = busiest(tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert re.fullmatch(r"no closed files of `tracer run` in '.*' that can be read \(\w+\)\n", result.stderr)
     assert result.stdout == ""
 

@@ -12,6 +12,7 @@ import polars as pl
 from tracer.analysis.cpu_map import DEFAULT_LINE_BYTES, cpu_map
 from tracer.analysis.labels import who_is
 from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEvents, slices
+from tracer.analysis.perfetto.holders import HolderEvents
 from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.analysis.perfetto.tracks import Tracks
 from tracer.analysis.recording import Recording, Span, polars_schema
@@ -60,6 +61,7 @@ def _write(recording: Recording, trace: TraceFile, progress: Callable[[float], N
     tracks = Tracks(trace, labels, len(recording.nodes))
     runs = _runs(recording)
     counters = CounterEvents()
+    holders = HolderEvents(recording, runs)
     whole = recording.span.end - recording.span.start
     for stretch in _stretches(recording):
         part = dataclasses.replace(recording, span=stretch)
@@ -75,22 +77,35 @@ def _write(recording: Recording, trace: TraceFile, progress: Callable[[float], N
         events = counters.take(pl.concat(wanted), _ns(stretch.end))
         # Laid out with all that ran, so that who is asked for is where it is without asking.
         ran = slices(ticks).join(wanted[0], on=["node_name", "cgroup_id"], how="semi")
-        _put(trace, tracks, events, ran)
+        _put(trace, tracks, events, ran, holders.take(part, _ns(stretch.end)))
         progress((stretch.end - recording.span.start) / whole)
-    _put(trace, tracks, counters.finish(), slices(ticks.clear()))
+    _put(trace, tracks, counters.finish(), slices(ticks.clear()), holders.finish())
 
 
-def _put(trace: TraceFile, tracks: Tracks, counts: pl.DataFrame, ran: pl.DataFrame) -> None:
+def _put(trace: TraceFile, tracks: Tracks, counts: pl.DataFrame, ran: pl.DataFrame, waited: pl.DataFrame) -> None:
     """Events of a stretch, by time."""
-    columns = ["time_ns", "kind", "node_name", "cgroup_id", "cpu", "counter", "value", *_ANNOTATIONS]
+    columns = [
+        "time_ns",
+        "kind",
+        "node_name",
+        "cgroup_id",
+        "cpu",
+        "counter",
+        "holder_cgroup_id",
+        "value",
+        *_ANNOTATIONS,
+    ]
     parts = [
         counts.with_columns(kind=pl.lit(_COUNT)),
+        waited.with_columns(kind=pl.lit(_COUNT)),
         ran.with_columns(kind=pl.lit(_BEGIN), time_ns="begin_ns"),
         ran.with_columns(kind=pl.lit(_END), time_ns="end_ns"),
     ]
-    events = pl.concat(parts, how="diagonal").sort("time_ns", "kind", "node_name", "cpu", "cgroup_id", "counter")
-    for time_ns, kind, node, cgroup_id, cpu, counter, value, *amounts in events.select(columns).iter_rows():
-        if kind == _COUNT:
+    events = pl.concat(parts, how="diagonal").sort(columns[: -len(_ANNOTATIONS) - 1])
+    for time_ns, kind, node, cgroup_id, cpu, counter, holder, value, *amounts in events.select(columns).iter_rows():
+        if kind == _COUNT and holder is not None:
+            trace.count(time_ns, tracks.of_holder(node, cgroup_id, holder), value)
+        elif kind == _COUNT:
             trace.count(time_ns, tracks.of_counter(node, cgroup_id, counter), value)
         elif kind == _BEGIN:
             annotations = {

@@ -9,6 +9,7 @@ from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.naming import cut, shown_names
 
 _LONGEST_NAME = 200
+_LAST = 2**31 - 1
 
 
 class Tracks:
@@ -24,6 +25,7 @@ class Tracks:
         self._cpus: dict[tuple[str, int], int] = {}
         self._cgroups: dict[tuple[str, int], int] = {}
         self._counters: dict[tuple[str, int, int], int] = {}
+        self._holders: dict[tuple[str, int, int], int] = {}
 
     def of_cpu(self, node: str, cpu: int) -> int:
         """The track for slices of a CPU."""
@@ -42,6 +44,18 @@ class Tracks:
             )
         return self._counters[key]
 
+    def of_holder(self, node: str, cgroup_id: int, holder: int) -> int:
+        """The track of how many of a cgroup's tasks wait behind another cgroup."""
+        key = (node, cgroup_id, holder)
+        if key not in self._holders:
+            self._holders[key] = self._file.add_track(
+                cut(f"Waiting behind {self.label(node, holder)}", _LONGEST_NAME),
+                rank=len(COUNTERS) + len(self._holders),
+                parent=self._of_cgroup(node, cgroup_id),
+                unit="tasks",
+            )
+        return self._holders[key]
+
     def label(self, node: str, cgroup_id: int) -> str:
         """What to call a cgroup."""
         return self._labels.get((node, cgroup_id)) or f"cgroup {cgroup_id}"
@@ -50,7 +64,9 @@ class Tracks:
         key = (node, cgroup_id)
         if key not in self._cgroups:
             name, parent = self.label(node, cgroup_id), self._group(node, "Containers")
-            self._cgroups[key] = self._file.add_track(name, rank=len(self._cgroups), parent=parent)
+            # The kernel's own threads are not whom people look for first.
+            rank = _LAST if name == "/" else len(self._cgroups)
+            self._cgroups[key] = self._file.add_track(name, rank=rank, parent=parent)
         return self._cgroups[key]
 
     def _group(self, node: str, what: str) -> int:

@@ -15,6 +15,8 @@ from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 
 IDLE: Final = -1
+# The name of the root cgroup.
+ROOT: Final = "/"
 
 _LONGEST_NAME = 48
 
@@ -48,7 +50,8 @@ class Cast:
 def choose_cast(recording: Recording, roster: Roster, report: Report | None, node: str) -> Cast:
     """Those that were asked for come first, then those that lost time with those that took it, then who waited long.
 
-    All others follow by what they used.
+    All others follow by what they used. The root cgroup, which is the kernel's threads and whatever is in no other, can
+    be who took time; the first, whom pictures are about, it is only if it was asked for or is alone.
 
     Raises UsageError where runs of the node had ticks or windows of different length.
     """
@@ -65,6 +68,8 @@ def choose_cast(recording: Recording, roster: Roster, report: Report | None, nod
         pl.col("llc_misses").fill_null(0),
     ).sort("is_wanted", "rank", "llc_misses", "cpu_time_ns", "member", descending=[True, False, True, True, False])
     containers = [roster.container(member) for member in ordered["member"]]
+    if len(containers) > 1 and containers[0].name == ROOT and not ordered["is_wanted"][0]:
+        containers[:2] = containers[1::-1]
     return Cast(node, node_facts(recording, node), containers, shown_names(containers))
 
 
@@ -73,7 +78,7 @@ def _told_of(report: Report) -> Iterator[Container]:
     for cost in report.costs:
         key = _key(cost.container)
         lost[key] = lost.get(key, 0) + cost.time_ns
-    for cost in sorted(report.costs, key=lambda cost: (cost.container.name == "/", -lost[_key(cost.container)])):
+    for cost in sorted(report.costs, key=lambda cost: (cost.container.name == ROOT, -lost[_key(cost.container)])):
         yield cost.container
         if cost.by is not None:
             yield cost.by

@@ -26,7 +26,8 @@ Line = np.ndarray[tuple[int], np.dtype[np.floating[Any]]]
 _GROUPS_AT_A_TIME = 1_000_000
 # Cycles per instruction of a window in which it hardly ran say nothing.
 LEAST_CPUS: Final = 1 / 60
-_COUNTERS = ("cycles", "instructions", "llc_misses")
+# What may not have been measured.
+_COUNTERS = ("cycles", "instructions", "llc_misses", "wait_time_ns")
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ class Rate:
 class Courses:
     """The first `shown` containers of a cast; in one row more all others together.
 
-    `cpus`: CPU time per second, which is a number of CPUs. `traffic`: LLC misses times the size of a cache line, bytes
-    per second. `cpi`, `cpi_min`, `cpi_max`: cycles per instruction of the bucket, and of the windows in it.
+    `cpus`: CPU time per second, which is a number of CPUs. `waiting`: time for which tasks were ready to run and did
+    not, per second, which is a number of tasks. `traffic`: LLC misses times the size of a cache line, bytes per second.
+    `cpi`, `cpi_min`, `cpi_max`: cycles per instruction of the bucket, and of the windows in it.
     """
 
     axis: TimeAxis
     shown: int
     cpus: Rate
+    waiting: Rate
     traffic: Rate
     cpi: Grid
     cpi_min: Grid
@@ -61,6 +64,11 @@ class Courses:
     def counted(self) -> bool:
         """Whether LLC misses were counted at all."""
         return not bool(np.isnan(self.traffic.total_peak).all())
+
+    @property
+    def has_waits(self) -> bool:
+        """Whether it was recorded at all how long tasks waited for a CPU."""
+        return not bool(np.isnan(self.waiting.total_peak).all())
 
     @property
     def has_cpi(self) -> bool:
@@ -123,6 +131,7 @@ def _with_rates(by_window: pl.LazyFrame, axis: TimeAxis, facts: NodeFacts) -> pl
         .with_columns(
             (pl.col("cpu_time_ns") / 1e9 / pl.col("seconds")).alias("cpus"),
             (pl.col("llc_misses") * facts.line_bytes / pl.col("seconds")).alias("traffic"),
+            (pl.col("wait_time_ns") / 1e9 / pl.col("seconds")).alias("waiting"),
         )
         .with_columns(
             pl.when(pl.col("cpus") >= LEAST_CPUS, pl.col("instructions") > 0)
@@ -138,7 +147,7 @@ def _by_container(windows: pl.LazyFrame) -> pl.LazyFrame:
         .group_by("bucket", "number")
         .agg(
             pl.col("cpu_time_ns", *_COUNTERS).sum(),
-            pl.col("cpus", "traffic").max().name.suffix("_peak"),
+            pl.col("cpus", "traffic", "waiting").max().name.suffix("_peak"),
             pl.col("cpi").min().alias("cpi_min"),
             pl.col("cpi").max().alias("cpi_max"),
         )
@@ -146,21 +155,24 @@ def _by_container(windows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _totals(windows: pl.LazyFrame) -> pl.LazyFrame:
-    """By bucket: recorded seconds, those of windows in which anything was counted, and what all did together."""
+    """By bucket: recorded seconds, those of windows with counts and with waits, and what all did together."""
     ran = pl.col("number") != IDLE
     return (
         windows.group_by("bucket", "start")
         .agg(
             pl.col("seconds").first(),
             pl.col("llc_misses").is_not_null().any().alias("counted"),
-            pl.col("cpus", "traffic").filter(ran).sum(),
+            pl.col("wait_time_ns").is_not_null().any().alias("waited"),
+            pl.col("cpus", "traffic", "waiting").filter(ran).sum(),
         )
         .group_by("bucket")
         .agg(
             pl.col("seconds").sum(),
             pl.col("seconds").filter("counted").sum().alias("seconds_counted"),
+            pl.col("seconds").filter("waited").sum().alias("seconds_waited"),
             pl.col("cpus").max().alias("cpus_peak"),
             pl.col("traffic").filter("counted").max().alias("traffic_peak"),
+            pl.col("waiting").filter("waited").max().alias("waiting_peak"),
         )
     )
 
@@ -173,14 +185,18 @@ def _idle_where_missing(
     A pause begins `last_row_ns` after the last row before it.
     """
     whole = pl.lit(axis.bucket_ns / 1e9)
-    counted = pl.when(pl.col("seconds_counted").sum() > 0).then(whole).otherwise(0.0)
+    counted, waited = (
+        pl.when(pl.col(name).sum() > 0).then(whole).otherwise(0.0) for name in ("seconds_counted", "seconds_waited")
+    )
     starts = axis.start_ns + np.arange(axis.buckets) * axis.bucket_ns
     is_recorded = np.ones(axis.buckets, bool)
     for before, after in pairwise(recorded):
         begin_ns, end_ns = utc_ns(before.end) + last_row_ns, utc_ns(after.start)
         is_recorded[(starts >= begin_ns) & (starts + axis.bucket_ns <= end_ns)] = False
     every = pl.DataFrame({"bucket": np.flatnonzero(is_recorded)})
-    return every.join(totals, on="bucket", how="left").with_columns(seconds=whole, seconds_counted=counted)
+    return every.join(totals, on="bucket", how="left").with_columns(
+        seconds=whole, seconds_counted=counted, seconds_waited=waited
+    )
 
 
 def _courses(axis: TimeAxis, shown: int, by_container: pl.DataFrame, totals: pl.DataFrame, line_bytes: int) -> Courses:
@@ -216,6 +232,7 @@ def _courses(axis: TimeAxis, shown: int, by_container: pl.DataFrame, totals: pl.
         axis,
         shown,
         rate("cpus", "cpu_time_ns", 1e-9, "seconds"),
+        rate("waiting", "wait_time_ns", 1e-9, "seconds_waited"),
         rate("traffic", "llc_misses", line_bytes, "seconds_counted"),
         (grid("cycles", np.nan) / instructions).astype(np.float32),
         grid("cpi_min", np.nan).astype(np.float32),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures as files: PNG and SVG, by Matplotlib."""
 
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,31 +12,45 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from tracer.analysis.pictures.axis import TimeAxis
 from tracer.analysis.pictures.cast import shown_names, shown_text
 from tracer.analysis.pictures.colours import COLOURED, LIGHT, LIGHT_OTHER
-from tracer.analysis.pictures.courses import Courses, Grid, Line
+from tracer.analysis.pictures.courses import Courses, Grid
 from tracer.analysis.pictures.densities import Densities
+from tracer.analysis.pictures.drawing import (
+    FAINT,
+    INK,
+    LONGEST_TEXT,
+    MISSING,
+    add_legend,
+    draw_steps,
+    fill_between,
+    hatch,
+    new_figure,
+    say_why_empty,
+    set_time_axis,
+    set_units,
+)
 from tracer.analysis.pictures.matrix import Matrix
 from tracer.analysis.pictures.resources import Resources
+from tracer.analysis.pictures.ticks import PERCENT, PLAIN, BinaryLocator, binary_formatter
 from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.store.files import replacing
 
 # More buckets than these no picture of this size can show.
 WIDTH_BUCKETS: Final = 1000
 
-_INK = "#1b1f24"
-_FAINT = "#6b7480"
 _PALE = "#e4e6e9"
 # Of LAYERS: the first container's own colour; what has no container's is yellow, brown or without colour.
-_LAYER_COLOURS = (LIGHT[0], _FAINT, LIGHT[0], *LIGHT, LIGHT_OTHER, "#F0E442", "#A6761D", _PALE)
+_LAYER_COLOURS = (LIGHT[0], FAINT, LIGHT[0], *LIGHT, LIGHT_OTHER, "#F0E442", "#A6761D", _PALE)
 # Of all the time: with less, a layer is not seen.
 _TRIFLE = 0.001
 _MOST_CELLS = 10
+# Of cores, tasks and shares: no axis is stretched so far that less fills it.
+_LEAST_HIGH = 0.01
 _STYLE: Final[dict[Any, Any]] = {
     # A name may have dollars in it.
     "text.parse_math": False,
@@ -44,27 +59,23 @@ _STYLE: Final[dict[Any, Any]] = {
     # The same data make the same file.
     "svg.hashsalt": "tracer",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
     "legend.frameon": False,
     "figure.dpi": 150,
 }
-_LONGEST_TEXT = 160
-# Of years, months, days, hours, minutes and seconds.
-_TIMES: Final[dict[str, list[str]]] = {
-    "formats": ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"],
-    "zero_formats": ["", "%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M"],
-    "offset_formats": ["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d"],
-}
 _HEAT = "Blues"
 _CPI = "Cycles per instruction"
+_TRAFFIC = "LLC misses × line size"
+_CPUS = "CPU time, in cores"
+_WAITING = "Waiting for a CPU, in tasks"
 # Of the shares of resources.
 _DASHES = ("-", "--", ":", "-.")
 
@@ -80,101 +91,136 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
             figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
 
 
-def timeline(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:
-    """Traffic (CPU time if none was counted) stacked by container, and below it the CPI of the first one."""
+def timeline(
+    courses: Courses, spent: SpentCourses | None, names: Sequence[str], title: str, note: str | None
+) -> Figure:
+    """Traffic (CPU time if none was counted) stacked by container, and below it how the first one fared.
+
+    That is its CPI; without, where its time went, if that is known.
+    """
     rate = courses.traffic if courses.counted else courses.cpus
     has_cpi = not np.isnan(courses.cpi[0]).all()
-    figure = _figure(title, note, 5.4 if has_cpi else 3.8)
-    panels = figure.subplots(2 if has_cpi else 1, sharex=True, squeeze=False, height_ratios=[3, 2] if has_cpi else [1])
+    has_lower = has_cpi or spent is not None
+    figure = new_figure(title, note, 5.8 if has_lower else 3.8)
+    panels = figure.subplots(
+        2 if has_lower else 1, sharex=True, squeeze=False, height_ratios=[3, 2] if has_lower else [1]
+    )
     stack = panels[0, 0]
-    _fill(
+    hatch(stack, courses.axis, np.isnan(rate.total_peak))
+    fill_between(
         stack, courses.axis, np.zeros(courses.axis.buckets), rate.total_peak, color=_PALE, label="all, highest window"
     )
     own = min(courses.shown, COLOURED)
     under = np.zeros(courses.axis.buckets)
     for number in range(own):
-        _fill(stack, courses.axis, under, under + rate.mean[number], color=LIGHT[number], label=names[number])
+        fill_between(stack, courses.axis, under, under + rate.mean[number], color=LIGHT[number], label=names[number])
         under = under + rate.mean[number]
-    _fill(stack, courses.axis, under, under + rate.mean[own:].sum(axis=0), color=LIGHT_OTHER, label="all others")
-    stack.set_ylim(0)
-    stack.set_title("LLC misses × line size" if courses.counted else "CPU time: CPUs in use")
-    if courses.counted:
-        stack.yaxis.set_major_formatter(EngFormatter("B/s"))
-    _legend(stack)
+    if len(names) > own:
+        others = rate.mean[own:].sum(axis=0)
+        fill_between(stack, courses.axis, under, under + others, color=LIGHT_OTHER, label="all others")
+    highest = float(np.nanmax(rate.total_peak, initial=0))
+    stack.set_ylim(0, 1.05 * (highest or 1 if courses.counted else max(highest, _LEAST_HIGH)))
+    stack.set_title(_TRAFFIC if courses.counted else _CPUS)
+    set_units(stack, "B/s" if courses.counted else None)
+    add_legend(stack)
+    lower = panels[-1, 0]
     if has_cpi:
-        lower = panels[1, 0]
         low, high = courses.cpi_min[0], courses.cpi_max[0]
-        _fill(lower, courses.axis, low, high, color=LIGHT[0], alpha=0.35, label="lowest to highest window")
-        _steps(lower, courses.axis, courses.cpi[0], color=LIGHT[0], linewidth=1, label="mean")
-        lower.set_title(f"Cycles per instruction of {names[0]}")
-        _legend(lower)
-    _time_axis(panels[-1, 0], courses.axis)
+        hatch(lower, courses.axis, np.isnan(courses.cpi[0]), label="hardly ran, or not counted")
+        fill_between(lower, courses.axis, low, high, color=LIGHT[0], alpha=0.35, label="lowest to highest window")
+        draw_steps(lower, courses.axis, courses.cpi[0], color=LIGHT[0], linewidth=1, label="mean")
+        lower.set_title(f"{_CPI} of {names[0]}")
+        set_units(lower)
+        add_legend(lower)
+    elif spent is not None:
+        _layers(lower, spent, names)
+    set_time_axis(panels[-1, 0], courses.axis)
     return figure
 
 
 def heat_map(courses: Courses, names: Sequence[str], title: str, note: str | None) -> Figure:
-    """The highest window of each container (row) in each bucket: CPU time and, if counted, traffic and CPI."""
+    """The highest window of each container (row) in each bucket: CPU time, waiting, traffic and CPI, as measured."""
     names = names[: courses.shown]
-    panels: list[tuple[str, Grid]] = [("CPU time: CPUs in use", courses.cpus.peak)]
+    panels: list[tuple[str, Grid, str | None]] = [(_CPUS, courses.cpus.peak, None)]
+    if courses.has_waits:
+        panels.append((_WAITING, courses.waiting.peak, None))
     if courses.counted:
-        panels.append(("LLC misses × line size, B/s", courses.traffic.peak))
-    if not np.isnan(courses.cpi).all():
-        panels.append((_CPI, courses.cpi_max))
-    figure = _figure(title, note, 0.7 + len(panels) * (0.9 + 0.17 * len(names)))
-    for axes, (heading, grid) in zip(
+        panels.append((_TRAFFIC, courses.traffic.peak, "B/s"))
+    if courses.has_cpi:
+        panels.append((_CPI, courses.cpi_max, None))
+    figure = new_figure(title, note, 0.9 + len(panels) * (0.9 + 0.17 * len(names)))
+    has_missing = False
+    for axes, (heading, grid, unit) in zip(
         figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True
     ):
         values = grid[: len(names)]
+        has_missing |= bool(np.isnan(values).any())
         # Its differences count, and it is never near zero.
-        scale = Normalize() if heading == _CPI else PowerNorm(0.5, 0)
+        scale = (
+            Normalize() if heading == _CPI else PowerNorm(0.5, 0, max(float(np.nanmax(values, initial=0)), _LEAST_HIGH))
+        )
         edges = courses.axis.edges()
+        axes.patch.set(**MISSING)
         mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), values, cmap=_HEAT, norm=scale, rasterized=True)
         axes.set_yticks(np.arange(len(names)) + 0.5, names)
         axes.invert_yaxis()
         axes.set_title(f"{heading} (highest window)")
-        figure.colorbar(mesh, ax=axes, format=FuncFormatter(_short), pad=0.01, aspect=12)
-    _time_axis(axes, courses.axis)
+        bar = figure.colorbar(
+            mesh, ax=axes, pad=0.01, aspect=12, format=PLAIN if unit is None else binary_formatter(unit)
+        )
+        # Near zero, the scale has no room for many.
+        bar.ax.yaxis.set_major_locator(BinaryLocator() if unit else MaxNLocator(4))
+    set_time_axis(axes, courses.axis)
+    if has_missing:
+        text = "not recorded" if len(panels) == 1 or not courses.has_cpi else "not recorded, or hardly ran"
+        figure.legend(handles=[Patch(**MISSING, label=text)], loc="outside upper right", fontsize=8)
     return figure
 
 
 def densities(found: Densities, name: str, title: str, note: str | None) -> Figure:
     """The two distributions, with their means."""
-    figure = _figure(title, note, 3.6)
+    figure = new_figure(title, note, 3.6)
     axes = figure.subplots()
     for values, mean, count, colour, label in (
-        (found.quiet, found.quiet_mean, found.quiet_windows, _FAINT, "middle half"),
+        (found.quiet, found.quiet_mean, found.quiet_windows, FAINT, "middle half"),
         (found.noisy, found.noisy_mean, found.noisy_windows, LIGHT[0], "noisiest 5 %"),
     ):
         axes.fill_between(found.values, values, color=colour, alpha=0.35, linewidth=0)
         axes.plot(found.values, values, color=colour, label=f"{label}: mean {mean:.3g}, {count:,} windows")
         axes.axvline(mean, color=colour, linestyle=":", linewidth=1)
-    what = "cycles per instruction" if found.measure == "cpi" else "CPUs"
-    axes.set_xlabel(f"{what} of {name} in a window; dotted: the means")
+    what = "Cycles per instruction" if found.measure == "cpi" else _CPUS
+    axes.set_xlabel(f"{what}, of {name} in a window; dotted: the means")
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.set_yticks([])
     axes.set_ylim(0)
     axes.legend(title="its windows by what its neighbours did", alignment="left")
     return figure
 
 
-def matrices(found: Sequence[Matrix], title: str, note: str | None) -> Figure:
-    """Who took how much from whom, victims by column; a panel for each kind of it."""
+def matrices(found: Sequence[Matrix], title: str, unseen: Sequence[str]) -> Figure:
+    """Who took how much from whom, victims by column; a panel for each kind of it.
+
+    `unseen` is what to say of kinds that have none.
+    """
+    lines = [wrapped for text in unseen for wrapped in textwrap.wrap(shown_text(text, 2 * LONGEST_TEXT), LONGEST_TEXT)]
     if not found:
-        figure = _figure(title, note, 1.6)
-        figure.text(0.5, 0.4, "No container was found to slow down another.", ha="center")
+        figure = new_figure(title, None, 0.9 + 0.25 * len(lines))
+        figure.text(0.02, 0.42, "\n".join(lines), va="center", linespacing=1.6)
         return figure
     found = [_cut(matrix) for matrix in found]
     heights = [1.8 + 0.45 * len(matrix.rows) for matrix in found]
-    figure = _figure(title, note, sum(heights))
+    figure = new_figure(title, "\n".join([*lines, "–: nothing, or too little to tell"]), sum(heights))
     panels = figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0]
     for axes, matrix in zip(panels, found, strict=True):
         rows, columns = shown_names(matrix.rows), shown_names(matrix.victims)
         shares = np.array([[cell.share if cell else np.nan for cell in row] for row in matrix.cells])
+        axes.patch.set_facecolor(MISSING["facecolor"])
         # Not as far as the dark end, on which no text can be read.
         axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1.6 * max(float(np.nanmax(shares)), 0.01), aspect="auto")
         for row, cells in enumerate(matrix.cells):
             for column, cell in enumerate(cells):
-                if cell is not None:
-                    axes.text(column, row, f"{cell.text}\n{cell.more}", ha="center", va="center", fontsize=8)
+                text = "–" if cell is None else f"{cell.text}\n{cell.more}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=INK if cell else FAINT)
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xticks(range(len(columns)), columns, rotation=20, ha="right", rotation_mode="anchor")
         axes.set_title(matrix.title)
@@ -191,9 +237,17 @@ def _cut(matrix: Matrix) -> Matrix:
 
 def time_spent(found: SpentCourses, names: Sequence[str], title: str, note: str | None) -> Figure:
     """Running and waiting of the first container's tasks on top of each other, holders in their colours."""
-    figure = _figure(title, note, 4.4)
+    figure = new_figure(title, note, 4.4)
     axes = figure.subplots()
+    _layers(axes, found, names)
+    set_time_axis(axes, found.axis)
+    return figure
+
+
+def _layers(axes: Axes, found: SpentCourses, names: Sequence[str]) -> None:
+    """Where the time of the first container went."""
     layers = found.values[0]
+    hatch(axes, found.axis, np.isnan(layers[0]))
     under = np.zeros(found.axis.buckets)
     for layer, (label, colour) in enumerate(zip(LAYERS, _LAYER_COLOURS, strict=True)):
         if np.nansum(layers[layer]) > _TRIFLE * np.nansum(layers):
@@ -201,76 +255,52 @@ def time_spent(found: SpentCourses, names: Sequence[str], title: str, note: str 
             text = f"waited behind {names[holder]}" if 0 <= holder < COLOURED else label
             # Its own colour twice: what it waited for itself is striped.
             stripes = {"hatch": "/////", "edgecolor": "white"} if layer == HOLDERS - 1 else {}
-            _fill(axes, found.axis, under, under + layers[layer], facecolor=colour, label=text, **stripes)
+            fill_between(axes, found.axis, under, under + layers[layer], facecolor=colour, label=text, **stripes)
             under = under + layers[layer]
     # What it ran, and what was stolen of that.
-    _steps(axes, found.axis, layers[:2].sum(axis=0), color=_INK, linewidth=0.8)
-    axes.set_ylim(0, float(np.nanmax(under, initial=0.01)) * 1.05)
+    draw_steps(axes, found.axis, layers[:2].sum(axis=0), color=INK, linewidth=0.8)
+    axes.set_ylim(0, float(np.nanmax(under, initial=_LEAST_HIGH)) * 1.05)
     axes.set_title(f"Tasks of {names[0]}: below the line they ran, above it they were ready but did not run")
+    set_units(axes)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
-    _time_axis(axes, found.axis)
-    return figure
 
 
 def resources(found: Resources, names: Sequence[str], title: str, note: str | None) -> Figure:
     """Memory of each container, and below it how long tasks of the first one had to wait."""
-    figure = _figure(title, note, 5.4)
+    figure = new_figure(title, note, 5.4)
     memory, waiting = figure.subplots(2, sharex=True)
+    known = ~np.isnan(found.memory.largest)
+    if known.any():
+        hatch(memory, found.axis, np.logical_and.reduce(~known))
     for number, colour in enumerate(LIGHT[: len(found.memory.largest)]):
         low, high = found.memory.least[number], found.memory.largest[number]
         if not np.isnan(high).all():
-            _fill(memory, found.axis, low, high, color=colour, alpha=0.4)
-            _steps(memory, found.axis, high, color=colour, linewidth=1, label=names[number])
-    memory.set_ylim(0)
+            fill_between(memory, found.axis, low, high, color=colour, alpha=0.4)
+            draw_steps(memory, found.axis, high, color=colour, linewidth=1, label=names[number])
     memory.set_title("Memory")
-    memory.yaxis.set_major_formatter(EngFormatter("B"))
-    _legend(memory)
-    for (name, share), dashes in zip(found.shares.items(), _DASHES, strict=False):
-        if not np.isnan(share.largest[0]).all():
-            _steps(waiting, found.axis, share.largest[0], color=_INK, linestyle=dashes, linewidth=1, label=name)
-    waiting.set_ylim(0)
+    if known.any():
+        memory.set_ylim(0)
+        set_units(memory, "B")
+        add_legend(memory)
+    else:
+        say_why_empty(
+            memory, "memory.current was not recorded: a cgroup without the memory controller has none, nor has the root"
+        )
+    shares = {name: share for name, share in found.shares.items() if not np.isnan(share.largest[0]).all()}
+    if shares:
+        hatch(waiting, found.axis, np.logical_and.reduce([np.isnan(share.largest[0]) for share in shares.values()]))
+    for (name, share), dashes in zip(shares.items(), _DASHES, strict=False):
+        draw_steps(waiting, found.axis, share.largest[0], color=INK, linestyle=dashes, linewidth=1, label=name)
     # The root's files speak of the whole node.
     whose = "the node" if names[0] == "/" else names[0]
     waiting.set_title(f"Share of the time that tasks of {whose} waited (highest second)")
-    waiting.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend(waiting)
-    _time_axis(waiting, found.axis)
+    if shares:
+        highest = max(float(np.nanmax(share.largest[0])) for share in shares.values())
+        waiting.set_ylim(0, max(highest, _LEAST_HIGH) * 1.05)
+        waiting.yaxis.set_major_formatter(PERCENT)
+        add_legend(waiting)
+    else:
+        say_why_empty(waiting, "no pressure was recorded: the kernel has no PSI, or has it turned off")
+    set_time_axis(waiting, found.axis)
     return figure
-
-
-def _figure(title: str, note: str | None, height: float) -> Figure:
-    figure = Figure(figsize=(11, height), layout="constrained")
-    figure.suptitle(shown_text(title, _LONGEST_TEXT), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    if note:
-        figure.supxlabel(shown_text(note, _LONGEST_TEXT), x=0.01, ha="left", fontsize=8, color=_FAINT)
-    return figure
-
-
-def _short(value: float, _position: int) -> str:
-    """12000000 as 12M; what is small stays as it is."""
-    return f"{value:.2g}" if value < 1000 else EngFormatter(sep="")(value)
-
-
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
-
-
-def _steps(axes: Axes, axis: TimeAxis, values: Line, **style: Any) -> None:
-    """A bucket's value holds from its start to its end."""
-    axes.plot(axis.edges(), np.append(values, values[-1]), drawstyle="steps-post", **style)
-
-
-def _fill(axes: Axes, axis: TimeAxis, low: Line, high: Line, **style: Any) -> None:
-    low, high = np.append(low, low[-1]), np.append(high, high[-1])
-    axes.fill_between(axis.edges(), low, high, step="post", linewidth=0, **style)
-
-
-def _time_axis(axes: Axes, axis: TimeAxis) -> None:
-    locator = AutoDateLocator(tz=axis.zone, minticks=4)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=axis.zone, **_TIMES))  # type: ignore[no-untyped-call]
-    edges = axis.edges()
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel(f"time, {axis.zone.tzname(None)}")

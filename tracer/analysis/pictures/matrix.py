@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tracer.analysis.findings import Container, Report, TimeSpent
-from tracer.analysis.waits.spent import LEAST_WAIT, is_held_back
-from tracer.analysis.wording import percent
+from tracer.analysis.waits.spent import LEAST_WAIT, is_held_back, is_root
+from tracer.analysis.wording import joint_sentences, percent
 
 # As good as none, and as good as all.
 _ALL = 0.01
@@ -39,15 +39,64 @@ class Matrix:
     cells: list[list[Cell | None]]
 
 
-def matrices_of(report: Report, node: str) -> list[Matrix]:
-    """What `report` found on `node`: of waiting, and of caches; only those in which anything is."""
-    found = [_waiting(report, node), _caches(report, node)]
+def matrices_of(report: Report, node: str, *, about_root: bool = False) -> list[Matrix]:
+    """What `report` found on `node`: of waiting, and of caches; only those in which anything is.
+
+    Only where it is `about_root` the root cgroup, which is the kernel's threads and whatever is in no other, is a
+    victim; it can always be who took something.
+    """
+    found = [_waiting(report, node, about_root), _caches(report, node)]
     return [matrix for matrix in found if matrix.victims]
 
 
-def _waiting(report: Report, node: str) -> Matrix:
+def unseen(report: Report, node: str, why_not_counted: str | None, *, about_root: bool = False) -> list[str]:
+    """A sentence for waiting and for caches, where there is no matrix of it: what was looked for, and not found.
+
+    Or that it could not be told, and why. `why_not_counted` is why LLC misses were not, if anybody knows.
+    """
+    sentences = []
+    if not _waiting(report, node, about_root).victims:
+        sentences.append(f"Waiting for a CPU: {_no_waiting(report, node, about_root)}")
+    if not _caches(report, node).victims:
+        sentences.append(f"Caches and memory: {_no_losses(report, node, why_not_counted)}")
+    return sentences
+
+
+def _no_waiting(report: Report, node: str, about_root: bool) -> str:
+    here = [one for one in report.time_spent if one.container.node_name == node and (about_root or not is_root(one))]
+    if here:
+        most = max(one.wait_ns / one.time_ns for one in here)
+        return f"nobody waited {LEAST_WAIT * 100:g} % of the time or more; the most was {percent(most)}."
+    if any(one.container.node_name == node for one in report.time_spent):
+        return "could not be told, as everything is in one cgroup, whose parts are not told apart."
+    return "could not be told, as waits were not recorded (--waits off, or a tracer without them)."
+
+
+def _no_losses(report: Report, node: str, why_not_counted: str | None) -> str:
+    here = [one for one in report.activity if one.container.node_name == node]
+    uncounted = here and all(one.misses_per_kilo_instruction is None for one in here)
+    if report.basis == "cpu-time" or uncounted:
+        why = f": {why_not_counted}" if why_not_counted else ""
+        return f"could not be told, as cycles, instructions or LLC misses were not counted{why}."
+    joint = [one for one in report.joint if one.victim.node_name == node]
+    if joint:
+        return " ".join(line for _ns, line in joint_sentences(joint, [node]))
+    if not report.pairs_tested:
+        return "could not be told, as nobody ran long enough to be compared with others."
+    power = report.detectable_share
+    would = "" if power is None else f"; a loss of {percent(power)} of its cycles or more would have been"
+    untold = sum(one.container.node_name == node for one in report.untold)
+    but = f". Of {untold} more it could not be told, as what others do varied too little" if untold else ""
+    return f"no loss was found in {report.pairs_tested} pairs looked at{would}{but}."
+
+
+def _waiting(report: Report, node: str, about_root: bool) -> Matrix:
     """Shares of the time: 100 % is one task all the time. Behind itself are its own threads."""
-    victims = [one for one in report.time_spent if one.container.node_name == node and one.cause != "little"]
+    victims = [
+        one
+        for one in report.time_spent
+        if one.container.node_name == node and one.cause != "little" and (about_root or not is_root(one))
+    ]
     taken: dict[_Key, float] = {}
     columns: list[dict[_Key, Cell]] = []
     containers: dict[_Key, Container] = {}

@@ -19,10 +19,11 @@ from markupsafe import Markup
 from tracer import __version__
 from tracer.analysis.findings import Report
 from tracer.analysis.moments import moment_text, range_text, zone_text
-from tracer.analysis.pictures.cast import choose_cast, shown_names, shown_text
+from tracer.analysis.pictures.cast import ROOT, choose_cast, shown_names, shown_text
 from tracer.analysis.pictures.colours import DARK, DARK_OTHER, LIGHT, LIGHT_OTHER
 from tracer.analysis.pictures.courses import Courses
-from tracer.analysis.pictures.matrix import Cell, Matrix, matrices_of
+from tracer.analysis.pictures.matrix import Cell, Matrix, matrices_of, unseen
+from tracer.analysis.pictures.node_facts import node_facts
 from tracer.analysis.pictures.packing import Packed
 from tracer.analysis.pictures.resources import Resources
 from tracer.analysis.pictures.scene import Scene, read_scene
@@ -88,9 +89,10 @@ def _scene_data(scene: Scene, packed: Packed) -> dict[str, Any]:
         "why": cast.facts.why_not_counted and _shown(cast.facts.why_not_counted),
         "line_bytes": cast.facts.line_bytes,
         "views": [
-            {"title": view.title, "unit": view.unit, **_courses_data(view.courses, packed)} for view in scene.views
+            {"title": view.title, "about": view.about, "unit": view.unit, **_courses_data(view.courses, packed)}
+            | {"spent": None if view.spent is None else _spent_data(view.spent, packed)}
+            for view in scene.views
         ],
-        "spent": None if scene.spent is None else _spent_data(scene.spent, packed),
         "resources": None if scene.resources is None else _resources_data(scene.resources, packed),
         "densities": {
             str(number): {
@@ -113,7 +115,9 @@ def _scene_data(scene: Scene, packed: Packed) -> dict[str, Any]:
 def _courses_data(courses: Courses, packed: Packed) -> dict[str, Any]:
     data: dict[str, Any] = _axis_data(courses) | {"rows": courses.shown + 1}
     data["cpus"] = {name: packed.add(getattr(courses.cpus, name)) for name in ("mean", "peak", "total_peak")}
-    data["traffic"] = data["cpi"] = None
+    data["waiting"] = data["traffic"] = data["cpi"] = None
+    if courses.has_waits:
+        data["waiting"] = {name: packed.add(getattr(courses.waiting, name)) for name in ("mean", "peak", "total_peak")}
     if courses.counted:
         data["traffic"] = {name: packed.add(getattr(courses.traffic, name)) for name in ("mean", "peak", "total_peak")}
     if courses.has_cpi:
@@ -169,6 +173,7 @@ def _matrix_data(matrix: Matrix) -> dict[str, Any]:
 def _render(
     recording: Recording, report: Report, scenes: list[dict[str, Any]], packed: Packed, *, left_out: list[str]
 ) -> str:
+    about_root = recording.is_about_some
     script, style = "\n".join(map(_asset, _SCRIPTS)), "\n".join([*map(_asset, _STYLES), _colours()])
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -178,6 +183,7 @@ def _render(
         "moment": moment_text,
         "zone": zone_text,
         "recorded": recorded_text,
+        "length_of": _length,
         "percent": percent,
         "share": share_with_interval,
         "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
@@ -193,8 +199,17 @@ def _render(
             "experiments": _MOST_EXPERIMENTS,
         },
         notes=recording.notes,
+        # The kernel's own threads are not whom people ask about first.
+        costs=sorted(report.costs, key=lambda cost: cost.container.name == ROOT and not about_root),
         matrices=[
-            (node, _matrix_data(matrix)) for node in report.nodes[:_MOST_NODES] for matrix in matrices_of(report, node)
+            (node, _matrix_data(matrix))
+            for node in report.nodes[:_MOST_NODES]
+            for matrix in matrices_of(report, node, about_root=about_root)
+        ],
+        unseen=[
+            (node, sentence)
+            for node in report.nodes[:_MOST_NODES]
+            for sentence in unseen(report, node, node_facts(recording, node).why_not_counted, about_root=about_root)
         ],
         left_out=left_out,
         version=__version__,
@@ -231,6 +246,15 @@ def _colours() -> str:
         return ":root{" + ";".join([*named, f"--container-other:{other}"]) + "}"
 
     return properties(LIGHT, LIGHT_OTHER) + "@media (prefers-color-scheme:dark){" + properties(DARK, DARK_OTHER) + "}"
+
+
+def _length(time_ns: int) -> str:
+    """`12 ms`, `4.83 s`, `12.5 min`, `3.2 h`."""
+    seconds = time_ns / 1e9
+    for unit, size, up_to in (("ms", 1e-3, 1), ("s", 1, 120), ("min", 60, 7200)):
+        if seconds < up_to:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 3600:.1f} h"
 
 
 def _shown(text: str) -> str:

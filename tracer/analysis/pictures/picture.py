@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from tracer.analysis.findings import Report
 from tracer.analysis.moments import whole_text
 from tracer.analysis.pictures import figures
-from tracer.analysis.pictures.cast import Cast, choose_cast
+from tracer.analysis.pictures.cast import ROOT, Cast, choose_cast
+from tracer.analysis.pictures.colours import COLOURED
 from tracer.analysis.pictures.densities import read_densities
-from tracer.analysis.pictures.matrix import matrices_of
+from tracer.analysis.pictures.matrix import matrices_of, unseen
 from tracer.analysis.pictures.scene import read_whole, read_whole_resources, read_whole_spent
 from tracer.analysis.recording import Recording
 from tracer.analysis.report import Progress, report
@@ -51,18 +52,30 @@ def _drawing(recording: Recording, findings: Report | None, cast: Cast, kind: Ki
     """How to draw it, with all that it needs read."""
     name = cast.names[0]
     if findings is not None and kind == "matrix":
-        found = matrices_of(findings, cast.node)
-        return lambda: figures.matrices(found, _title("Who took from whom", cast, recording), None)
+        about_root = recording.is_about_some
+        found = matrices_of(findings, cast.node, about_root=about_root)
+        missing = unseen(findings, cast.node, cast.facts.why_not_counted, about_root=about_root)
+        return lambda: figures.matrices(found, _title("Who took from whom", cast, recording), missing)
     if kind == "waits":
-        spent = read_whole_spent(recording, cast, buckets=figures.WIDTH_BUCKETS)
-        if spent is None:
+        waits = read_whole_spent(recording, cast, buckets=figures.WIDTH_BUCKETS)
+        if waits is None:
             raise UsageError("the recording has no waits: it was made with --waits off, or by an older tracer")
         title = _title(f"Where the time of {name} went", cast, recording)
-        return lambda: figures.time_spent(spent, cast.names, title, None)
+        return lambda: figures.time_spent(waits, cast.names, title, None)
     if kind == "density":
-        densities = read_densities(recording, cast, shown=1).get(0)
+        # Whoever is first and ran enough; who was asked for, or nobody.
+        shown = 1 if recording.is_about_some else COLOURED
+        number, densities = next(
+            ((number, found) for number, found in read_densities(recording, cast, shown=shown).items()
+             if cast.containers[number].name != ROOT or number == 0),
+            (0, None),
+        )  # fmt: skip
+        name = cast.names[number]
         if densities is None:
-            raise UsageError(f"too little of {name} was recorded for its density: it ran in less than 400 windows")
+            raise UsageError(
+                f"too little of {name} was recorded for its density: in less than 400 windows it ran for a 60th of a "
+                "core or more (a minute is better)"
+            )
         title = _title(f"{name} with noisy and with quiet neighbours", cast, recording)
         return lambda: figures.densities(densities, name, title, _why(cast, densities.measure == "cpi"))
     if kind == "resources":
@@ -77,7 +90,8 @@ def _drawing(recording: Recording, findings: Report | None, cast: Cast, kind: Ki
         title = _title("What each container did", cast, recording)
         return lambda: figures.heat_map(courses, cast.names, title, note)
     title = _title("Memory traffic by container" if courses.counted else "CPU time by container", cast, recording)
-    return lambda: figures.timeline(courses, cast.names, title, note)
+    spent = None if courses.has_cpi else read_whole_spent(recording, cast, buckets=figures.WIDTH_BUCKETS)
+    return lambda: figures.timeline(courses, spent, cast.names, title, note)
 
 
 def _title(what: str, cast: Cast, recording: Recording) -> str:

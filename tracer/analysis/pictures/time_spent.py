@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from tracer.analysis.pictures.axis import TimeAxis
+from tracer.analysis.pictures.axis import TimeAxis, utc_ns
 from tracer.analysis.pictures.cast import Cast
 from tracer.analysis.pictures.colours import COLOURED
 from tracer.analysis.recording import Recording
@@ -46,9 +46,9 @@ class SpentCourses:
 
 
 def read_spent(recording: Recording, cast: Cast, axis: TimeAxis, *, shown: int) -> SpentCourses | None:
-    """Reads windows and waits of the cast's node; None if no waits were recorded.
+    """Reads windows and waits of the cast's node; None if no waits were recorded then.
 
-    The axis begins with the recording.
+    The axis begins with the recording, or whole buckets later.
     """
     shown = min(shown, len(cast.containers))
     waited = cast.rows(recording, "windows").filter(pl.col("wait_time_ns").is_not_null())
@@ -117,4 +117,7 @@ def _throttled(recording: Recording, cast: Cast, axis: TimeAxis, shown: int) -> 
         schema={"node_name": pl.String, "cgroup_id": pl.Int64, "member": pl.Int64},
         orient="row",
     )
-    return throttled_by_second(recording, members, timedelta(microseconds=axis.bucket_ns / 1000))
+    found = throttled_by_second(recording, members, timedelta(microseconds=axis.bucket_ns / 1000))
+    # These count from the recording's start on.
+    later = (axis.start_ns - utc_ns(recording.span.start)) // axis.bucket_ns
+    return found.with_columns(pl.col("bin") - later).filter(pl.col("bin").is_between(0, axis.buckets - 1))

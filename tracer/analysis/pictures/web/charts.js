@@ -22,6 +22,40 @@ function swatch(number) {
 
 const stepped = (u, series, first, last) => uPlot.paths.stepped({ align: 1 })(u, series, first, last);
 
+// Steps of an axis of bytes: powers of two, so that its figures are round.
+const BINARY_STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
+
+// What is missing is neither nothing nor the colour of the ground.
+function hatch(context) {
+  const tile = element("canvas", { width: 8, height: 8 });
+  const drawn = tile.getContext("2d");
+  drawn.fillStyle = property("--missing");
+  drawn.fillRect(0, 0, 8, 8);
+  drawn.strokeStyle = property("--missing-line");
+  drawn.beginPath();
+  for (const from of [-8, 0, 8]) { drawn.moveTo(from, 8); drawn.lineTo(from + 8, 0); }
+  drawn.stroke();
+  return context.createPattern(tile, "repeat");
+}
+
+// Where a row has no value, from top to bottom.
+function drawGaps(u, { axis, row }) {
+  const { left, top, width, height } = u.bbox;
+  u.ctx.save();
+  u.ctx.fillStyle = hatch(u.ctx);
+  for (let bucket = 0, from = null; bucket <= axis.buckets; bucket++) {
+    const isMissing = bucket < axis.buckets && Number.isNaN(row[bucket]);
+    if (isMissing && from === null) from = bucket;
+    if (!isMissing && from !== null) {
+      const [start, end] = [from, bucket].map((edge) =>
+        Math.max(left, Math.min(left + width, u.valToPos(axis.start + edge * axis.step, "x", true))));
+      u.ctx.fillRect(start, top, end - start, height);
+      from = null;
+    }
+  }
+  u.ctx.restore();
+}
+
 function axisOf(side, values, more = {}) {
   return {
     side,
@@ -52,8 +86,8 @@ const leftSize = () => Math.min(200, Math.max(92, document.documentElement.clien
 const isPointing = (type) => type === "mousemove" || type === "mouseleave";
 
 // One of the pictures, in `holder`. `tip` gives the rows of the box at the cursor: [number of its colour, name, text].
-// `data` is asked for anew with each range of time.
-function makeChart(holder, { label, height, data, series, axes, bands, scales, tip, draw, isTime = true }) {
+// `data` is asked for anew with each range of time, and `gaps` for the row whose missing values are hatched.
+function makeChart(holder, { label, height, data, series, axes, bands, scales, tip, draw, gaps, missing, isTime = true }) {
   holder.replaceChildren();
   holder.tabIndex = 0;
   holder.setAttribute("role", "group");
@@ -78,9 +112,10 @@ function makeChart(holder, { label, height, data, series, axes, bands, scales, t
     select: { show: isTime },
     scales: { x: { time: isTime }, ...scales },
     series: [{}, ...series],
-    axes: [isTime ? axisOf(2, null, { space: 76, values: timeValues }) : axisOf(2, (value) => Number(value.toPrecision(3))), ...axes],
+    axes: [isTime ? axisOf(2, null, { space: 76, values: timeValues }) : axisOf(2, (value) => Number(value.toPrecision(5)), { space: 76 }), ...axes],
     bands,
     hooks: {
+      drawClear: gaps ? [(u) => drawGaps(u, gaps())] : [],
       draw: draw ? [draw] : [],
       setCursor: [(u) => placeTip(u, holder, box, tip)],
       setSelect: [(u) => {
@@ -92,6 +127,8 @@ function makeChart(holder, { label, height, data, series, axes, bands, scales, t
     },
   }, data(), holder);
   holder.append(box);
+  const hasGaps = missing?.has ?? (gaps && gaps().row.some(Number.isNaN));
+  if (hasGaps) holder.append(element("p", { className: "key" }, element("span", {}, swatch("missing"), missing?.text ?? "not recorded")));
   return { chart, holder, isTime, update: () => chart.setData(data(), false) };
 }
 
@@ -172,6 +209,7 @@ function rampColours() {
 // Draws each pixel's largest value, so that a bucket narrower than a pixel is seen too.
 function drawHeat(u, view, rows, position) {
   const ramp = rampColours();
+  const missing = hatch(u.ctx);
   const { left, top, width, height } = u.bbox;
   const perPixel = (u.scales.x.max - u.scales.x.min) / width;
   const rowHeight = height / rows.length;
@@ -187,7 +225,7 @@ function drawHeat(u, view, rows, position) {
         const first = Math.max(0, Math.floor(from));
         const last = Math.min(view.buckets, Math.max(first + 1, Math.ceil(from + perPixel / view.step)));
         const value = largestOf(row, first, last);
-        if (!Number.isNaN(value)) colour = ramp[Math.round(63 * Math.max(0, Math.min(1, position(value))))];
+        colour = Number.isNaN(value) ? missing : ramp[Math.round(63 * Math.max(0, Math.min(1, position(value))))];
       }
       if (colour !== runColour) {
         if (runColour !== null) {
@@ -207,8 +245,10 @@ function cutTo(width) {
   context.font = "12px system-ui, sans-serif";
   return (name) => {
     if (context.measureText(name).width <= width) return name;
-    let length = name.length;
-    while (length > 3 && context.measureText(`${name.slice(0, length)}…`).width > width) length--;
-    return `${name.slice(0, length)}…`;
+    // Of both ends, as these tell it from its kind.
+    let length = name.length - 1;
+    const cut = () => `${name.slice(0, Math.ceil(length / 2))}…${name.slice(name.length - Math.floor(length / 2))}`;
+    while (length > 3 && context.measureText(cut()).width > width) length--;
+    return cut();
   };
 }

@@ -28,6 +28,7 @@ function readView(values, view) {
     ...view,
     end: view.start + view.step * buckets,
     cpus: readRate(values, view.cpus, rows, buckets),
+    waiting: readRate(values, view.waiting, rows, buckets),
     traffic: readRate(values, view.traffic, rows, buckets),
     cpi: cpi && {
       mean: grid(values, cpi.cpi, rows, buckets),
@@ -104,6 +105,7 @@ function coarser(view, factor) {
     step: view.step * factor,
     buckets,
     cpus: rate(view.cpus),
+    waiting: rate(view.waiting),
     traffic: rate(view.traffic),
     cpi: view.cpi && {
       mean: view.cpi.mean.map(every(meanOf)),
@@ -113,21 +115,31 @@ function coarser(view, factor) {
   };
 }
 
-const PREFIXES = ["", "k", "M", "G", "T"];
+const PREFIXES = ["", "Ki", "Mi", "Gi", "Ti", "Pi"];
 
 function withUnit(value, unit) {
   if (Number.isNaN(value)) return "–";
   let power = 0;
-  while (Math.abs(value) >= 999.5 && power < PREFIXES.length - 1) { value /= 1000; power++; }
+  while (Math.abs(value) >= 1023.5 && power < PREFIXES.length - 1) { value /= 1024; power++; }
   return `${Number(value.toPrecision(3))} ${PREFIXES[power]}${unit}`;
+}
+
+// Less is nothing to speak of: no picture is stretched so far that it fills it. Of cores, tasks and shares.
+const LEAST_HIGH = 0.01;
+
+// Three digits, never as a power of ten.
+function plain(value) {
+  const rounded = Number(value.toPrecision(3));
+  return rounded !== 0 && Math.abs(rounded) < 1e-6 ? rounded.toFixed(9) : String(rounded);
 }
 
 const FORMATS = {
   traffic: (value) => withUnit(value, "B/s"),
   memory: (value) => withUnit(value, "B"),
-  cpus: (value) => (Number.isNaN(value) ? "–" : `${Number(value.toPrecision(3))} CPUs`),
+  cpus: (value) => (Number.isNaN(value) ? "–" : `${plain(value)} ${plain(value) === "1" ? "core" : "cores"}`),
+  waiting: (value) => (Number.isNaN(value) ? "–" : `${plain(value)} ${plain(value) === "1" ? "task" : "tasks"}`),
   cpi: (value) => (Number.isNaN(value) ? "–" : value.toFixed(2)),
-  share: (value) => (Number.isNaN(value) ? "–" : `${(100 * value).toPrecision(3)} %`),
+  share: (value) => (Number.isNaN(value) ? "–" : `${plain(100 * value)} %`),
 };
 
 // As ISO 8601, in the zone in which times are shown.

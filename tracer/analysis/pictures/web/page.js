@@ -26,8 +26,14 @@ function fill(id, title, about) {
   const text = section.querySelector(".about");
   if (text) text.textContent = about;
   section.hidden = title === "";
-  return section.querySelector(".chart");
+  const holder = section.querySelector(".chart");
+  // Until there is a picture, nothing to go to.
+  holder.replaceChildren();
+  for (const name of ["tabindex", "role", "aria-roledescription", "aria-label"]) holder.removeAttribute(name);
+  return holder;
 }
+
+const whyNot = (scene) => (scene.why ? `: ${scene.why}` : "");
 
 function drawStack() {
   const { view, scene } = state;
@@ -37,15 +43,16 @@ function drawStack() {
     view.traffic ? "Memory traffic by container" : "CPU time by container",
     (view.traffic
       ? `LLC misses × ${scene.line_bytes} bytes, per second.`
-      : `CPUs in use, as LLC misses were not counted${scene.why ? `: ${scene.why}` : ""}.`)
+      : `In cores, as LLC misses were not counted${whyNot(scene)}.`)
       + ` Colours: the mean; pale behind them: the highest ${view.unit} of all together.`);
   charts.push(makeChart(holder, {
     label: byId("stack-title").textContent,
     height: 300,
     data: () => stackData(state.drawn, state.drawn[kind], isShown),
     series: stackSeries(view),
-    scales: { y: { range: (u, least, largest) => [0, (largest || 1) * 1.05] } },
-    axes: [axisOf(3, (value) => (view.traffic ? withUnit(value, "B/s") : value))],
+    scales: { y: { range: (u, least, largest) => [0, (view.traffic ? largest || 1 : Math.max(largest, LEAST_HIGH)) * 1.05] } },
+    axes: [view.traffic ? axisOf(3, (value) => withUnit(value, "B/s"), { incrs: BINARY_STEPS }) : axisOf(3, plain)],
+    gaps: () => ({ axis: state.drawn, row: state.drawn[kind].totalPeak }),
     tip: (time) => {
       const rate = state.drawn[kind];
       const bucket = bucketAt(state.drawn, time);
@@ -61,11 +68,15 @@ function drawStack() {
 }
 
 function drawCpi() {
-  const { view, focus } = state;
+  const { view, focus, scene } = state;
   const name = nameAt(focus);
+  const isKnown = view.cpi && !Number.isNaN(largestOf(view.cpi.mean[focus], 0, view.buckets));
   const holder = fill(
-    "cpi", view.cpi ? `Cycles per instruction of ${name}` : "", `Line: the mean; area: from the lowest to the highest ${view.unit}.`);
-  if (!view.cpi) return;
+    "cpi",
+    `Cycles per instruction${isKnown ? ` of ${name}` : ""}`,
+    isKnown ? `Line: the mean; area: from the lowest to the highest ${view.unit}.`
+      : view.cpi ? `Not known of ${name}: it hardly ran.` : `Not pictured: cycles or instructions were not counted${whyNot(scene)}.`);
+  if (!isKnown) return;
   const found = () => [state.drawn.cpi.largest, state.drawn.cpi.least, state.drawn.cpi.mean].map((rows) => rows[focus]);
   const colour = () => containerColour(focus);
   const edge = { stroke: () => `${colour()}88`, width: 0.5, paths: stepped, points: { show: false } };
@@ -76,6 +87,8 @@ function drawCpi() {
     series: [edge, edge, { stroke: colour, width: 1.5, paths: stepped, points: { show: false } }],
     bands: [{ series: [1, 2], fill: () => `${colour()}55` }],
     axes: [axisOf(3, (value) => value.toFixed(value < 10 ? 2 : 0))],
+    gaps: () => ({ axis: state.drawn, row: state.drawn.cpi.mean[focus] }),
+    missing: { text: "hardly ran, or not counted" },
     tip: (time) => {
       const bucket = bucketAt(state.drawn, time);
       const [largest, least, mean] = found();
@@ -95,6 +108,7 @@ function drawCpi() {
 function heatMeasures(view) {
   return {
     cpus: ["CPU time", view.cpus.peak, Math.sqrt],
+    ...(view.waiting && { waiting: ["waiting for a CPU", view.waiting.peak, Math.sqrt] }),
     ...(view.traffic && { traffic: ["memory traffic", view.traffic.peak, Math.sqrt] }),
     ...(view.cpi && { cpi: ["cycles per instruction", view.cpi.largest, (share) => share] }),
   };
@@ -103,11 +117,11 @@ function heatMeasures(view) {
 function drawHeatMap() {
   const { view, scene } = state;
   const measures = heatMeasures(view);
-  if (!(state.heat in measures)) state.heat = view.traffic ? "traffic" : "cpus";
+  if (!(state.heat in measures)) state.heat = ["traffic", "waiting", "cpus"].find((measure) => measure in measures);
   const [, all, scale] = measures[state.heat];
   const rows = all.slice(0, scene.names.length);
   const known = (reduce) => rows.map((row) => reduce(row, 0, view.buckets)).filter((value) => !Number.isNaN(value));
-  const highest = Math.max(0, ...known(largestOf));
+  const highest = Math.max(state.heat === "cpus" || state.heat === "waiting" ? LEAST_HIGH : 0, ...known(largestOf));
   const lowest = state.heat === "cpi" ? Math.min(highest, ...known(leastOf)) : 0;
   const position = (value) => scale(Math.max(0, (value - lowest) / (highest - lowest || 1)));
   const [low, ramp, high] = byId("heat").querySelector(".ramp").children;
@@ -132,6 +146,10 @@ function drawHeatMap() {
       ticks: { show: false },
       stroke: ink,
     })],
+    missing: {
+      has: rows.some((row) => row.some(Number.isNaN)),
+      text: state.heat === "cpi" ? "hardly ran, or not counted" : "not recorded",
+    },
     draw: (u) => drawHeat(u, state.drawn, heatMeasures(state.drawn)[state.heat][1].slice(0, rows.length), position),
     tip: (time, y) => {
       const bucket = bucketAt(state.drawn, time);
@@ -155,8 +173,8 @@ function drawDensity() {
   const format = FORMATS[isCpi ? "cpi" : "cpus"];
   const holder = fill(
     "density",
-    found ? `${isCpi ? "Cycles per instruction" : "CPU time"} of ${name}, with noisy and with quiet neighbours` : "",
-    found && `Filled: its windows in which the neighbours ${isCpi ? "missed" : "ran"} most (5 %, ${found.noisy_windows.toLocaleString("en")} windows, mean ${format(found.noisy_mean)}); `
+    `${found && !isCpi ? "CPU time" : found || state.view.cpi ? "Cycles per instruction" : "CPU time"} of ${name}, with noisy and with quiet neighbours`,
+    !found ? `Not pictured: ${focus < COLOURED ? "in less than 400 windows it ran for a 60th of a core or more" : "it is not among the first six"}.` : `Filled: its windows in which the neighbours ${isCpi ? "missed" : "ran"} most (5 %, ${found.noisy_windows.toLocaleString("en")} windows, mean ${format(found.noisy_mean)}); `
       + `dashed: the middle half (${found.quiet_windows.toLocaleString("en")} windows, mean ${format(found.quiet_mean)}).`);
   if (!found) return;
   const at = Array.from({ length: found.points }, (_, point) => found.from + ((found.to - found.from) * point) / (found.points - 1));
@@ -183,11 +201,16 @@ function drawDensity() {
   }));
 }
 
+// By bucket NaN where none of the rows has a value.
+const everywhereMissing = (rows) => Float32Array.from(rows[0], (_, bucket) => (rows.every((row) => Number.isNaN(row[bucket])) ? NaN : 0));
+
 function drawResources() {
   const { scene, focus } = state;
   const found = scene.resources && readResources(values, scene.resources);
   const hasMemory = found && found.memory.largest.some((row) => !Number.isNaN(largestOf(row, 0, found.buckets)));
-  const memory = fill("memory", hasMemory ? "Memory" : "", "memory.current: the highest value of each stretch.");
+  const memory = fill("memory", "Memory", hasMemory ? "memory.current: the highest value of each stretch."
+    : `Not pictured: ${found ? "no memory.current was recorded: a cgroup without the memory controller has none, nor has the root"
+      : "no rows of `resources` were recorded of these"}.`);
   if (hasMemory) {
     charts.push(makeChart(memory, {
       label: "Memory of each container",
@@ -195,7 +218,8 @@ function drawResources() {
       data: () => [edges(found), ...found.memory.largest.map(steps)],
       series: found.memory.largest.map((_, number) => ({ stroke: () => containerColour(number), width: 1.5, paths: stepped, points: { show: false } })),
       scales: { y: { range: (u, least, largest) => [0, (largest || 1) * 1.05] } },
-      axes: [axisOf(3, (value) => withUnit(value, "B"))],
+      axes: [axisOf(3, (value) => withUnit(value, "B"), { incrs: BINARY_STEPS })],
+      gaps: () => ({ axis: found, row: everywhereMissing(found.memory.largest) }),
       tip: (at) => {
         const bucket = bucketAt(found, at);
         return { title: moment(found, bucket), rows: found.memory.largest.map((row, number) => [number, nameAt(number), FORMATS.memory(row[bucket])]) };
@@ -206,16 +230,17 @@ function drawResources() {
     ? Object.entries(found.shares).filter(([, rows]) => !Number.isNaN(largestOf(rows[focus], 0, found.buckets))) : [];
   const waiting = fill(
     // The root's files speak of the whole node.
-    "waiting", shares.length ? `How long ${nameAt(focus) === "/" ? "any task of the node" : nameAt(focus)} waited${scene.spent ? " for memory and I/O" : ""}` : "",
-    `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${name}`).join(". ")}.`);
+    "waiting", `How long ${nameAt(focus) === "/" ? "any task of the node" : nameAt(focus)} waited${state.view.spent ? " for memory and I/O" : ""}`,
+    !shares.length ? `Not pictured: no pressure was recorded of it${focus < COLOURED ? "" : ", as it is not among the first six"}.` : `Share of the time, the highest second of each stretch. ${shares.map(([name], index) => `${["Solid", "Dashed", "Dotted", "Dash-dotted"][index]}: ${name}`).join(". ")}.`);
   if (shares.length) {
     charts.push(makeChart(waiting, {
       label: byId("waiting-title").textContent,
       height: 200,
       data: () => [edges(found), ...shares.map(([, rows]) => steps(rows[focus]))],
       series: shares.map((_, index) => ({ stroke: ink, dash: SHARE_DASHES[index], width: 1.25, paths: stepped, points: { show: false } })),
-      scales: { y: { range: (u, least, largest) => [0, Math.max(largest, 0.01) * 1.05] } },
-      axes: [axisOf(3, (value) => `${Number((100 * value).toPrecision(3))} %`)],
+      scales: { y: { range: (u, least, largest) => [0, Math.max(largest, LEAST_HIGH) * 1.05] } },
+      axes: [axisOf(3, FORMATS.share)],
+      gaps: () => ({ axis: found, row: everywhereMissing(shares.map(([, rows]) => rows[focus])) }),
       tip: (at) => {
         const bucket = bucketAt(found, at);
         return { title: moment(found, bucket), rows: shares.map(([name, rows]) => [null, name, FORMATS.share(rows[focus][bucket])]) };
@@ -228,12 +253,13 @@ function drawResources() {
 const TRIFLE = 0.001;
 
 function drawSpent() {
-  const { scene, focus } = state;
-  const found = scene.spent;
+  const { view, focus } = state;
+  const found = view.spent;
   const isThere = found && focus < found.rows;
   const name = nameAt(focus);
-  const holder = fill("spent", isThere ? `Where the time of ${name} went` : "",
-    "How many of its tasks, on average: below the line they ran, above it they were ready but did not run.");
+  const holder = fill("spent", `Where the time of ${name} went`,
+    !found ? "Not pictured: waits were not recorded (--waits off, or a tracer without them)."
+      : !isThere ? "Not pictured: it is not among the first six." : "How many of its tasks, on average: below the line they ran, above it they were ready but did not run.");
   byId("spent").querySelector(".key").replaceChildren();
   if (!isThere) return;
   const size = found.layers.length * found.buckets;
@@ -261,11 +287,12 @@ function drawSpent() {
     height: 260,
     data: () => layerData(found, layers.map(({ layer }) => all[layer]), ran),
     series: layerSeries(layers.map(({ colour }) => colour)),
-    scales: { y: { range: (u, least, largest) => [0, (largest || 1) * 1.05] } },
-    axes: [axisOf(3)],
+    scales: { y: { range: (u, least, largest) => [0, Math.max(largest, LEAST_HIGH) * 1.05] } },
+    axes: [axisOf(3, plain)],
+    gaps: () => ({ axis: found, row: all[0] }),
     tip: (at) => {
       const bucket = bucketAt(found, at);
-      const rows = layers.toReversed().map(({ layer, label, mark }) => [mark, label, FORMATS.share(all[layer][bucket])]);
+      const rows = layers.toReversed().map(({ layer, label, mark }) => [mark, label, FORMATS.waiting(all[layer][bucket])]);
       return { title: moment(found, bucket), rows };
     },
   }));
@@ -275,11 +302,13 @@ function drawTable() {
   const { view, scene, range } = state;
   const [first, last] = [bucketAt(view, range[0]), bucketAt(view, range[1] - view.step / 1000) + 1];
   // The heading says what it is.
-  const figure = { ...FORMATS, cpus: (value) => FORMATS.cpus(value).replace(" CPUs", "") };
-  const kinds = ["cpus", ...(view.traffic ? ["traffic"] : [])];
-  const head = ["container", ...(view.cpi ? ["CPI of"] : ["about"]), "CPUs, mean", "highest",
+  const bare = (value) => (Number.isNaN(value) ? "–" : plain(value));
+  const figure = { ...FORMATS, cpus: bare, waiting: bare };
+  const kinds = ["cpus", ...(view.waiting ? ["waiting"] : []), ...(view.traffic ? ["traffic"] : [])];
+  const head = ["container", "about", "cores, mean", "highest",
+    ...(view.waiting ? ["tasks waiting, mean", "highest"] : []),
     ...(view.traffic ? ["traffic, mean", "highest"] : []), ...(view.cpi ? ["CPI, median", "highest"] : [])];
-  const rows = [...Array(view.rows).keys()].map((number) => {
+  const rows = [...Array(scene.hidden || view.rows - 1 > COLOURED ? view.rows : view.rows - 1).keys()].map((number) => {
     const key = number === view.rows - 1 ? "other" : number;
     const isStacked = key === "other" || number < own();
     const label = [swatch(key === "other" ? COLOURED : isStacked ? number : null), nameOf(nameAt(number))];
@@ -415,6 +444,7 @@ function drawHeatChoice() {
 function chooseView(number) {
   state.view = readView(values, state.scene.views[number]);
   state.range = [state.view.start, state.view.end];
+  state.focus = state.view.about;
   byId("view").value = number;
   drawAll();
   drawHeatChoice();
@@ -436,7 +466,7 @@ function showTime(button) {
   const [from, to] = [Number(button.dataset.from), Number(button.dataset.to)];
   const margin = (to - from) * 0.1;
   setRange(from - margin, to + margin);
-  const section = byId(byId("spent").hidden ? "stack" : "spent");
+  const section = byId(state.view.spent ? "spent" : "stack");
   section.querySelector(".chart").focus({ preventScroll: true });
   section.scrollIntoView();
 }
