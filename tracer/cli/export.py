@@ -37,13 +37,13 @@ def export(
     from tracer.analysis.perfetto import export_perfetto
 
     recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
-    for note in recording.notes:
-        print(f"tracer: {note}", file=sys.stderr)
     with (
         file_or_stdout(perfetto, option="--perfetto", suffix=".pftrace") as file,
         progress_bar("exporting") as progress,
     ):
         exported = export_perfetto(recording, file, progress=progress)
+    for note in recording.notes:
+        print(f"tracer: {note}", file=sys.stderr)
     print(
         f"tracer: {exported.packets:,} packets, {exported.bytes / 1e6:.1f} MB in {shown_name(perfetto)}",
         file=sys.stderr,

@@ -65,4 +65,6 @@ def plot(
     ):
         progress = None if show is None else lambda _what, done, steps: show(done / steps)
         write_picture(recording, kind.value, file, node=node, progress=progress)
+    for note in recording.notes:
+        print(f"tracer: {note}", file=sys.stderr)
     print(f"tracer: {kind.value} in {shown_name(output)}", file=sys.stderr)

@@ -15,7 +15,7 @@ from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEve
 from tracer.analysis.perfetto.holders import HolderEvents
 from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.analysis.perfetto.tracks import Tracks
-from tracer.analysis.recording import Recording, Span, polars_schema
+from tracer.analysis.recording import Recording, Span, of_what_can_be_read, polars_schema
 from tracer.errors import UsageError
 from tracer.naming import name_of
 from tracer.store.files import replacing
@@ -38,6 +38,7 @@ class Exported(NamedTuple):
     bytes: int
 
 
+@of_what_can_be_read
 def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[float], None] | None = None) -> Exported:
     """Writes `file` anew; it is complete, or as it was. `progress` is told the share that is done.
 
