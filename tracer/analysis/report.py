@@ -47,10 +47,11 @@ _MOST_CPUS = 2**12
 _UNTOLD_SHARE = 0.1
 # The chance that anybody at all is blamed where nobody harms anybody.
 _FALSE_ALARMS = 0.01
-# Where a victim is slower when a suspect is busy, but how much slower it cannot be told, with hardly a moment without
-# the suspect: it is named as likely from such a loss on, beside a larger one only from so much of that on, for it may
-# be its shadow. Of those so named in simulated runs nineteen in twenty were true (`bench/interference.py`), which is
-# what is promised of the others.
+# Where there is no doubt that a victim is slower when a suspect is busy, but how much slower it cannot be told, with
+# hardly a moment without the suspect: it is named as likely from such a loss on, beside a larger one only from so much
+# of that on, for it may be its shadow. Of those so named in simulated runs nineteen in twenty were true
+# (`bench/interference.py`), which is what is promised of the others.
+_NO_DOUBT = 1e-4
 _LIKELY_SHARE = 0.05
 _LIKELY_OF_LARGEST = 0.8
 # What is there, but not enough to be named, may be so much larger: where caches are full, little of it varies.
@@ -222,7 +223,7 @@ def _believed(nodes: Sequence[_Node]) -> tuple[dict[str, dict[int, list[Pair]]],
             found = one._replace(p_value=p_value)
         elif (
             node.source.has_channels
-            and p_value < _FALSE_ALARMS
+            and p_value < _NO_DOUBT
             and one.share > max(_LIKELY_SHARE, _LIKELY_OF_LARGEST * max(pair.share for pair in model.pairs))
         ):
             found = one._replace(low=max(one.low, 0.0), high=min(one.high, 1.0), p_value=_LIKELY)
