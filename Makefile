@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench bench-analysis bench-hardware install uninstall lock messages tables vm-test
+.PHONY: help run test lint check bench bench-analysis bench-hardware fuzz install uninstall lock messages tables vm-test
 
 ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
 
@@ -19,6 +19,10 @@ run: ## Set up, trace this node for 10 s, show the busiest cgroups and where the
 test: ## Set up and run all tests, warnings being errors (what needs root through sudo)
 	@scripts/setup dev
 	@scripts/test
+
+fuzz: ## Damage recordings at random until interrupted; prints what a command does not bear
+	@scripts/setup dev
+	.venv/bin/python tests/fuzz_recordings.py
 
 vm-test: ## Run the tests on other kernels and nodes, in guests (up to 40 minutes); writes docs/kernels.md
 	@scripts/setup dev

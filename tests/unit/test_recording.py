@@ -13,7 +13,8 @@ from recording_examples import START, windows_rows, write_rows
 from store_examples import new_store
 from test_manifest import example_manifest
 
-from tracer.analysis.recording import open_recording, polars_schema
+from tracer.analysis.recorded_files import BrokenFilesError
+from tracer.analysis.recording import of_what_can_be_read, open_recording, polars_schema
 from tracer.errors import UsageError
 from tracer.store.manifest import Instant
 from tracer.store.schemas import TABLES
@@ -158,7 +159,7 @@ def test_a_column_of_another_type_is_refused_by_its_name(tmp_path: Path) -> None
     rows = pq.read_table(one_file(tmp_path), partitioning=None)
     rows = rows.set_column(rows.schema.get_field_index("cycles"), "cycles", rows["cpus"].cast("double"))
     pq.write_table(rows, one_file(tmp_path))
-    with pytest.raises(UsageError, match=r"windows-.*parquet': column 'cycles' is double, not int64"):
+    with pytest.raises(UsageError, match=r"windows-.*parquet' has a column 'cycles' of double, not int64"):
         open_recording([tmp_path])
 
 
@@ -171,7 +172,7 @@ def test_a_file_that_is_none_is_refused_by_its_name(content: bytes | None, tmp_p
         open_recording([tmp_path])
 
 
-def test_a_file_with_broken_rows_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_a_file_with_broken_rows_costs_itself(tmp_path: Path) -> None:
     write_rows(tmp_path, "windows", windows_rows(5))
     write_rows(tmp_path, "windows", windows_rows(5000))
     path = max(tmp_path.glob("windows/*/*/*.parquet"), key=lambda path: path.stat().st_size)
@@ -179,8 +180,26 @@ def test_a_file_with_broken_rows_is_refused_by_its_name(tmp_path: Path) -> None:
     content[4:2000] = os.urandom(1996)
     path.write_bytes(content)
     recording = open_recording([tmp_path])
-    with pytest.raises(UsageError, match=f"{path.name}' is broken"):
+    with pytest.raises(BrokenFilesError, match=f"{path.name}' is broken"):
         recording.collect(recording.scan("windows"))
+
+    @of_what_can_be_read
+    def rows() -> int:
+        return recording.collect(recording.scan("windows")).height
+
+    assert rows() == 5
+    assert f"{path.name}' is broken" in recording.notes[0]
+
+
+def test_where_no_file_can_be_read_it_is_said_why(tmp_path: Path) -> None:
+    write_rows(tmp_path, "windows", windows_rows(5000))
+    path = one_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[4:2000] = os.urandom(1996)
+    path.write_bytes(content)
+    recording = open_recording([tmp_path])
+    with pytest.raises(UsageError, match=f"nothing can be read.*{path.name}' is broken"):
+        of_what_can_be_read(recording.collect)(recording.scan("windows"))
 
 
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
@@ -242,13 +261,28 @@ def test_manifests_of_the_runs_that_left_files_by_start(tmp_path: Path) -> None:
     assert [manifest.run_id for manifest in open_recording([output]).manifests] == [other, RUN_ID]
 
 
-def test_a_broken_manifest_is_refused_by_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "put", "why"),
+    [
+        (b'"schema_version": 2', b'"schema_version": 3', "has schema version 3; this tracer reads 1 to 2"),
+        (b'"tick_ns": 1000000', b'"tick_ns": 1e300', "is not a run's manifest"),
+        (b'"utc_ns": ', b'"utc_ns": 99999999999999', "is not a run's manifest"),
+        (b"0123abcd-", b"0123abce-", "is of another run than its directory"),
+        (b"{", b"{" * 100_000, "is not a run's manifest"),
+    ],
+)
+def test_a_broken_manifest_costs_itself(found: bytes, put: bytes, why: str, tmp_path: Path) -> None:
     output = recorded(tmp_path, run_id=RUN_ID)
     new_store(output, run_id=RUN_ID).write_manifest(example_manifest())
     path = output / "runs" / str(RUN_ID) / "session.json"
-    path.write_bytes(path.read_bytes().replace(b'"schema_version": 2', b'"schema_version": 3'))
-    with pytest.raises(UsageError, match=r"session\.json' has schema version 3; this tracer reads 1 to 2"):
-        open_recording([output])
+    assert found in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(found, put))
+    recording = open_recording([output])
+    assert recording.manifests == []
+    (note,) = recording.notes
+    assert note.startswith(f"left out: '{path}' ")
+    assert why in note
+    assert recording.collect(recording.scan("windows")).height == 2
 
 
 def recorded(output: Path, run_id: UUID | None = None) -> Path:

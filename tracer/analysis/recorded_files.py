@@ -1,43 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The closed files of output directories: which there are, and what their footers say."""
+"""The closed files of output directories: which there are, and which of them can be read.
 
-import glob
+One that is damaged costs its own rows: it is left out, and `RecordedFiles.notes` name it.
+"""
+
+import os
 import stat
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from tracer.analysis.older_files import can_be_read_as
+from tracer.analysis.file_checks import DamagedFileError, RecordedFile, open_file, require_rows, run_of
 from tracer.errors import UsageError
 from tracer.store.layout import IN_PROGRESS, parse_closed_file
-from tracer.store.schemas import SCHEMA_VERSION, TABLES, Table
+from tracer.store.manifest import Manifest, read_manifest
+from tracer.store.schemas import TABLES
 
-_VERSION_KEY = b"tracer.schema_version"
-_NODE_KEY = b"tracer.node_name"
-_LONGEST_REASON = 200
+_RUN_DIGITS = 8
 
 
-@dataclass(frozen=True)
-class RecordedFile:
-    """A closed file. `schema` has the types of its columns, without those that nobody knows.
-
-    `span` has the times of its first and last row, to the microsecond below; None without rows.
-    """
-
-    path: Path
-    node_name: str | None
-    schema: pl.Schema
-    span: tuple[datetime, datetime] | None
-
-    @property
-    def run(self) -> str:
-        """The beginning, of 8 digits, of the id of the run that left it."""
-        return run_of(self.path.name)
+class BrokenFilesError(UsageError):
+    """Files turned out to be broken, and are left out from now on: the same question has an answer now."""
 
 
 class RecordedFiles:
@@ -48,17 +30,19 @@ class RecordedFiles:
     """
 
     def __init__(self, directories: Sequence[Path], runs: Sequence[Collection[str] | None] | None = None) -> None:
-        self.notes: list[str] = []
+        self._directories = directories
+        self._notes: list[str] = []
+        self._left_out: dict[Path, str] = {}
         self._paths: dict[str, list[Path]] = {}
         self._opened: dict[str, list[RecordedFile]] = {}
         seen: set[str] = set()
         copies = unfinished = 0
         for directory, chosen in zip(directories, runs or [None] * len(directories), strict=True):
-            closed, in_progress = closed_files(directory)
+            closed, in_progress, unreadable = closed_files(directory)
+            self._left_out |= unreadable
             if not closed:
-                raise UsageError(
-                    f"{str(directory)!r} holds no recording of `tracer run`: {_why_none(directory, in_progress)}"
-                )
+                why = self._what_is_left_out() if unreadable else _why_none(directory, in_progress)
+                raise UsageError(f"{str(directory)!r} holds no recording of `tracer run`: {why}")
             unfinished += in_progress
             for name in closed:
                 if chosen is not None and run_of(name) not in chosen:
@@ -70,9 +54,19 @@ class RecordedFiles:
                 seen.add(name)
                 self._paths.setdefault(name.split("/")[0], []).append(directory / name)
         if unfinished:
-            self.notes.append(f"not read: {unfinished} files that are still being written, or were when a run died")
+            self._notes.append(f"not read: {unfinished} files that are still being written, or were when a run died")
         if copies:
-            self.notes.append(f"read once: {copies} files that lie in more than one of the directories")
+            self._notes.append(f"read once: {copies} files that lie in more than one of the directories")
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out so far, and why, for people."""
+        return self._notes + ([f"left out: {self._what_is_left_out()}"] if self._left_out else [])
+
+    def _what_is_left_out(self) -> str:
+        path, reason = next(iter(self._left_out.items()))
+        first = f"{str(path)!r} {reason}"
+        return first if len(self._left_out) == 1 else f"{len(self._left_out)} files, the first: {first}"
 
     @property
     def runs(self) -> set[str]:
@@ -80,52 +74,100 @@ class RecordedFiles:
         return {run_of(path.name) for paths in self._paths.values() for path in paths}
 
     def of(self, table: str) -> list[RecordedFile]:
-        """The files of `table`, in the order of their names. Reads each footer once.
-
-        Raises UsageError, by the file's name, for one that is broken, of a newer schema, or of other types.
-        """
+        """The files of `table` that can be read, in the order of their names. Reads each footer once."""
         if table not in self._opened:
-            self._opened[table] = [_open(path, TABLES[table]) for path in self._paths.get(table, [])]
+            files = []
+            seen = set()
+            for path in self._paths.get(table, []):
+                try:
+                    file = open_file(path, TABLES[table])
+                except DamagedFileError as error:
+                    self._left_out[path] = str(error)
+                    continue
+                # Under another name, in the same directory.
+                facts = (file.run, file.node_name, file.span, file.rows, file.size)
+                if file.span and facts in seen:
+                    self._left_out[path] = "is a copy of another file"
+                    continue
+                seen.add(facts)
+                files.append(file)
+            self._opened[table] = files
         return self._opened[table]
 
-    def require_readable(self) -> None:
-        """Reads the files that were opened, whole. Raises UsageError for the first that is broken."""
-        for files in self._opened.values():
-            for file in files:
+    def leave_out_broken(self) -> bool:
+        """Reads the files that were opened, whole, and leaves out those that cannot be; False if all can be."""
+        before = len(self._left_out)
+        for table, files in self._opened.items():
+            self._opened[table] = [file for file in files if self._has_its_rows(file)]
+        return len(self._left_out) > before
+
+    def why_none(self) -> str:
+        """Why there is not one row, for people."""
+        if self._left_out:
+            return f"nothing can be read: {self._what_is_left_out()}"
+        return "the recording has files, but not one row: nothing was measured"
+
+    def manifests(self, runs: set[str]) -> list[Manifest]:
+        """The manifests of `runs`, which are the beginnings of their ids, by start; without those that are damaged."""
+        manifests = {}
+        for directory in self._directories:
+            for path in sorted(directory.glob("runs/*/session.json")):
+                if path.parent.name[:_RUN_DIGITS] not in runs:
+                    continue
                 try:
-                    parquet = pq.ParquetFile(file.path)
-                    for group in range(parquet.num_row_groups):
-                        parquet.read_row_group(group)
-                except (OSError, pa.ArrowException) as error:
-                    raise UsageError(f"{str(file.path)!r} is broken: {one_line(error)}") from error
+                    manifest = read_manifest(path)
+                except UsageError as error:
+                    self._left_out[path] = f"cannot be used: {error}"
+                    continue
+                if str(manifest.run_id) != path.parent.name:
+                    self._left_out[path] = "is of another run than its directory"
+                    continue
+                manifests[manifest.run_id] = manifest
+        return sorted(manifests.values(), key=lambda manifest: manifest.start.utc_ns)
+
+    def _has_its_rows(self, file: RecordedFile) -> bool:
+        try:
+            require_rows(file)
+        except DamagedFileError as error:
+            self._left_out[file.path] = str(error)
+            return False
+        return True
 
 
-def run_of(name: str) -> str:
-    """The beginning, of 8 digits, of the id of the run that left the closed file of this name."""
-    return name.rsplit("-", 2)[1]
-
-
-def one_line(error: BaseException) -> str:
-    """What a library says, which may be pages."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
-
-
-def closed_files(directory: Path) -> tuple[list[str], int]:
-    """The closed files in `directory`, as relative paths, and the number of unfinished ones.
+def closed_files(directory: Path) -> tuple[list[str], int, dict[Path, str]]:
+    """The closed files in `directory`, as relative paths, the number of unfinished ones, and what cannot be read there.
 
     Raises UsageError for what is no directory.
     """
     try:
         mode = directory.stat().st_mode
-    except OSError as error:
-        raise UsageError(f"cannot read {str(directory)!r}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot read {str(directory)!r}: {reason}") from error
     if not stat.S_ISDIR(mode):
         raise UsageError(f"{str(directory)!r} is not a directory that `tracer run --output` wrote")
-    # Path.glob raises when a directory vanishes.
-    found = sorted(glob.glob("*/dt=*/identifier=*/*", root_dir=directory))  # noqa: PTH207
+    unreadable: dict[Path, str] = {}
+    found = sorted(
+        str(path.relative_to(directory))
+        for table in _entries(directory, "", unreadable)
+        if table.name in TABLES
+        for day in _entries(table, "dt=", unreadable)
+        for identifier in _entries(day, "identifier=", unreadable)
+        for path in _entries(identifier, "", unreadable)
+    )
     unfinished = sum(name.endswith(IN_PROGRESS) for name in found)
-    return [name for name in found if parse_closed_file(name) and name.split("/")[0] in TABLES], unfinished
+    return [name for name in found if parse_closed_file(name)], unfinished, unreadable
+
+
+def _entries(directory: Path, prefix: str, unreadable: dict[Path, str]) -> Iterator[Path]:
+    """Of a directory that may be unreadable, or none, or gone by now."""
+    try:
+        with os.scandir(directory) as entries:
+            yield from [directory / entry.name for entry in entries if entry.name.startswith(prefix)]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        unreadable[directory] = f"cannot be read: {error.strerror}"
 
 
 def _why_none(directory: Path, unfinished: int) -> str:
@@ -134,63 +176,3 @@ def _why_none(directory: Path, unfinished: int) -> str:
     if any(directory.glob("runs/*/session.json")):
         return "a run began there, but no file was closed yet"
     return "no <table>/dt=<day>/identifier=<name>/*.parquet in it"
-
-
-def _open(path: Path, table: Table) -> RecordedFile:
-    try:
-        # A pipe would block.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError(f"{str(path)!r} is not a regular file")
-        metadata = pq.read_metadata(path)
-        schema = metadata.schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{str(path)!r} is broken, or no Parquet file: {one_line(error)}") from error
-    keys = schema.metadata or {}
-    version = keys.get(_VERSION_KEY, b"").decode("ascii", "replace")
-    if version.isdecimal() and int(version) > SCHEMA_VERSION:
-        raise UsageError(
-            f"{str(path)!r} has schema version {int(version)}; this tracer reads up to {SCHEMA_VERSION}: get a newer"
-        )
-    _require_types(path, table, schema)
-    node_name = keys.get(_NODE_KEY)
-    return RecordedFile(
-        path,
-        None if node_name is None else node_name.decode("utf-8", "replace"),
-        pl.Schema(pa.schema([field for field in schema if field.name in table.schema.names])),
-        _times(path, metadata, schema, table),
-    )
-
-
-def _require_types(path: Path, table: Table, schema: pa.Schema) -> None:
-    for column in table.schema:
-        position = schema.get_field_index(column.name)
-        if position >= 0:
-            found = schema.field(position).type
-            if not can_be_read_as(found, column.type):
-                raise UsageError(f"{str(path)!r}: column {column.name!r} is {found}, not {column.type}")
-        elif column.name in table.sort_columns:
-            raise UsageError(f"{str(path)!r} has no column {column.name!r}: it is no {table.name} of `tracer run`")
-
-
-def _times(path: Path, metadata: pq.FileMetaData, schema: pa.Schema, table: Table) -> tuple[datetime, datetime] | None:
-    """The times of the first and the last row, by the statistics in the footer."""
-    position = schema.get_field_index(table.time_column)
-    units_of_microsecond = {"us": 1, "ns": 1000}[schema.field(position).type.unit]
-    bounds = []
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        if row_group.num_rows:
-            statistics = row_group.column(position).statistics
-            if statistics is None or not statistics.has_min_max:
-                raise UsageError(
-                    f"{str(path)!r} has no statistics of {table.time_column!r}: not written by `tracer run`"
-                )
-            bounds.append((statistics.min_raw, statistics.max_raw))
-    if not bounds:
-        return None
-    first, last = min(low for low, _high in bounds), max(high for _low, high in bounds)
-    return _moment(first // units_of_microsecond), _moment(last // units_of_microsecond)
-
-
-def _moment(utc_us: int) -> datetime:
-    return datetime.fromtimestamp(utc_us // 10**6, UTC) + timedelta(microseconds=utc_us % 10**6)

@@ -4,28 +4,33 @@
 A recording is the closed files of any number of directories, runs and nodes. Files that are still being written are
 left out, and so is the second copy of a file that lies in two of the directories; `Recording.notes` says so.
 
-Each file's footer is looked at before its rows are: a file that is broken, of a newer schema or of other types is
-refused by its name. Columns that an older file does not have are null, columns that nobody knows any more are ignored,
-and the types of schema version 1 become those of today.
+Each file's footer is looked at before its rows are: a file that is broken, of a newer schema or of other types is left
+out, and named in `Recording.notes`. Columns that an older file does not have are null, columns that nobody knows any
+more are ignored, and the types of schema version 1 become those of today.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import polars as pl
 
+from tracer.analysis.file_checks import RecordedFile, one_line
 from tracer.analysis.labels import is_named
 from tracer.analysis.moments import ends_text, is_relative, parse_moment, zone_at
 from tracer.analysis.older_files import as_today
-from tracer.analysis.recorded_files import RecordedFile, RecordedFiles, one_line
+from tracer.analysis.recorded_files import BrokenFilesError, RecordedFiles
 from tracer.analysis.runs import ALL, NEWEST, FoundRun, choice_text, choose_runs, find_runs
 from tracer.errors import UsageError
-from tracer.store.manifest import Manifest, read_manifest
+from tracer.store.manifest import Manifest
 from tracer.store.schemas import TABLES
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # Between windows: longer is a pause. At least a second, as rows are looked at by the second.
 _PAUSE = timedelta(seconds=2)
@@ -45,7 +50,7 @@ class Recording:
     `span` is what is read: the rows' own times, within what was asked for; always UTC, and `zone` is what times are
     shown in. `nodes` are the names of the nodes with files in it, `manifests` those of the runs that are in it, by
     start; a run whose manifest is gone has none. `container` and `namespace` are what was asked for: see `is_wanted`.
-    `notes` say what was left out, and `choices` which runs were, as others are newer; for people.
+    `choices` say which runs are read, as others are newer; for people.
     """
 
     directories: tuple[Path, ...]
@@ -55,20 +60,23 @@ class Recording:
     zone: tzinfo
     container: str | None
     namespace: str | None
-    notes: list[str]
     choices: list[str]
     _files: RecordedFiles = field(repr=False)
-    _recorded: Span = field(repr=False)
     _by_second: dict[tuple[str, Span], pl.DataFrame] = field(repr=False, default_factory=dict)
 
+    @property
+    def notes(self) -> list[str]:
+        """What was left out so far, and why, for people: of a table that nobody asked for yet, nothing is known."""
+        return self._files.notes
+
     def has(self, table: str) -> bool:
-        """Whether `table` has a file with rows in the span. Raises UsageError for a file that cannot be read."""
+        """Whether `table` has a file with rows in the span."""
         return bool(_within(self._files.of(table), self.span))
 
     def scan(self, table: str, within: Span | None = None) -> pl.LazyFrame:
         """All rows of `table` in the span, with exactly the columns and types of its schema today, in no order.
 
-        `within` is a part of the span. Collect it with `collect`. Raises UsageError for a file that cannot be read.
+        `within` is a part of the span. Collect it with `collect`. What is no number is null.
         """
         schema = polars_schema(table)
         span = within or self.span
@@ -88,14 +96,14 @@ class Recording:
                 hive_partitioning=False,
                 glob=False,
             )
-            if span != self._recorded:
-                rows = rows.filter(pl.col(TABLES[table].time_column).is_between(*span, closed="left"))
+            # Also where all is asked for: a file's rows may be of other times than its footer says.
+            rows = rows.filter(pl.col(TABLES[table].time_column).is_between(*span, closed="left"))
             scans.append(
                 rows.with_columns(
                     as_today(name, today)
                     for found, (name, today) in zip(types, schema.items(), strict=True)
                     if found != today
-                )
+                ).with_columns(_numbers(schema))
             )
         return pl.concat(scans)
 
@@ -110,14 +118,19 @@ class Recording:
     def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """What `rows`, made of scans of this recording, come to, by the streaming engine.
 
-        Raises UsageError for a file that is broken below its footer.
+        Raises BrokenFilesError where files are broken below their footers; see `of_what_can_be_read`.
         """
         try:
             return rows.collect(engine="streaming")
-        except (pl.exceptions.ComputeError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             # Polars does not always say which.
-            self._files.require_readable()
-            raise UsageError(f"cannot read the recording: {one_line(error)}") from error
+            if self._files.leave_out_broken():
+                if not any(self._files.of(table) for table in TABLES):
+                    raise UsageError(self._files.why_none()) from error
+                raise BrokenFilesError(self._files.notes[-1]) from error
+            if isinstance(error, OSError):
+                raise UsageError(f"cannot read the recording: {one_line(error)}") from error
+            raise
 
     def recorded(self, node_name: str) -> list[Span]:
         """The times of which a node has rows of windows or ticks, without pauses: between runs, and within them.
@@ -186,7 +199,7 @@ def open_recording(
     `run` says which runs of each directory, in one word for all or one each: see `tracer.analysis.runs.choose_runs`.
     Of `newest`, times that are not relative mean whatever was recorded then. Times as text are as `parse_moment` reads
     them; `local` ones are this machine's, and so are those that are shown. Nothing but footers and manifests is read,
-    unless a time is given. Raises UsageError for a directory that holds no recording, a file that cannot be read, a run
+    unless a time is given. Raises UsageError for a directory that holds no recording, or none that can be read, a run
     that is not there, and a time in which nothing was recorded.
     """
     wanted = [run] * len(directories) if isinstance(run, str) else run
@@ -215,22 +228,20 @@ def open_recording(
     nodes = {file.node_name for file in in_span}
     recording = Recording(
         directories=tuple(directories),
-        manifests=_manifests(directories, {file.run for file in in_span} or files.runs),
+        manifests=files.manifests({file.run for file in in_span} or files.runs),
         nodes=sorted(name for name in nodes if name is not None),
         span=span,
         zone=zone_at(recorded.start, local=local),
         container=container,
         namespace=namespace,
-        notes=files.notes,
         choices=[
             text if len(directories) == 1 else f"{str(directory)!r}: {text}"
             for directory, runs, those, which in zip(directories, found, chosen, wanted, strict=True)
             if which == NEWEST and runs and those and (text := choice_text(directory, runs, those))
         ],
         _files=files,
-        _recorded=recorded,
     )
-    if span.start >= span.end or (span != recorded and not recording.has_rows()):
+    if span.start >= span.end or (span != recorded and not of_what_can_be_read(recording.has_rows)()):
         why = "nothing was recorded then"
         if first is not None and before is not None and first >= before:
             why = f"that time ends before it begins ({ends_text(recording.shown(first), recording.shown(before))})"
@@ -239,10 +250,28 @@ def open_recording(
     return recording
 
 
+def of_what_can_be_read(question: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A question about recordings, asked anew where files turn out to be broken, without those."""
+
+    @wraps(question)
+    def ask(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        while True:
+            # Each time there is one less.
+            with suppress(BrokenFilesError):
+                return question(*args, **kwargs)
+
+    return ask
+
+
 @cache
 def polars_schema(table: str) -> pl.Schema:
     """The columns of `table` as Polars reads them."""
     return pl.Schema(TABLES[table].schema)
+
+
+def _numbers(schema: pl.Schema) -> list[pl.Expr]:
+    floats = [name for name, type_ in schema.items() if type_.is_float()]
+    return [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in floats]
 
 
 def _is(column: str, value: str) -> pl.Expr:
@@ -286,15 +315,4 @@ def _recorded_span(files: RecordedFiles) -> Span:
             # The last row's own time is part of it.
             end = max(last for _first, last in spans) + timedelta(microseconds=1)
             return Span(min(first for first, _last in spans), end)
-    raise UsageError("the recording has files, but not one row: nothing was measured")
-
-
-def _manifests(directories: Sequence[Path], runs: set[str]) -> list[Manifest]:
-    """The manifests of `runs`, which are the beginnings of their ids. Raises UsageError for one that is broken."""
-    manifests = {}
-    for directory in directories:
-        for path in sorted(directory.glob("runs/*/session.json")):
-            if path.parent.name[:8] in runs:
-                manifest = read_manifest(path)
-                manifests[manifest.run_id] = manifest
-    return sorted(manifests.values(), key=lambda manifest: manifest.start.utc_ns)
+    raise UsageError(files.why_none())

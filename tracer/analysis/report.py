@@ -26,7 +26,7 @@ from tracer.analysis.interference.rows import Source
 from tracer.analysis.interference.tick_rows import TickRows
 from tracer.analysis.interference.window_rows import WindowRows
 from tracer.analysis.moments import Times
-from tracer.analysis.recording import Recording
+from tracer.analysis.recording import Recording, of_what_can_be_read
 from tracer.analysis.roster import Roster
 from tracer.analysis.timing import Timing, timing_of
 from tracer.analysis.waits.costs import ranked_costs
@@ -77,6 +77,7 @@ class _Found(NamedTuple):
     time_spent: list[TimeSpent]
 
 
+@of_what_can_be_read
 def report(recording: Recording, *, progress: Progress | None = None) -> Report:
     """The report. `progress` is told what is done now, and how many of how many steps are.
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tracer.analysis.recorded_files import closed_files, run_of
+from tracer.analysis.file_checks import run_of
+from tracer.analysis.recorded_files import closed_files
 from tracer.errors import UsageError
 from tracer.store.layout import parse_closed_file
 from tracer.store.manifest import Manifest, read_manifest
@@ -39,7 +40,7 @@ class FoundRun(NamedTuple):
 def find_runs(directory: Path) -> list[FoundRun]:
     """All runs of `directory`, the oldest first. Raises UsageError where there is none, or no such directory."""
     files: dict[str, list[str]] = {}
-    closed, _unfinished = closed_files(directory)
+    closed, _unfinished, _unreadable = closed_files(directory)
     for name in closed:
         files.setdefault(run_of(name), []).append(name)
     manifests = {

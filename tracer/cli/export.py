@@ -35,8 +35,8 @@ def export(
     from tracer.analysis.perfetto import export_perfetto
 
     recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
-    for note in recording.notes:
-        print(f"tracer: {note}", file=sys.stderr)
     with progress_bar("exporting") as progress:
         exported = export_perfetto(recording, perfetto, progress=progress)
+    for note in recording.notes:
+        print(f"tracer: {note}", file=sys.stderr)
     print(f"tracer: {exported.packets:,} packets, {exported.bytes / 1e6:.1f} MB in {perfetto}", file=sys.stderr)

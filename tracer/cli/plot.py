@@ -55,4 +55,6 @@ def plot(
     with progress_bar("looking for who hurts whom") as show:
         progress = None if show is None else lambda _what, done, steps: show(done / steps)
         write_picture(recording, kind.value, output, node=node, progress=progress)
+    for note in recording.notes:
+        print(f"tracer: {note}", file=sys.stderr)
     print(f"tracer: {kind.value} in {output}", file=sys.stderr)

@@ -18,14 +18,20 @@ from tracer.store.schemas import SCHEMA_VERSION
 
 _LONGEST_FILE = 16 * 2**20
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+# What 64 bits hold, as the columns of the tables do. Of ns since the epoch, that is until 2262.
+_LARGEST = 2**63 - 1
+# Ten times the longest tick and window that a run takes.
+_LONGEST_TICK_NS = 10**9
+_LONGEST_WINDOW = 10**6
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 Hexadecimal = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-f]{1,16}$")]
 
 
 class Instant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A point in time, UTC: nanoseconds since the epoch, and the same as ISO 8601."""
 
-    utc_ns: int
+    utc_ns: Count
     utc: str
 
     @classmethod
@@ -196,8 +202,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     topology_changes: list[TopologyChange] = []
     events: list[Event]
     clock: Clock
-    tick_ns: Annotated[int, msgspec.Meta(gt=0)]
-    window_ticks: Annotated[int, msgspec.Meta(gt=0)]
+    tick_ns: Annotated[int, msgspec.Meta(gt=0, le=_LONGEST_TICK_NS)]
+    window_ticks: Annotated[int, msgspec.Meta(gt=0, le=_LONGEST_WINDOW)]
     first_tick: Count | None = None
     last_tick: Count | None = None
     configuration: dict[str, Any]

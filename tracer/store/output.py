@@ -11,7 +11,6 @@ from tracer.errors import OutputError
 from tracer.store.directories import open_directory, open_parent
 from tracer.store.files import remove_below, write_atomically
 from tracer.store.retention import NO_SPACE
-from tracer.store.schemas import TABLES
 
 _PROBE_BYTES = 4096
 
@@ -30,6 +29,9 @@ class PreparedOutput:
         Raises OutputError, naming the path and the reason; then, or where it is interrupted, nothing is left behind
         but what `remove_if_empty` removes.
         """
+        # Here, so that `tracer.cli.main` does without.
+        from tracer.store.schemas import TABLES
+
         try:
             self.path = self.path.absolute()
             with open_directory(self.path, made=self._created) as directory:

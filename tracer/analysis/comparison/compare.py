@@ -12,7 +12,7 @@ from tracer.analysis.comparison.metrics import METRICS
 from tracer.analysis.comparison.results import Comparison, LoneWorkload, MetricChange, Side, WorkloadChange
 from tracer.analysis.comparison.slices import Slices, slice_length_ns
 from tracer.analysis.findings import Caveat
-from tracer.analysis.recording import Recording
+from tracer.analysis.recording import Recording, of_what_can_be_read
 from tracer.store.manifest import Manifest
 
 _CONFIDENCE: Final = 0.95
@@ -21,6 +21,7 @@ _SHORT_SECONDS: Final = 10
 _COUNTERS: Final = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_misses": "no-llc-counter"}
 
 
+@of_what_can_be_read
 def compare(before: Recording, after: Recording, limits: Sequence[Limit] = ()) -> Comparison:
     """What changed from one recording to another.
 

@@ -14,7 +14,7 @@ from tracer.analysis.labels import container_label
 from tracer.analysis.perfetto.events import IDLE_CGROUP_ID, MEASURED, CounterEvents, slices
 from tracer.analysis.perfetto.trace_file import TraceFile
 from tracer.analysis.perfetto.tracks import Tracks
-from tracer.analysis.recording import Recording, Span
+from tracer.analysis.recording import Recording, Span, of_what_can_be_read
 from tracer.errors import UsageError
 from tracer.store.files import replacing
 from tracer.store.schemas import IDENTITY, TABLES
@@ -35,6 +35,7 @@ class Exported(NamedTuple):
     bytes: int
 
 
+@of_what_can_be_read
 def export_perfetto(recording: Recording, file: Path, *, progress: Callable[[float], None] | None = None) -> Exported:
     """Writes `file` anew; it is complete, or as it was. `progress` is told the share that is done.
 

@@ -27,7 +27,7 @@ from tracer.analysis.pictures.packing import Packed
 from tracer.analysis.pictures.resources import Resources
 from tracer.analysis.pictures.scene import Scene, read_scene
 from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
-from tracer.analysis.recording import Recording
+from tracer.analysis.recording import Recording, of_what_can_be_read
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
 from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval
@@ -47,6 +47,7 @@ _SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 
 
+@of_what_can_be_read
 def write_page(recording: Recording, report: Report, path: Path, *, progress: Progress | None = None) -> None:
     """Writes the page of `report` to `path`. `progress` is as for `tracer.analysis.report.report`.
 

@@ -15,7 +15,7 @@ from tracer.analysis.pictures.cast import Cast, choose_cast
 from tracer.analysis.pictures.densities import read_densities
 from tracer.analysis.pictures.matrix import matrices_of
 from tracer.analysis.pictures.scene import read_whole, read_whole_resources, read_whole_spent
-from tracer.analysis.recording import Recording
+from tracer.analysis.recording import Recording, of_what_can_be_read
 from tracer.analysis.report import Progress, report
 from tracer.analysis.roster import Roster
 from tracer.errors import UsageError
@@ -23,6 +23,7 @@ from tracer.errors import UsageError
 Kind = Literal["timeline", "density", "matrix", "heatmap", "resources", "waits"]
 
 
+@of_what_can_be_read
 def write_picture(
     recording: Recording, kind: Kind, path: Path, *, node: str | None = None, progress: Progress | None = None
 ) -> None:
