@@ -68,7 +68,10 @@ class Ended:
         """What a user must not meet; None if all is well."""
         if self.code not in _ALLOWED:
             return f"exit code {self.code}"
-        return next((sign for sign in _SIGNS_OF_A_DEFECT if sign in self.output), None)
+        found = next((sign for sign in _SIGNS_OF_A_DEFECT if sign in self.output), None)
+        # It is no terminal that this is printed to: what does not print is from the recording.
+        hostile = next((repr(one) for one in self.output if not one.isprintable() and one != "\n"), None)
+        return found or (hostile and f"{hostile} is printed")
 
 
 class Commands:
@@ -119,7 +122,7 @@ def commands_on(recording: Path, written: Path) -> list[tuple[object, ...]]:
         ("report", "--json", "--html", written / "page.html", recording),
         ("compare", recording, recording),
         ("export", "--perfetto", written / "trace", recording),
-        *(("plot", "--kind", kind, "--output", written / f"{kind}.png", recording) for kind in kinds),
+        *(("plot", "--kind", kind, "--output", written / f"{kind}.svg", recording) for kind in kinds),
     ]
 
 
@@ -318,6 +321,16 @@ DAMAGES: Sequence[Damage] = (
 )  # fmt: skip
 
 
+def _tag_in(written: Path) -> str | None:
+    """A tag that a name brought into a page or a picture."""
+    for path in [*written.glob("*.html"), *written.glob("*.svg")]:
+        text = path.read_text(errors="replace")
+        for name in HOSTILE_NAMES:
+            if name and "<" in name and name in text:
+                return f"{path.name} has {name!r} in it"
+    return None
+
+
 def try_one(commands: Commands, recording: Path, copy: Path, seed: int, *, everything: bool) -> list[str]:
     """Damages a copy of `recording` as `seed` has it, and runs one command on it, or all; says what went wrong."""
     generator = random.Random(seed)
@@ -330,6 +343,8 @@ def try_one(commands: Commands, recording: Path, copy: Path, seed: int, *, every
     wrong = []
     for arguments in chosen if everything else [generator.choice(chosen)]:
         ended = commands.run(*arguments)
+        if not ended.defect and (tag := _tag_in(written)):
+            wrong.append(f"seed {seed} ({what}): {tag}")
         if ended.defect:
             command = " ".join(map(str, arguments))
             how = signal.Signals(-ended.code).name if ended.code < 0 else ended.defect
