@@ -121,11 +121,16 @@ def test_what_is_asked_wrongly_is_refused(tmp_path: Path) -> None:
         assert result.stdout == ""
 
 
-def test_a_broken_file_is_named_in_one_line(tmp_path: Path) -> None:
+def test_a_broken_file_is_named_and_costs_itself(tmp_path: Path) -> None:
     output = run(cast("quiet", seed=7), tmp_path / "run", seed=1, seconds=2)
     (path,) = output.glob("windows/*/*/*.parquet")
     path.write_bytes(path.read_bytes()[:-1000])
-    command = [sys.executable, "-m", "tracer.cli.main", "compare", output, output]
+    command = [sys.executable, "-m", "tracer.cli.main", "compare", output, output, "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert path.name in result.stdout
+    for other in set(output.glob("*/*/*/*.parquet")) - {path}:
+        other.unlink()
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert path.name in result.stderr

@@ -30,7 +30,7 @@ class PreparedOutput:
         but what `remove_if_empty` removes.
         """
         # Here, so that `tracer.cli.main` does without.
-        
+
         # With Arrow, which checks before a run do without.
         from tracer.store.schemas import TABLES
 
