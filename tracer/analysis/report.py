@@ -51,9 +51,9 @@ _FALSE_ALARMS = 0.01
 # hardly a moment without the suspect: it is named as likely from such a loss on, beside a larger one only from so much
 # of that on, for it may be its shadow. Of those so named in simulated runs nineteen in twenty were true
 # (`bench/interference.py`), which is what is promised of the others.
-_NO_DOUBT = 1e-4
+_NO_DOUBT = 1e-6
 _LIKELY_SHARE = 0.05
-_LIKELY_OF_LARGEST = 0.8
+_LIKELY_OF_LARGEST = 0.5
 # What is there, but not enough to be named, may be so much larger: where caches are full, little of it varies.
 _TOO_SMALL_BY = 2.5
 _LIKELY = 0.1
