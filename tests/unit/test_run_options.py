@@ -12,7 +12,7 @@ from tracer.pipeline.options import RunOptions
 SECOND = 10**9
 GOOD = RunOptions(
     output=Path("results"), duration_ns=None, tick_ns=10**6, window_ticks=60, rotate_ns=90 * SECOND, keep_bytes=None,
-    on_full="delete-oldest", ticks=False, events=parse_events([]), identifier="node-1", ring_bytes=None,
+    on_full="delete-oldest", sync=False, ticks=False, events=parse_events([]), identifier="node-1", ring_bytes=None,
     nri_socket=None, containerd_states=(), resources_interval_ns=SECOND, io=False, processes_interval_ns=None,
     processes_max_rss_bytes=4 << 30, regions=False, resctrl="auto", resctrl_mount=False, waits=True,
 )  # fmt: skip

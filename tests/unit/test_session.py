@@ -24,6 +24,7 @@ OPTIONS = RunOptions(
     rotate_ns=90 * 10**9,
     keep_bytes=None,
     on_full="stop",
+    sync=False,
     ticks=False,
     events=EVENTS,
     identifier="node-1",
