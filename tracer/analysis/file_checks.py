@@ -202,10 +202,11 @@ def _require_values(table: Table, schema: pa.Schema, metadata: pq.FileMetaData) 
                 continue
             if _is_unsigned(schema, column.path_in_schema):
                 continue
-            if statistics.min_raw < 0:
+            if statistics.min_raw < 0 and column.path_in_schema not in table.differences:
                 raise DamagedFileError(f"{column.path_in_schema!r} is below zero in it: {statistics.min_raw}")
-            if column.path_in_schema in summed and statistics.max_raw * group.num_rows > _LARGEST_SUM:
-                raise DamagedFileError(f"{column.path_in_schema!r} cannot be as large as in it: {statistics.max_raw}")
+            largest = max(statistics.max_raw, statistics.min_raw, key=abs)
+            if column.path_in_schema in summed and abs(largest) * group.num_rows > _LARGEST_SUM:
+                raise DamagedFileError(f"{column.path_in_schema!r} cannot be as large as in it: {largest}")
 
 
 def _is_unsigned(schema: pa.Schema, name: str) -> bool:

@@ -16,13 +16,15 @@ TIME: Final = pa.timestamp("us", tz="UTC")
 class Table:
     """One table: its name (also the directory's), its schema, and how its files are split and sorted.
 
-    `time_column` decides a row's UTC day, hence its `dt=` partition. `sort_columns` are never null.
+    `time_column` decides a row's UTC day, hence its `dt=` partition. `sort_columns` are never null. Amounts are never
+    below zero, but for those in `differences`: what two clocks that are read one after the other differ by.
     """
 
     name: str
     schema: pa.Schema
     time_column: str
     sort_columns: tuple[str, ...]
+    differences: frozenset[str] = frozenset()
 
 
 def measured(name: str, type_: pa.DataType, description: str) -> pa.Field:

@@ -130,6 +130,7 @@ WINDOWS: Final = Table(
     ),
     time_column="window_start",
     sort_columns=("window_start", "cgroup_id"),
+    differences=frozenset({"stolen_time_ns"}),
 )
 
 WAITS: Final = Table(
