@@ -39,7 +39,7 @@ def completed(commands: list[Command], line: str, directory: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("tracer re", ["report"]),
+        ("tracer re", ["recover", "report"]),
         ("tracer run --on-", ["--on-full"]),
         ("tracer run --on-full ", ["delete-oldest", "stop"]),
         ("tracer run --on-full=s", ["stop"]),

@@ -115,6 +115,18 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def test_what_two_clocks_or_counts_differ_by_may_be_below_zero(tmp_path: Path) -> None:
+    write_rows(tmp_path, "windows", windows_rows(_ROWS))
+    (path,) = tmp_path.glob("windows/*/*/*.parquet")
+    rewritten(path, with_column("stolen_time_ns", -52_151))
+    recording = open_recording([tmp_path])
+    assert recording.notes == []
+    assert recording.collect(recording.scan("windows"))["stolen_time_ns"].min() == -52_151
+    rewritten(path, with_column("stolen_time_ns", -(2**62)))
+    with pytest.raises(UsageError, match="'stolen_time_ns' cannot be as large as in it"):
+        open_recording([tmp_path])
+
+
 @pytest.mark.parametrize("what", DAMAGES)
 def test_one_damaged_file_costs_that_file(what: str, tmp_path: Path) -> None:
     write_rows(tmp_path, "windows", windows_rows(_ROWS))

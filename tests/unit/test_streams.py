@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One rule for all commands: whoever reads a pipe may leave early; what cannot be written is an error."""
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ COMMANDS = {
     "report": "report {recording}",
     "report --json": "report {recording} --json",
     "runs": "runs {recording}",
+    "recover": "recover {recording}",
+    "recover --json": "recover {recording} --json",
     "compare": "compare {recording} {recording} --all",
     "simulate --list": "simulate --list",
     "completion bash": "completion bash",
@@ -64,6 +68,20 @@ def test_output_that_cannot_be_written_is_an_error(command: str, recording: Path
     assert done.returncode in (3, 4)
     if done.returncode == 4:
         assert done.stderr.splitlines()[-1].startswith(f"tracer: error: standard output: {says}")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_on_a_terminal_what_is_printed_is_in_order(unbuffered: str) -> None:
+    program = (
+        "import sys; from tracer.cli.streams import open_standard_streams; open_standard_streams(); print('one'); "
+        "print('two', file=sys.stderr); print('three'); print('four', file=sys.stderr)"
+    )
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    subprocess.run([sys.executable, "-c", program], stdout=terminal, stderr=terminal, env=environment, check=True)
+    assert os.read(controller, 1024).split() == [b"one", b"two", b"three", b"four"]
+    os.close(terminal)
+    os.close(controller)
 
 
 def test_every_command_that_prints_is_among_them() -> None:

@@ -2,6 +2,7 @@
 """The report on what has just been recorded, without a command of its own."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -23,6 +24,8 @@ def print_closing_report(output: Path, run_id: UUID, *, container: str | None = 
     with step_bar() as progress:
         found = report(recording, progress=progress)
     print_report(found, TextOutput())
+    # Before what is said next, where both go to the same pipe.
+    sys.stdout.flush()
     return found
 
 

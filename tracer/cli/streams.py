@@ -48,5 +48,6 @@ def _writer(descriptor: int, before: TextIO | None, what: str) -> io.TextIOWrapp
         io.BufferedWriter(_Writer(descriptor, what)),  # type: ignore[type-var]
         encoding=before.encoding if before else None,
         errors=before.errors if before else "backslashreplace",
-        line_buffering=bool(before.line_buffering) if before else True,
+        # Where nothing is to be buffered (PYTHONUNBUFFERED), a line at a time is as much as anybody sees.
+        line_buffering=before is None or before.line_buffering or getattr(before, "write_through", False),
     )

@@ -17,7 +17,8 @@ class Table:
     """One table: its name (also the directory's), its schema, and how its files are split and sorted.
 
     `time_column` decides a row's UTC day, hence its `dt=` partition. `sort_columns` are never null. Amounts are never
-    below zero, but for those in `differences`: what two clocks that are read one after the other differ by.
+    below zero, but for those in `differences`: by how much two clocks or counts differ that are read one after the
+    other.
     """
 
     name: str
