@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mistakes in the call: one line in one style, exit code 2, and what may have been meant."""
 
+import re
 import subprocess
 import sys
 
@@ -32,7 +33,7 @@ def mistake(arguments: list[str]) -> str:
         (["run", "--ouput", "x"], "no option '--ouput'; did you mean '--output'? (see tracer run --help)"),
         (["run", "--Duration", "x"], "no option '--Duration'; did you mean '--duration'"),
         (["simulate", "--smd"], "no option '--smd'; did you mean '--smt'"),
-        (["plot", "x", "--kind", "tineline"], "no value 'tineline'; did you mean 'timeline'"),
+        (["plot", "x", "--kind", "tineline"], "--kind: no value 'tineline'; did you mean 'timeline'"),
         (["run", "--waits", "onn"], "no value 'onn'; did you mean 'on'"),
         (["run", "--on-full", "x"], "no value 'x'; there are delete-oldest, stop"),
         (["completion", "bsh"], "no value 'bsh'; did you mean 'bash'"),
@@ -42,9 +43,17 @@ def mistake(arguments: list[str]) -> str:
         (["doctor", "--event", "cycles=LLC-load-mises"], "no event 'LLC-load-mises'; did you mean 'LLC-load-misses'"),
         (["compare", "a", "b", "--fail-on", "instructoins_per_second>5%"], "did you mean 'instructions_per_second'"),
         (["plot"], "missing argument 'DIR...'"),
-        (["run", "--window"], "requires an argument"),
-        (["run", "--window", "many"], "invalid value for '--window'"),
-        (["run", "results"], "unexpected extra argument"),
+        (["run", "--window"], "option '--window' requires an argument (see tracer run --help)"),
+        (["run", "--sync=yes"], "option '--sync' does not take a value (see tracer run --help)"),
+        (["run", "--window", "many"], "--window: not a number (see tracer run --help)"),
+        (["run", "--rotate", "x"], "--rotate: not a duration: 'x'"),
+        (["run", "--keep", "x"], "--keep: not a size: 'x'"),
+        (["simulate", "x", "--duration", "x"], "--duration: not a duration: 'x'"),
+        (["run", "-o", "-"], "--output -: results are a directory of files"),
+        (["demo", "-o", "-"], "--output -: results are a directory of files"),
+        (["simulate", "-"], "DIR -: results are a directory of files"),
+        (["run", "results", "more"], "too many arguments: 'results more' (see tracer run --help)"),
+        (["completion"], "missing argument 'bash|zsh|fish'; there are bash, zsh, fish"),
         (["run", "--\x1b[31m\n"], "no option '--\\x1b[31m\\n'"),
     ],
 )
@@ -65,3 +74,11 @@ def test_what_is_like_nothing_is_told_what_there_is() -> None:
     assert not_among("table", "x", ["ticks", "waits"]) == "no table 'x'; there are ticks, waits"
     assert close_to("x", ["ticks"]) == ""
     assert not_among("run", "x", map(str, range(100, 200))).endswith("139 and 60 more")
+
+
+def test_help_shows_no_types_of_python() -> None:
+    commands = ["", *(one.callback.__name__ for one in app.registered_commands if one.callback)]
+    for command in commands:
+        shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"}).output
+        assert "Usage: " in shown
+        assert not re.search(r"<\w+(\[\w+\])?>|<[\w|-]+>", shown.replace("runs/<run id>/", "")), shown

@@ -22,7 +22,9 @@ _TO_READ = 0o755
 
 
 def demo(
-    duration: Annotated[str, typer.Option("--duration", "-d", help="How long they compete, 1s to 1h.")] = "10s",
+    duration: Annotated[
+        str, typer.Option("--duration", "-d", metavar="TIME", help="How long they compete, 1s to 1h.")
+    ] = "10s",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where the results go.", show_default="a temporary one"),

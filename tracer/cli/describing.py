@@ -62,9 +62,7 @@ def _parameter(command: str, parameter: Any) -> Parameter:
     # Underscores stand for "unused" where only the callback of an option counts.
     names = (*parameter.opts, *parameter.secondary_opts) if is_option else ()
     values = _values(command, parameter)
-    metavar = ""
-    if not is_option or not parameter.is_flag:
-        metavar = parameter.metavar or "|".join(values) or _metavar(parameter)
+    metavar = parameter.metavar
     return Parameter(
         names=tuple(names),
         metavar=metavar,
@@ -87,12 +85,6 @@ def _values(command: str, parameter: Any) -> tuple[str, ...]:
     # As in auto|off|PATH: what is written large stands for something else.
     parts = (parameter.metavar or "").split("|")
     return tuple(part for part in parts if part.islower()) if len(parts) > 1 else ()
-
-
-def _metavar(parameter: Any) -> str:
-    if isinstance(parameter.default, int):
-        return "N"
-    return "FILE" if parameter.name in ("output", "config") else "TEXT"
 
 
 def _default(parameter: Any) -> str:

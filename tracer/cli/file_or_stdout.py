@@ -19,6 +19,12 @@ def shown_name(path: Path) -> str:
     return "standard output" if path == STANDARD_OUTPUT else str(path)
 
 
+def require_directory(path: Path, *, option: str) -> None:
+    """Raises UsageError for `-`, which is no directory."""
+    if path == STANDARD_OUTPUT:
+        raise UsageError(f"{option} -: results are a directory of files, which standard output cannot be")
+
+
 @contextmanager
 def file_or_stdout(path: Path, *, option: str, suffix: str, is_text: bool = False) -> Iterator[Path]:
     """The file to write, and for `-` one that is copied to standard output once it is complete.

@@ -19,6 +19,7 @@ import typer
 
 from tracer import __version__
 from tracer.cli.address_space import require_address_space
+from tracer.cli.command_class import Command, Group
 from tracer.cli.compare import compare
 from tracer.cli.completion import completion
 from tracer.cli.demo import demo
@@ -39,27 +40,18 @@ from tracer.errors import OutputError, TracerError, UsageError
 
 app = typer.Typer(
     name="tracer",
+    cls=Group,
     help="Which container slows down which other, when, and by how much: at one millisecond.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(run)
-app.command()(runs)
-app.command()(report)
-app.command()(verify)
-app.command()(doctor)
-app.command()(identify)
-app.command()(ps)
-app.command()(topology)
-app.command()(plot)
-app.command()(export)
-app.command()(simulate)
-app.command()(compare)
-app.command()(recover)
-app.command()(completion)
+for command in (
+    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover,
+    completion,
+):  # fmt: skip
+    app.command(cls=Command)(command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,15 +2,20 @@
 """Mistakes in the call that the command line's library finds, in the one line that all errors have."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import typer
 
+from tracer.errors import UsageError
 from tracer.suggestions import close_to, not_among
 
 _NO_COMMAND: Final = re.compile(r"No such command '(.*?)'\..*", re.DOTALL)
 _NO_VALUE: Final = re.compile(r"(.*): (?:Value error, )?'(.*)' is not one of ('.*')\.", re.DOTALL)
+_BAD_VALUE: Final = re.compile(r"Invalid value for '(?:-\w' / ')?(\S+?)'(.*)", re.DOTALL)
+_NO_NUMBER: Final = re.compile(r"Input should be a valid (?:integer|number).*", re.DOTALL)
+_TOO_MANY: Final = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", re.DOTALL)
+_CHOICES: Final = re.compile(r"(Missing argument .*)\. Choose from:\s+(.*)", re.DOTALL)
 
 
 def explain(error: typer.TyperException) -> str:
@@ -23,11 +28,24 @@ def explain(error: typer.TyperException) -> str:
         said = not_among("command", match[1], _commands(context))
     elif match := _NO_VALUE.fullmatch(said):
         values = re.findall(r"'([^']*)'", match[3])
-        said = f"{match[1][:1].lower()}{match[1][1:]}: {not_among('value', match[2], values)}"
-    else:
-        said = f"{said[:1].lower()}{said[1:]}".rstrip(".")
+        said = f"{match[1]}: {not_among('value', match[2], values)}"
+    elif match := _TOO_MANY.fullmatch(said):
+        said = f"too many arguments: {match[1]!r}"
+    elif match := _CHOICES.fullmatch(said):
+        said = f"{match[1]}; there are {' '.join(match[2].split())}"
+    # As in messages of the commands' own.
+    said = _NO_NUMBER.sub("not a number", _BAD_VALUE.sub(r"\1\2", said))
+    said = f"{said[:1].lower()}{said[1:]}".rstrip(".")
     path = "tracer" if context is None else context.command_path
     return " ".join(f"{said} (see {path} --help)".split())
+
+
+def of_option(name: str, text: str, parse: Callable[[str], int]) -> int:
+    """What `parse` makes of an option's text. Raises UsageError, which names the option."""
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(f"--{name}: {error}") from error
 
 
 def _options(context: typer.Context | None) -> Iterable[str]:

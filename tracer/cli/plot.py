@@ -45,7 +45,7 @@ def plot(
     ] = None,
     container: Containers = None,
     namespace: Namespace = None,
-    node: Annotated[str | None, typer.Option(help="Which node, where several were recorded.")] = None,
+    node: Annotated[str | None, typer.Option(metavar="NAME", help="Which node, where several were recorded.")] = None,
     since: Since = None,
     until: Until = None,
     local: Local = False,

@@ -23,7 +23,13 @@ def run(
     ] = Path("results"),
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="Stop after this time (10s, 5m); else on Ctrl-C.", rich_help_panel=_RUN),
+        typer.Option(
+            "--duration",
+            "-d",
+            metavar="TIME",
+            help="Stop after this time (10s, 5m); else on Ctrl-C.",
+            rich_help_panel=_RUN,
+        ),
     ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Say at the end who slowed down whom.", rich_help_panel=_RUN)
@@ -35,7 +41,9 @@ def run(
     ] = None,
     tick: Annotated[
         str,
-        typer.Option(help="Length of a tick, 0.5ms to 100ms, in whole microseconds.", rich_help_panel=_MEASURED),
+        typer.Option(
+            metavar="TIME", help="Length of a tick, 0.5ms to 100ms, in whole microseconds.", rich_help_panel=_MEASURED
+        ),
     ] = "1ms",
     window: Annotated[int, typer.Option(help="Ticks in a window.", rich_help_panel=_MEASURED)] = 60,
     ticks: Annotated[
@@ -59,6 +67,7 @@ def run(
     ring_size: Annotated[
         str | None,
         typer.Option(
+            metavar="SIZE",
             help="Size of each CPU's ring buffer.",
             show_default="1MiB, less on many CPUs",
             rich_help_panel=_MEASURED,
@@ -67,7 +76,9 @@ def run(
     resources_interval: Annotated[
         str,
         typer.Option(
-            help="How often the files of each cgroup are read (the `resources` table).", rich_help_panel=_EACH_SECOND
+            metavar="TIME",
+            help="How often the files of each cgroup are read (the `resources` table).",
+            rich_help_panel=_EACH_SECOND,
         ),
     ] = "1s",
     io: Annotated[
@@ -77,7 +88,7 @@ def run(
     processes: Annotated[
         str | None,
         typer.Option(
-            metavar="INTERVAL",
+            metavar="TIME",
             help="Read each process's memory so often (`processes` table).",
             rich_help_panel=_EACH_SECOND,
         ),
@@ -85,6 +96,7 @@ def run(
     processes_max_rss: Annotated[
         str,
         typer.Option(
+            metavar="SIZE",
             help="Leave the memory of larger processes alone: reading it makes them wait.",
             rich_help_panel=_EACH_SECOND,
         ),
@@ -132,10 +144,14 @@ def run(
         typer.Option(help="Value of the identifier= partition.", show_default="node name", rich_help_panel=_OUTPUT),
     ] = None,
     rotate: Annotated[
-        str, typer.Option(help="Close the files and begin new ones each so often.", rich_help_panel=_OUTPUT)
+        str,
+        typer.Option(metavar="TIME", help="Close the files and begin new ones each so often.", rich_help_panel=_OUTPUT),
     ] = "90s",
     keep: Annotated[
-        str, typer.Option(help="Bound on the closed files' size; `none` for no bound.", rich_help_panel=_OUTPUT)
+        str,
+        typer.Option(
+            metavar="SIZE", help="Bound on the closed files' size; `none` for no bound.", rich_help_panel=_OUTPUT
+        ),
     ] = "1GiB",
     on_full: Annotated[
         OnFull, typer.Option(help="What to do when they reach it.", rich_help_panel=_OUTPUT)

@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracer.cli.file_or_stdout import require_directory
+from tracer.cli.mistakes import of_option
 from tracer.containers.nri import DEFAULT_SOCKET
 from tracer.errors import UsageError
 from tracer.suggestions import not_among
@@ -39,28 +41,31 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
     for name, values in (("on-full", OnFull), ("waits", Switch)):
         if given[name] not in list(values):
             raise UsageError(f"--{name}: {not_among('value', given[name], list(values))}")
+    require_directory(given["output"], option="--output")
     options = RunOptions(
         output=given["output"],
-        duration_ns=None if given["duration"] is None else parse_duration_ns(given["duration"]),
-        tick_ns=parse_duration_ns(given["tick"]),
+        duration_ns=None if given["duration"] is None else of_option("duration", given["duration"], parse_duration_ns),
+        tick_ns=of_option("tick", given["tick"], parse_duration_ns),
         window_ticks=given["window"],
-        rotate_ns=parse_duration_ns(given["rotate"]),
-        keep_bytes=None if given["keep"] == "none" else parse_bytes(given["keep"]),
+        rotate_ns=of_option("rotate", given["rotate"], parse_duration_ns),
+        keep_bytes=None if given["keep"] == "none" else of_option("keep", given["keep"], parse_bytes),
         on_full=given["on-full"],
         sync=given["sync"],
         ticks=given["ticks"],
         waits=given["waits"] == Switch.on,
         events=parse_events(given["event"] or []),
         identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
-        ring_bytes=None if given["ring-size"] is None else parse_bytes(given["ring-size"]),
+        ring_bytes=None if given["ring-size"] is None else of_option("ring-size", given["ring-size"], parse_bytes),
         nri_socket=_nri_socket(given["nri"]),
         containerd_states=tuple(map(state_directory, given["containerd-state"] or [])),
         resctrl=given["resctrl"],
         resctrl_mount=given["resctrl-mount"],
-        resources_interval_ns=parse_duration_ns(given["resources-interval"]),
+        resources_interval_ns=of_option("resources-interval", given["resources-interval"], parse_duration_ns),
         io=given["io"],
-        processes_interval_ns=None if given["processes"] is None else parse_duration_ns(given["processes"]),
-        processes_max_rss_bytes=parse_bytes(given["processes-max-rss"]),
+        processes_interval_ns=None
+        if given["processes"] is None
+        else of_option("processes", given["processes"], parse_duration_ns),
+        processes_max_rss_bytes=of_option("processes-max-rss", given["processes-max-rss"], parse_bytes),
         regions=given["regions"],
     )
     options.check()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tracer.cli.file_or_stdout import require_directory
+from tracer.cli.mistakes import of_option
 from tracer.cli.progress import progress_bar
 from tracer.errors import UsageError
 from tracer.suggestions import not_among
@@ -15,7 +17,9 @@ _DEFAULTS = {"formula": "cache-thrash", "physical": "cache-bursts"}
 
 
 def simulate(
-    output: Annotated[Path | None, typer.Argument(help="Directory for the recording.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Directory for the recording.", show_default=False)
+    ] = None,
     scenario: Annotated[
         str | None,
         typer.Option(
@@ -33,7 +37,7 @@ def simulate(
     ] = "formula",
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios of --machine and exit.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
-    duration: Annotated[str, typer.Option(help="How long the node runs: 1s to 24h.")] = "60s",
+    duration: Annotated[str, typer.Option(metavar="TIME", help="How long the node runs: 1s to 24h.")] = "60s",
     ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
     cpus: Annotated[int, typer.Option(help="Logical CPUs.")] = 8,
     llc_domains: Annotated[
@@ -41,8 +45,12 @@ def simulate(
     ] = None,
     smt: Annotated[bool, typer.Option("--smt/--no-smt", help="Two CPUs a core, or one.")] = True,
     containers: Annotated[int, typer.Option(help="Containers, aggressors apart.")] = 12,
-    node: Annotated[str, typer.Option(help="The node's name, for recordings of several nodes.")] = "simulated",
-    start: Annotated[str | None, typer.Option(help="When it begins, UTC.", show_default="2026-01-05T14:00:00Z")] = None,
+    node: Annotated[
+        str, typer.Option(metavar="NAME", help="The node's name, for recordings of several nodes.")
+    ] = "simulated",
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it begins, UTC.", show_default="2026-01-05T14:00:00Z")
+    ] = None,
 ) -> None:
     """Make a recording of a node that does not exist, to try an analysis on: what really happened is known.
 
@@ -69,9 +77,10 @@ def simulate(
         TextOutput().print_table([Column("", "word"), Column("", "prose")], scenarios)
         return
     if output is None:
-        raise UsageError("where to? say: tracer simulate DIRECTORY (or --list for the scenarios)")
+        raise UsageError("where to? say: tracer simulate DIR (or --list for the scenarios)")
+    require_directory(output, option="DIR")
     shape = NodeShape(cpus=cpus, llc_domains=_domains(cpus) if llc_domains is None else llc_domains, smt=smt)
-    duration_ns = parse_duration_ns(duration)
+    duration_ns = of_option("duration", duration, parse_duration_ns)
     with progress_bar("simulating") as progress:
         run = make(
             (_DEFAULTS.get(machine, "") if scenario is None else scenario),

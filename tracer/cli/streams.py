@@ -49,5 +49,5 @@ def _writer(descriptor: int, before: TextIO | None, what: str) -> io.TextIOWrapp
         encoding=before.encoding if before else None,
         errors=before.errors if before else "backslashreplace",
         # Where nothing is to be buffered (PYTHONUNBUFFERED), a line at a time is as much as anybody sees.
-        line_buffering=before is None or before.line_buffering or getattr(before, "write_through", False),
+        line_buffering=before is None or bool(before.line_buffering or getattr(before, "write_through", False)),
     )

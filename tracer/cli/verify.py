@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tracer.cli.leftovers import restore_leftovers
+from tracer.cli.mistakes import of_option
 from tracer.cli.stop_signals import StopSignals
 from tracer.errors import UsageError
 from tracer.suggestions import not_among
@@ -25,9 +26,9 @@ def verify(
     suspect: Annotated[
         str, typer.Argument(metavar="SUSPECT", help="Who is paused for moments; named in the same way.")
     ],
-    duration: Annotated[str, typer.Option(help="How long it goes on at most, up to 10m.")] = "30s",
+    duration: Annotated[str, typer.Option(metavar="TIME", help="How long it goes on at most, up to 10m.")] = "30s",
     pulse: Annotated[
-        str, typer.Option(help="Length of a pause, 20ms to 1s; to 200ms where the suspect is frozen.")
+        str, typer.Option(metavar="TIME", help="Length of a pause, 20ms to 1s; to 200ms where the suspect is frozen.")
     ] = "50ms",
     duty: Annotated[
         float, typer.Option(help="Per cent of the time for which the suspect is paused at most, 1 to 25.")
@@ -78,8 +79,8 @@ def verify(
             raise UsageError(f"--force must repeat the name of the suspect, {suspect!r}")
         seed = int.from_bytes(os.urandom(4))
         schedule = draw_schedule(
-            duration_ns=parse_duration_ns(duration),
-            pulse_ns=parse_duration_ns(pulse),
+            duration_ns=of_option("duration", duration, parse_duration_ns),
+            pulse_ns=of_option("pulse", pulse, parse_duration_ns),
             duty=duty / 100,
             tick_ns=TICK_NS,
             generator=np.random.default_rng(seed),
