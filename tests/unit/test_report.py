@@ -266,6 +266,11 @@ def test_one_row_is_too_little_and_says_so(tmp_path: Path) -> None:
     assert {"too-little-data", "no-neighbours"} <= caveat_ids(found)
 
 
+def test_without_windows_nothing_can_be_told(tmp_path: Path) -> None:
+    write_rows(tmp_path, "resources", [{"time": START + timedelta(seconds=second)} for second in range(3)])
+    assert report_on(tmp_path).headline == ["Nothing can be told: no windows are recorded."]
+
+
 def test_rows_that_are_all_zero_do_no_harm(tmp_path: Path) -> None:
     for number in (7, 8):
         write_rows(tmp_path, "windows", windows_rows(900, cgroup_id=number, cycles=0, instructions=0, llc_misses=0))

@@ -430,7 +430,7 @@ def _headline(
     nodes: Sequence[_Node],
 ) -> list[str]:
     if not found.activity:
-        return ["No container matches --container and --namespace in the time looked at."]
+        return ["Nothing can be told: no windows are recorded."]
     caches = []
     if not found.victims and not found.joint and any(model.pairs for node in nodes for model in node.models):
         pairs = sum(len(model.pairs) for node in nodes for model in node.models)

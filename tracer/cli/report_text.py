@@ -285,4 +285,6 @@ def _waiting(one: Activity) -> list[str]:
 
 
 def _nodes(nodes: Sequence[str]) -> str:
-    return f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes ({', '.join(nodes)})"
+    if len(nodes) <= 1:
+        return f"node {nodes[0]}" if nodes else "no node"
+    return f"{len(nodes)} nodes ({', '.join(nodes)})"

@@ -209,11 +209,9 @@ def run(
         return
     from tracer.cli.closing_report import competes, print_closing_report
 
-    if not competes(print_closing_report(given["output"], final.run_id)):
-        say(
-            "nothing here competes for CPUs or caches now; to see what it looks like where something does:",
-            quiet=given["quiet"],
-        )
+    found = print_closing_report(given["output"], final.run_id)
+    if found.activity and not competes(found):
+        say("nobody here slows down another now; what it looks like where somebody does:", quiet=given["quiet"])
         say_next("demo", as_root=True, quiet=given["quiet"])
 
 
