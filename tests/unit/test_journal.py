@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_answers import answer_of
 from store_examples import MIDNIGHT_NS, SECOND_NS, example_rows, files_below, fill_up, mounted_tmpfs, new_store
 from test_manifest import example_manifest
 
@@ -423,12 +425,19 @@ def test_the_command_says_what_it_did(tmp_path: Path, command: Callable[..., str
     assert said.startswith("run 0123abcd on ")
     assert said.endswith(" was killed: recovered 10 rows of windows; its rows go to 2026-11-22T00:00:00Z\n")
     assert command(str(tmp_path)) == "nothing to recover\n"
-    assert msgspec.json.decode(command(str(tmp_path), "--json")) == {
-        "runs": [],
-        "live": [],
-        "problems": [],
-        "unwritten": [],
-    }
+
+
+def test_the_command_says_it_as_json(tmp_path: Path, command: Callable[..., str]) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    told = answer_of("recover", command(str(tmp_path), "--json"))
+    assert (told["runs"], told["live"]) == ([], [str(RUN_ID)])
+    killed(store)
+    told = answer_of("recover", command(str(tmp_path), "--json"))
+    (run,) = told["runs"]
+    assert (run["run_id"], run["was_killed"], run["rows"]) == (str(RUN_ID), True, {"windows": 10})
+    assert re.fullmatch(r"2026-11-22T00:00:00\.\d{6}Z", run["last"])
+    assert (told["live"], told["problems"], told["unwritten"]) == ([], [], [])
 
 
 def test_a_frame_is_small_and_has_all_of_a_row() -> None:

@@ -10,6 +10,7 @@ from tracer.analysis.findings import Report
 from tracer.analysis.run_list import RunList
 from tracer.cli.doctor import Diagnosis
 from tracer.cli.ps import Census
+from tracer.cli.recover import Recovery
 from tracer.cli.topology_answer import NodeDescription
 from tracer.experiment.outcome import Outcome, Plan
 
@@ -17,6 +18,7 @@ ANSWERS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "compare": (Comparison,),
     "doctor": (Diagnosis,),
     "ps": (Census,),
+    "recover": (Recovery,),
     "report": (Report,),
     "runs": (RunList,),
     "topology": (NodeDescription,),

@@ -2,22 +2,59 @@
 """`tracer recover`: what runs that were killed left in journals."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
+from tracer.cli.json_output import print_answer
+
 if TYPE_CHECKING:
-    from tracer.store.recovery import RecoveredRun, Recovery
+    from tracer.store import recovery
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class RecoveredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that ended without closing all its files: `rows` were recovered, by table.
+
+    `id` are the first digits of `run_id`; `was_killed` is false if it ended but had no room for its files; `last` is
+    when its last row is from, null if none can be read. `problems` say what could not be recovered, and why.
+    """
+
+    id: str
+    run_id: str
+    node_name: str
+    was_killed: bool
+    rows: dict[str, int]
+    last: datetime | None
+    problems: list[str]
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the runs of `directory`.
+
+    `live` are the ids of those that are left alone, `problems` tell of those that cannot be recovered, `unwritten` of
+    those for which there was no room, and which can be recovered later.
+    """
+
+    command: Literal["recover"] = "recover"
+    version: int = 1
+    directory: str
+    runs: list[RecoveredRun]
+    live: list[str]
+    problems: list[str]
+    unwritten: list[str]
 
 
 def recover(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `tracer run` wrote to.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
 ) -> None:
     """Make files of the rows that killed runs left in their journals. Runs that are live are left alone."""
-    import msgspec
-
     from tracer.errors import OutputError, UsageError
     from tracer.store.recovery import recover
 
@@ -25,14 +62,35 @@ def recover(
         raise UsageError(f"{str(directory)!r} is not a directory")
     found = recover(directory.absolute())
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print_answer(_answer(directory, found))
     else:
         _print(found)
     if found.unwritten:
         raise OutputError(f"{len(found.unwritten)} runs are not recovered yet; free space and try again")
 
 
-def _print(found: "Recovery") -> None:
+def _answer(directory: Path, found: "recovery.Recovery") -> Recovery:
+    return Recovery(
+        directory=str(directory),
+        runs=[
+            RecoveredRun(
+                id=str(run.run_id)[:8],
+                run_id=str(run.run_id),
+                node_name=run.node_name,
+                was_killed=run.was_killed,
+                rows=run.rows,
+                last=None if run.last is None else _EPOCH + timedelta(microseconds=run.last.utc_ns // 1000),
+                problems=run.problems,
+            )
+            for run in found.runs
+        ],
+        live=[str(run_id) for run_id in found.live],
+        problems=found.problems,
+        unwritten=found.unwritten,
+    )
+
+
+def _print(found: "recovery.Recovery") -> None:
     for line in recovery_lines(found):
         print(line)
     for run_id in found.live:
@@ -41,16 +99,16 @@ def _print(found: "Recovery") -> None:
         print("nothing to recover")
 
 
-def recovery_lines(recovery: "Recovery") -> Iterator[str]:
+def recovery_lines(found: "recovery.Recovery") -> Iterator[str]:
     """What was found of runs that were killed, a line each."""
-    for run in recovery.runs:
+    for run in found.runs:
         yield _of_run(run)
         yield from (f"  {problem}" for problem in run.problems)
-    yield from recovery.problems
-    yield from recovery.unwritten
+    yield from found.problems
+    yield from found.unwritten
 
 
-def _of_run(run: "RecoveredRun") -> str:
+def _of_run(run: "recovery.RecoveredRun") -> str:
     end = "was killed" if run.was_killed else "could not write all its files"
     until = f"; its rows go to {run.last.utc[:19]}Z" if run.last is not None else ""
     rows = ", ".join(f"{count:,} rows of {table}" for table, count in sorted(run.rows.items()))
