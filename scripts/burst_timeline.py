@@ -13,6 +13,7 @@ that its tasks wanted a CPU by the time they had one.
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +21,7 @@ import polars as pl
 
 BURST, AROUND, BAR_WIDTH = 10, 15, 45  # ticks, ticks, characters
 NODE = pl.col("node_name").cast(pl.String)
-# pod/container or else the path, without characters that a terminal would obey.
-NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
-NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -40,6 +39,40 @@ def files(output: str, table: str) -> list[Path]:
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
 
 
+def names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", "cgroup_id"]
+    texts = [pl.col(text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias("name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
+
+
 def load(output: str) -> tuple[bool, pl.DataFrame]:
     """Whether misses were counted, and a row for each container and tick around the burst; `traffic` in bytes or ns."""
     ticks = pl.concat(map(pl.scan_parquet, files(output, "ticks")), how="diagonal_relaxed")
@@ -53,11 +86,13 @@ def load(output: str) -> tuple[bool, pl.DataFrame]:
     ratio = [pl.when(ratio[0].is_not_null()).then(part) for part in ratio]
     # Kernel threads wait too, but are not whom it is about.
     waits = pl.col("wait_time_ns").filter(pl.col("cgroup_path").cast(pl.String).ne_missing("/")).sum()
-    ticks = rows.group_by(NODE, "tick").agg(traffic, height=traffic if counted else waits + traffic / 1e3)
-    ticks = ticks.sort("node_name", "tick").collect()
-    node, tick = ticks.select("node_name", "tick").row(ticks["height"].rolling_sum(min(BURST, ticks.height)).arg_max())
+    heights = rows.group_by(NODE, "tick").agg(traffic, height=traffic if counted else waits + traffic / 1e3)
+    heights = heights.sort("node_name", "tick").collect()
+    highest = heights["height"].rolling_sum(min(BURST, heights.height)).arg_max()
+    node, tick = heights.select("node_name", "tick").row(highest)
     near = rows.filter(node == NODE, pl.col("tick").is_between(max(0, tick + 1 - BURST - AROUND), tick + AROUND))
-    sums = near.group_by("tick_start", NAME).agg(traffic, cost=ratio[0].sum(), work=ratio[1].sum())
+    near = near.join(names(ticks), on=["node_name", "cgroup_id"])
+    sums = near.group_by("tick_start", "name").agg(traffic, cost=ratio[0].sum(), work=ratio[1].sum())
     return counted, sums.sort("tick_start").collect()
 
 
@@ -88,16 +123,18 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     said = [] if counted else ["cycles and LLC misses were not counted (no PMU?): this is CPU time", ""]
     what = "CPI" if counted else "STRETCH"
-    names = rows.group_by("name").agg(pl.sum("traffic")).sort("traffic", "name", descending=True)["name"].to_list()
-    letters = dict(zip(names[:6], "ABCDEF", strict=False))
-    print(*said, *(f"{letter} = {name[-74:]}" for name, letter in letters.items()), sep="\n")
+    busiest = rows.group_by("name").agg(pl.sum("traffic")).sort("traffic", "name", descending=True)["name"].to_list()
+    letters = dict(zip(busiest[:6], "ABCDEF", strict=False))
+    print(*said, *(f"{letters[name]} = {text}" for name, text in shown(letters, 74).items()), sep="\n")
     start, largest = rows["tick_start"][0], rows.group_by("tick_start").agg(pl.sum("traffic"))["traffic"].max() or 1
     waited = rows.filter(pl.col("name") != "/").group_by("name").agg(waited=pl.sum("cost") - pl.sum("work"))
-    most = slowed(rows, names[0], largest / 2) if counted else waited.sort("waited", "name")["name"].last() or "nobody"
-    victim = next((name for name in names if wanted and wanted[0] in name), most)
+    most = (
+        slowed(rows, busiest[0], largest / 2) if counted else waited.sort("waited", "name")["name"].last() or "nobody"
+    )
+    victim = next((name for name in busiest if wanted and wanted[0] in name), most)
     own = rows.filter(pl.col("name") == victim, pl.col("work") > 0)
     cpi = {row["tick_start"]: f"{row['cost'] / row['work']:.2f}" for row in own.iter_rows(named=True)}
-    print(f"\nfrom {start:%Y-%m-%d %H:%M:%S.%f} UTC; {what} of {victim[-36:]}")
+    print(f"\nfrom {start:%Y-%m-%d %H:%M:%S.%f} UTC; {what} of {shown([victim], 36)[victim]}")
     print(f"{'+ms':>7} {'MB' if counted else 'CPU ms':>7}  {'TRAFFIC' if counted else 'WHO RAN':{BAR_WIDTH}} {what:>7}")
     for (tick,), part in rows.select("tick_start", "name", "traffic").group_by("tick_start", maintain_order=True):
         text = f"{part['traffic'].sum() / 1e6:>7.2f}  {bar(part, letters, largest):{BAR_WIDTH}} {cpi.get(tick, '-'):>7}"

@@ -7,6 +7,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ import polars as pl
 
 ROWS = 15
 NAME_WIDTH = 32
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -29,34 +31,57 @@ def newest_run(output: Path, run: str) -> dict:
     return max(named, key=lambda manifest: manifest["start"]["utc_ns"])
 
 
+def names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", "cgroup_id"]
+    texts = [pl.col(text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias("name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
+
+
 def busiest(files: list[Path]) -> pl.DataFrame:
     """One row per cgroup, the busiest first; a counter that was not counted is null."""
-    names = pl.col("cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name").cast(pl.String)
     counters = pl.col("cycles", "instructions", "llc_misses", "wait_time_ns")
-    rows = pl.read_parquet(files)
+    rows = pl.scan_parquet(files)
     # Version 1 had no waits.
-    rows = rows if "wait_time_ns" in rows.columns else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
+    rows = rows if "wait_time_ns" in rows.collect_schema() else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
     return (
-        rows.sort("window_start")
-        .group_by("cgroup_id")
+        rows.join(names(rows), on=["node_name", "cgroup_id"])
+        .group_by("cgroup_id", "name")
         .agg(
-            # The first rows can be from before the name was known.
-            names.drop_nulls().last(),
+            pl.col("cgroup_kind").cast(pl.String).drop_nulls().last(),
             pl.col("cpu_time_ns", "context_switches").sum(),
             pl.when(counters.is_not_null().any()).then(counters.sum()),
         )
         .sort("cpu_time_ns", descending=True)
+        .collect()
     )
-
-
-def name(row: dict) -> str:
-    """Whose row it is, on one line; of a long path the end, which tells cgroups apart."""
-    text = "/".join(part for part in (row["pod_name"], row["container_name"]) if part)
-    if not text and row["container_id"]:
-        text = f"{row['cgroup_kind']} {row['container_id'][:12]}"
-    text = text or row["cgroup_path"] or f"cgroup {row['cgroup_id']}"
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= NAME_WIDTH else "..." + text[3 - NAME_WIDTH :]
 
 
 def main() -> None:
@@ -79,13 +104,14 @@ def main() -> None:
     counted = busy["instructions"].count() + busy["llc_misses"].count() > 0
     heads = f"{'CPI':>6} {'LLC MISSES':>13}" if counted else f"{'WAITED ms':>12}"
     print(f"{'CGROUP':{NAME_WIDTH}} {'CPU TIME ms':>12} {'SWITCHES':>10} {heads}")
+    titles = shown(busy["name"].head(ROWS), NAME_WIDTH)
     for row in busy.head(ROWS).iter_rows(named=True):
         cpi = f"{row['cycles'] / row['instructions']:.2f}" if row["cycles"] and row["instructions"] else "-"
         misses = "-" if row["llc_misses"] is None else f"{row['llc_misses']:,}"
         waited = "-" if row["wait_time_ns"] is None else f"{row['wait_time_ns'] / 1e6:,.1f}"
         figures = f"{cpi:>6} {misses:>13}" if counted else f"{waited:>12}"
         milliseconds = row["cpu_time_ns"] / 1e6
-        print(f"{name(row):{NAME_WIDTH}} {milliseconds:>12,.1f} {row['context_switches']:>10,} {figures}")
+        print(f"{titles[row['name']]:{NAME_WIDTH}} {milliseconds:>12,.1f} {row['context_switches']:>10,} {figures}")
     print("\nfrom", *files, f"about the run: {output / 'runs' / run / 'session.json'}", sep="\n  ")
 
 

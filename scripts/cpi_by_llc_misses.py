@@ -13,16 +13,15 @@ time that its tasks wanted a CPU by the time they had one) by the cores that it 
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
 import polars as pl
 
 TABLES, TICK_NS = 3, 1_000_000
-# pod/container or else the path, without characters that a terminal would obey.
-NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
-NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
 NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -38,6 +37,40 @@ def files(output: str, table: str) -> list[Path]:
     newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
     wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
+def names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", "cgroup_id"]
+    texts = [pl.col(text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias("name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
 
 
 def scan(output: str, table: str) -> pl.LazyFrame:
@@ -79,7 +112,8 @@ def load(output: str) -> tuple[str, pl.DataFrame]:
     """What is measured, and a row for each container and window in which it was."""
     what, windows = measure(scan(output, "windows"))
     sums = pl.col("cost", "work", "uses", "per", "noise").cast(pl.Float64).sum()
-    rows = windows.group_by("node_name", "window_start", NAME).agg(sums)
+    rows = windows.join(names(windows), on=["node_name", "cgroup_id"]).group_by("node_name", "window_start", "name")
+    rows = rows.agg(sums)
     return what, rows.with_columns(own=pl.col("uses") / pl.col("per")).collect()
 
 
@@ -108,12 +142,14 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     busiest = rows.group_by("name").agg(pl.sum("cost")).sort("cost", descending=True)["name"].to_list()
-    shown = [name for name in busiest if sys.argv[2] in name] if len(sys.argv) == 3 else busiest[:TABLES]
-    if not shown:
-        stop(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest[:10])}")
-    for name in shown:
+    chosen = [name for name in busiest if sys.argv[2] in name] if len(sys.argv) == 3 else busiest[:TABLES]
+    if not chosen:
+        stop(
+            f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(shown(busiest[:10], 50).values())}"
+        )
+    for name, title in shown(chosen, 50).items():
         windows = rows.filter(pl.col("name") == name)
-        print(f"{name[-50:]}: {what} {windows['cost'].sum() / windows['work'].sum():.2f}")
+        print(f"{title}: {what} {windows['cost'].sum() / windows['work'].sum():.2f}")
         print(f"{own:>18}  {noise:>22} {'MIDDLING':>12} {'MUCH':>12}")
         for least, most, *cells in cpi_table(windows).iter_rows():
             little, middling, much = ("-" if cell != cell else f"{cell:.2f}" for cell in cells)

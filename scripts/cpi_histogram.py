@@ -13,6 +13,7 @@ of the stretch by CPU time: the time that its tasks wanted a CPU by the time the
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +21,7 @@ import polars as pl
 
 BINS, BAR_WIDTH = 20, 50
 NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
-# pod/container or else the path, without characters that a terminal would obey.
-NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
-NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -38,6 +37,40 @@ def files(output: str, table: str) -> list[Path]:
     newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
     wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
+def names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", "cgroup_id"]
+    texts = [pl.col(text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias("name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
 
 
 def scan(output: str, table: str) -> pl.LazyFrame:
@@ -64,7 +97,8 @@ def load(output: str) -> tuple[str, str, pl.LazyFrame]:
     has_ticks = files(output, "ticks")
     table, time = ("ticks", "tick_start") if has_ticks else ("windows", "window_start")
     what, rows = measure(scan(output, table))
-    return what, table, rows.select("node_name", pl.col(time).alias("time"), NAME, "cost", "work")
+    rows = rows.join(names(rows), on=["node_name", "cgroup_id"])
+    return what, table, rows.select("node_name", pl.col(time).alias("time"), "name", "cost", "work")
 
 
 def histogram(rows: pl.LazyFrame) -> pl.DataFrame:
@@ -97,11 +131,12 @@ def main() -> None:
         else busiest.head(1)
     )
     if chosen.is_empty():
-        stop(f"no container with {sys.argv[2]!r} in its name; the busiest: {', '.join(busiest['name'].head(10))}")
+        there = ", ".join(shown(busiest["name"].head(10), 50).values())
+        stop(f"no container with {sys.argv[2]!r} in its name; the busiest: {there}")
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     bins = histogram(rows.filter(pl.col("name").is_in(chosen["name"].to_list())))
-    who = chosen["name"][0][-50:] if chosen.height == 1 else f"{chosen.height} containers"
+    who = shown(chosen["name"], 50)[chosen["name"][0]] if chosen.height == 1 else f"{chosen.height} containers"
     print(f"{who}: {what} {chosen['cost'].sum() / chosen['work'].sum():.2f}, by {table}\n")
     print(f"{f'FROM {what}':>12}  {'INSTRUCTIONS' if what == 'CPI' else 'CPU TIME'}")
     for cpi, share in bins.iter_rows():

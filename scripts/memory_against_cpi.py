@@ -13,6 +13,7 @@ Without counters, the stretch: the time that its tasks wanted a CPU by the time 
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,9 +22,7 @@ import polars as pl
 ROWS, LEAST_SECONDS, ID = 20, 8, pl.col("cgroup_id").cast(pl.Int64)
 KEY = ["node_name", "cgroup_id", "second"]
 NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
-# pod/container or else the path, without characters that a terminal would obey.
-NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
-NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -39,6 +38,40 @@ def files(output: str, table: str) -> list[Path]:
     newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
     wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
+def names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", "cgroup_id"]
+    texts = [pl.col(text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias("name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
 
 
 def scan(output: str, table: str) -> pl.LazyFrame:
@@ -64,7 +97,9 @@ def load(output: str) -> tuple[str, pl.DataFrame, pl.DataFrame]:
     """What is measured; by cgroup and second that, and the working set in MiB and how long tasks waited for memory."""
     what, ran = measure(scan(output, "windows"))
     resources = scan(output, "resources")
-    seconds = ran.group_by(*KEY[:2], NAME, pl.col("window_start").dt.truncate("1s").alias("second"))
+    seconds = ran.join(names(ran), on=KEY[:2]).group_by(
+        *KEY[:2], "name", pl.col("window_start").dt.truncate("1s").alias("second")
+    )
     memory = resources.sort("time").select(
         *KEY[:2],
         second=pl.col("time").dt.offset_by("-500ms").dt.truncate("1s"),
@@ -104,10 +139,11 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     print(f"{'':28} {'WORKING SET':>13}  {f'{what} WHEN':>15}  {f'r OF {what}':>15}")
     print(f"{'CONTAINER':28} {'MiB':>13}  {'SMALL':>7} {'LARGE':>7}  {'MEMORY':>7} {'WAITS':>7}")
+    titles = shown(rows["name"].head(ROWS), 28)
     for name, least, most, small, large, *correlations, _cost in rows.head(ROWS).iter_rows():
         memory, waits = ("-" if r is None or r != r else f"{r:+.2f}" for r in correlations)
         size = f"{least:.0f} .. {most:.0f}"
-        print(f"{name[-28:]:28} {size:>13}  {small:>7.2f} {large:>7.2f}  {memory:>7} {waits:>7}")
+        print(f"{titles[name]:28} {size:>13}  {small:>7.2f} {large:>7.2f}  {memory:>7} {waits:>7}")
 
 
 if __name__ == "__main__":

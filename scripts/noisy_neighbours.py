@@ -13,6 +13,7 @@ misses and instructions, and for the CPI the stretch: the time that its tasks wa
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,9 +22,7 @@ import polars as pl
 ROWS, WINDOW = 20, ["node_name", "window_start"]
 SUMS = ["cost", "work", "own", "noise"]
 NEITHER = "neither cycles (no PMU?) nor waits were recorded: leave `tracer run --waits on`, and see `tracer doctor`"
-# pod/container or else the path, without characters that a terminal would obey.
-NAMES = pl.concat_str("pod_name", "container_name", separator="/", ignore_nulls=True).replace("", None)
-NAME = pl.coalesce(NAMES, "cgroup_path").fill_null("unknown").str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias("name")
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -39,6 +38,40 @@ def files(output: str, table: str) -> list[Path]:
     newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
     wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
+def names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", "cgroup_id"]
+    texts = [pl.col(text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias("name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
 
 
 def scan(output: str, table: str) -> pl.LazyFrame:
@@ -70,7 +103,8 @@ def measure(rows: pl.LazyFrame) -> tuple[str, pl.LazyFrame]:
 def load(output: str) -> tuple[str, pl.DataFrame]:
     """What is measured, and a row for each container and window, `noisy`, `quiet` or neither."""
     what, windows = measure(scan(output, "windows"))
-    rows = windows.group_by(*WINDOW, NAME).agg(pl.col(SUMS).cast(pl.Float64).sum()).collect()
+    rows = windows.join(names(windows), on=["node_name", "cgroup_id"]).group_by(*WINDOW, "name")
+    rows = rows.agg(pl.col(SUMS).cast(pl.Float64).sum()).collect()
     noise = pl.col("noise")
     return what, rows.with_columns(
         noisy=(noise > noise.quantile(0.9)).over("name"),
@@ -110,10 +144,13 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     found = slowdown(rows).join(suspects(rows), on="name", how="left").sort(pl.col("quiet") / pl.col("noisy"))
+    # It is on the same node.
+    found = found.with_columns(pl.col("suspect").str.replace(r" on \S+$", ""))
     print(f"{'CONTAINER':25} {f'{what} QUIET':>13} {'NOISY':>6} {'MORE':>7}  SUSPECT")
+    victims, causes = shown(found["name"].head(ROWS), 25), shown(found["suspect"].head(ROWS).drop_nulls(), 19)
     for name, noisy, quiet, suspect, share in found.head(ROWS).iter_rows():
-        more, who = noisy / quiet - 1, f"{suspect[-19:]} {share:.0%}" if suspect else "-"
-        print(f"{name[-25:]:25} {quiet:>13.2f} {noisy:>6.2f} {more:>+7.1%}  {who}")
+        more, who = noisy / quiet - 1, f"{causes[suspect]} {share:.0%}" if suspect else "-"
+        print(f"{victims[name]:25} {quiet:>13.2f} {noisy:>6.2f} {more:>+7.1%}  {who}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ containers, its own threads, nobody, or nobody because of its own limit. `tracer
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,13 +28,7 @@ PARTS = {
     "LIMIT": pl.col("wait_throttled_ns"),
     "STOLEN": pl.col("stolen_time_ns"),
 }
-
-
-def name(of: str = "") -> pl.Expr:
-    """pod/container or else the path, without characters that a terminal would obey."""
-    names = pl.concat_str(f"{of}pod_name", f"{of}container_name", separator="/", ignore_nulls=True).replace("", None)
-    known = pl.coalesce(names, f"{of}cgroup_path", f"{of}cgroup_kind").cast(pl.String).fill_null("unknown")
-    return known.str.replace_all(r"[\p{C}\p{Zl}\p{Zp}]", "?").alias(f"{of}name")
+TEXTS = ["cgroup_kind", "cgroup_path", "container_id", "container_name", "pod_name", "pod_uid", "namespace"]
 
 
 def stop(said: str) -> NoReturn:
@@ -49,6 +44,40 @@ def files(output: str, table: str) -> list[Path]:
     newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
     wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
     return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+
+
+def names(rows: pl.LazyFrame, of: str = "") -> pl.LazyFrame:
+    """What to call each cgroup: docs/names.md, by the last names that it had; with the node if there are several."""
+    key = ["node_name", f"{of}cgroup_id"]
+    texts = [pl.col(of + text).cast(pl.String).drop_nulls().last().alias(text) for text in TEXTS]
+    kind, path, container_id, container, pod_name, uid, namespace = map(pl.col, TEXTS)
+    pod = pl.coalesce(namespace + "/" + pod_name, pod_name, "pod" + uid)
+    container = pl.coalesce(container, container_id.str.head(12))
+    is_other = kind.is_in(["sandbox", "monitor"]) | ((kind == "pod") & pod_name.is_not_null())
+    other = pl.when(is_other).then(pl.coalesce(pod, container) + " (" + kind + ")")
+    unit = pl.when(kind == "unit").then(path.str.replace_all(r"^/|[^/]+\.slice/", ""))
+    number = "cgroup " + pl.col(key[1]).cast(pl.String)
+    in_pod = pl.when(kind == "container").then(pod)
+    name = pl.coalesce(other, pod + "/" + container, container, in_pod, unit, path, number)
+    several = pl.col("node_name").n_unique() > 1
+    on_node = pl.when(several).then(name + " on " + pl.col("node_name")).otherwise(name).alias(f"{of}name")
+    return rows.group_by(key).agg(texts).select(*key, on_node)
+
+
+def shown(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each harmless and on one line, of a long one both ends, and with a number where two would be alike."""
+    texts = {}
+    for name in names:
+        text, end, number = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), "", 1
+        while name not in texts:
+            room = width - len(end)
+            tail = (room - 1) // 2
+            short = text if len(text) <= room else f"{text[: room - 1 - tail]}…{text[-tail:]}"
+            if short + end not in texts.values():
+                texts[name] = short + end
+            number += 1
+            end = f"#{number}"
+    return texts
 
 
 def scan(output: str, table: str) -> pl.LazyFrame:
@@ -67,10 +96,13 @@ def load(output: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     recorded = each.group_by("node_name").agg(time=pl.sum("ticks") * tick.median().fill_null(TICK_NS))
     time = pl.col("time").first()
     running = windows.filter(pl.col("cgroup_kind") != "idle").join(recorded, on="node_name")
-    spent = running.group_by("node_name", name()).agg((part.sum() / time).alias(title) for title, part in PARTS.items())
+    running = running.join(names(windows), on=["node_name", "cgroup_id"])
+    spent = running.group_by("node_name", "name").agg((part.sum() / time).alias(title) for title, part in PARTS.items())
     # Without idle CPUs, and without the smaller holders together.
     waits = scan(output, "waits").filter(pl.col("holder_cgroup_id") != 0).join(recorded, on="node_name")
-    behind = waits.group_by("node_name", name(), name("holder_")).agg(wait=pl.sum("wait_time_ns") / time)
+    waits = waits.join(names(windows), on=["node_name", "cgroup_id"])
+    waits = waits.join(names(waits, "holder_"), on=["node_name", "holder_cgroup_id"])
+    behind = waits.group_by("node_name", "name", "holder_name").agg(wait=pl.sum("wait_time_ns") / time)
     return spent.sort("OTHERS", descending=True).collect(), behind.sort("wait", descending=True).collect()
 
 
@@ -83,11 +115,13 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     print(f"{'CONTAINER':28}" + "".join(f"{title:>8}" for title in PARTS))
+    behind = behind.filter(pl.col("name") != pl.col("holder_name")).head(ROWS)
+    titles = shown([*spent["name"].head(ROWS), *behind["name"], *behind["holder_name"]], 28)
     for row in spent.head(ROWS).iter_rows(named=True):
-        print(f"{row['name'][-28:]:28}" + "".join(f"{100 * row[title]:8.1f}" for title in PARTS))
+        print(f"{titles[row['name']]:28}" + "".join(f"{100 * row[title]:8.1f}" for title in PARTS))
     print(f"\n{'CONTAINER':28} {'WAITED':>7}  BEHIND")
-    for row in behind.filter(pl.col("name") != pl.col("holder_name")).head(ROWS).iter_rows(named=True):
-        print(f"{row['name'][-28:]:28} {100 * row['wait']:6.1f}%  {row['holder_name'][-28:]}")
+    for row in behind.iter_rows(named=True):
+        print(f"{titles[row['name']]:28} {100 * row['wait']:6.1f}%  {titles[row['holder_name']]}")
 
 
 if __name__ == "__main__":
