@@ -22,6 +22,8 @@ def test_it_says_what_it_knows_and_what_it_cannot(
     assert tracer.end() == 0
     recording = open_recording([output])
     found = report(recording)
+    # No file of it is taken for damaged.
+    assert recording.notes == []
     assert found.activity[0].cpu_share_of_node > 0
     assert "container" in {one.container.kind for one in found.activity}
     assert found.headline

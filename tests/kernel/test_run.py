@@ -20,6 +20,7 @@ import pyarrow.dataset
 import pytest
 from live_node import SPIN, Cgroup, Tracer
 
+from tracer.analysis.recording import open_recording
 from tracer.analysis.run_list import list_runs
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list
@@ -81,6 +82,7 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
     assert not list(result.output.rglob("*.inprogress"))
     sources = {"io": find_cgroup2_mount() / "io.stat", "llc": Path("/sys/fs/resctrl/info")}
     without_rows = {table for table, source in sources.items() if not source.exists()}
+    recording = open_recording([result.output])
     assert set(result.manifest.totals.rows) == set(TABLES) - without_rows
     for table in TABLES.values():
         if table.name in without_rows:
@@ -108,6 +110,9 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
         frame = pd.read_parquet(directory)
         assert sorted(frame.columns) == sorted(expected)
         assert len(frame) == rows
+
+        recording.collect(recording.scan(table.name))
+    assert recording.notes == []
     topology = msgspec.convert(result.manifest.topology, type=NodeTopology)
     assert topology.online == format_cpu_list(result.manifest.host.online_cpus)
     assert topology.cgroup is not None
