@@ -416,6 +416,12 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.parametrize(("name", "why"), [("nowhere", "is not a directory"), (".", "holds no run of `tracer run`")])
+def test_what_is_no_output_is_a_mistake(tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        app(["recover", str(tmp_path / name)], standalone_mode=False)
+
+
 def test_the_command_says_what_it_did(tmp_path: Path, command: Callable[..., str]) -> None:
     store = with_journal(tmp_path)
     store.append(WINDOWS, rows_of(WINDOWS, 10))

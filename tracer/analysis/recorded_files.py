@@ -174,5 +174,5 @@ def _why_none(directory: Path, unfinished: int) -> str:
     if unfinished:
         return f"its {unfinished} files are all unfinished (*{IN_PROGRESS})"
     if any(directory.glob("runs/*/session.json")):
-        return "a run began there, but no file was closed yet"
+        return "a run began there, but no file was closed yet: if it was killed, `tracer recover` has its rows"
     return "no <table>/dt=<day>/identifier=<name>/*.parquet in it"

@@ -60,13 +60,15 @@ def recover(
 
     if not directory.is_dir():
         raise UsageError(f"{str(directory)!r} is not a directory")
+    if not (directory / "runs").is_dir():
+        raise UsageError(f"{str(directory)!r} holds no run of `tracer run`")
     found = recover(directory.absolute())
     if as_json:
         print_answer(_answer(directory, found))
     else:
         _print(found)
     if found.unwritten:
-        raise OutputError(f"{len(found.unwritten)} runs are not recovered yet; free space and try again")
+        raise OutputError(f"not recovered yet: {len(found.unwritten)} of the runs; free space and try again")
 
 
 def _answer(directory: Path, found: "recovery.Recovery") -> Recovery:
