@@ -14,6 +14,7 @@ import pytest
 from recording_examples import windows_rows
 
 from tracer.cli import live_line as module
+from tracer.cli.layout import cells
 from tracer.cli.live_line import line_of, live_line
 from tracer.pipeline.run import Progress
 from tracer.store.schemas import WINDOWS
@@ -73,6 +74,18 @@ def test_names_do_no_harm() -> None:
     line = line_of(progress(windows=windows("a\x1b[2J\n" + "x" * 500, 1.0)))
     assert line.isprintable()
     assert len(line) < 140
+
+
+def test_it_fits_a_terminal() -> None:
+    rows = windows("shop/web-1/application", 0.12)
+    told = progress(seconds=7, records=7_756, windows=rows)
+    assert line_of(told, 100).endswith("busiest shop/web-1/application 12 % of a CPU  8 files, 1.2 MB")
+    assert line_of(told, 79).endswith("busiest shop/w..ation 12 %  8 files, 1.2 MB")
+    assert line_of(told, 59) == "00:00:07  7,756 records, none lost  8 files, 1.2 MB"
+    for room in range(52, 120):
+        assert len(line_of(told, room)) <= room
+    wide = progress(windows=windows("\u65e5\u672c" * 20, 0.12))
+    assert all(cells(line_of(wide, room)) <= room for room in range(60, 120))
 
 
 def test_it_is_written_over_and_gone_at_the_end(terminal: tuple[int, int]) -> None:

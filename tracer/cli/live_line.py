@@ -14,12 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from tracer.cli.layout import cells
+from tracer.naming import cut
+
 if TYPE_CHECKING:
     from tracer.pipeline.run import Progress
 
 _EVERY_SECONDS: Final = 1.0
 _END_SECONDS: Final = 0.5
 _LONGEST_NAME: Final = 40
+_SHORTEST_NAME: Final = 12
+# Where there is as much as needed.
+_ROOM: Final = 1000
 
 
 @contextmanager
@@ -38,21 +44,27 @@ def live_line(progress: "Callable[[], Progress]", *, quiet: bool) -> Iterator[No
         thread.join(_END_SECONDS)
 
 
-def line_of(progress: "Progress") -> str:
-    """`00:01:07  25,184 records, none lost  busiest web-1/app 87 % of a CPU  8 files, 1.2 MB`."""
+def line_of(progress: "Progress", room: int = _ROOM) -> str:
+    """`00:01:07  25,184 records, none lost  busiest web-1/app 87 % of a CPU  8 files, 1.2 MB`.
+
+    In fewer than `room` cells the busiest is told more shortly, or not.
+    """
     minutes, seconds = divmod(int(progress.seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    parts = [
-        f"{hours:02}:{minutes:02}:{seconds:02}",
-        f"{progress.records:,} records, {f'{progress.lost:,} LOST' if progress.lost else 'none lost'}",
-        *([f"busiest {busiest}"] if (busiest := _busiest(progress)) else []),
-        f"{progress.files} files, {progress.bytes / 1e6:.1f} MB",
-    ]
-    return "  ".join(parts)
+    lost = f"{progress.lost:,} LOST" if progress.lost else "none lost"
+    first = f"{hours:02}:{minutes:02}:{seconds:02}  {progress.records:,} records, {lost}"
+    last = f"{progress.files} files, {progress.bytes / 1e6:.1f} MB"
+    if (busiest := _busiest(progress)) is not None:
+        name, share = busiest
+        for unit in ("% of a CPU", "%"):
+            left = room - cells(f"{first}  busiest  {share} {unit}  {last}")
+            if left >= min(cells(name), _SHORTEST_NAME):
+                return f"{first}  busiest {cut(name, min(left, _LONGEST_NAME), mark='..')} {share} {unit}  {last}"
+    return f"{first}  {last}"
 
 
-def _busiest(progress: "Progress") -> str | None:
-    """Of the newest windows: a container, or what else ran where there is none."""
+def _busiest(progress: "Progress") -> tuple[str, str] | None:
+    """Of the newest windows: a container, or what else ran where there is none; and how much of a CPU it had, in %."""
     if progress.windows is None:
         return None
     import polars as pl
@@ -72,9 +84,7 @@ def _busiest(progress: "Progress") -> str | None:
         return None
     _is_container, name, cpu_time_ns = sums.row(0)
     name = printable(name.encode("utf-8", "backslashreplace"))
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME // 2 - 1]}..{name[1 - _LONGEST_NAME // 2 :]}"
-    return f"{name} {100 * cpu_time_ns / (rows['window_tick'].n_unique() * progress.window_ns):.0f} % of a CPU"
+    return name, f"{100 * cpu_time_ns / (rows['window_tick'].n_unique() * progress.window_ns):.0f}"
 
 
 def _show(progress: "Callable[[], Progress]", over: threading.Event, terminal: int) -> None:
@@ -85,7 +95,7 @@ def _show(progress: "Callable[[], Progress]", over: threading.Event, terminal: i
         # Nobody is told of what goes wrong here: the run does not depend on it.
         with suppress(Exception):
             if _takes_text(terminal):
-                shown = _write(terminal, line_of(progress()), shown)
+                shown = _write(terminal, line_of(progress(), _room(terminal)), shown)
     with suppress(Exception):
         if shown and _takes_text(terminal):
             _write(terminal, "", shown)
@@ -102,10 +112,18 @@ def _takes_text(terminal: int) -> bool:
     return any(events & select.POLLOUT for _descriptor, events in poll.poll(0))
 
 
+def _room(terminal: int) -> int:
+    """The cells of a line, but for the last: there some terminals go on in the next line."""
+    columns = os.get_terminal_size(terminal).columns
+    return columns - 1 if columns else _ROOM
+
+
 def _write(terminal: int, line: str, before: str) -> str:
     """Writes over the line that is there; what is there now. Without escape sequences, which not all terminals know."""
-    room = os.get_terminal_size(terminal).columns - 1
-    line = line[:room] if room > 0 else line
+    room = _room(terminal)
+    # A name has its room already.
+    line = line if cells(line) <= room else line[:room]
+    blanks = " " * (min(cells(before), room) - cells(line))
     encoding = sys.stderr.encoding or "ascii"
-    os.write(terminal, f"\r{line.ljust(min(len(before), max(room, 0)))}\r".encode(encoding, "backslashreplace"))
+    os.write(terminal, f"\r{line}{blanks}\r".encode(encoding, "backslashreplace"))
     return line

@@ -9,6 +9,7 @@ from tracer.analysis.moments import range_text
 from tracer.analysis.waits.spent import cost_ns, is_root
 from tracer.analysis.waits.wording import takers
 from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval, time_text, together
+from tracer.cli.calling import command_name
 from tracer.cli.layout import Column
 from tracer.cli.printing import TextOutput
 
@@ -63,7 +64,7 @@ def print_report(report: Report, output: TextOutput) -> None:
         output.say("An experiment on the node proves or refutes that:")
         for one in report.experiments[:_MOST_EXPERIMENTS]:
             node = f"# on {one.victim.node_name}" if len(report.nodes) > 1 else ""
-            output.print_command(one.command, comment=node, indent=_INDENT)
+            output.print_command(command_name() + one.command.removeprefix("tracer"), comment=node, indent=_INDENT)
     output.say()
     if report.time_spent:
         basis = f"waits measured at each switch{_CACHES[report.basis]}"

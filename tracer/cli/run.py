@@ -210,7 +210,9 @@ def run(
     from tracer.cli.closing_report import competes, print_closing_report
 
     found = print_closing_report(given["output"], final.run_id)
-    if found.activity and not competes(found):
+    if competes(found):
+        say_next("report", "--html", "report.html", given["output"], quiet=given["quiet"])
+    elif found.activity:
         say("nobody here slows down another now; what it looks like where somebody does:", quiet=given["quiet"])
         say_next("demo", as_root=True, quiet=given["quiet"])
 
