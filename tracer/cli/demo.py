@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tracer.cli.calling import command_name
 from tracer.cli.run import default_options
 from tracer.cli.run_options import parse_options
 from tracer.cli.stop_signals import StopSignals
@@ -69,7 +70,7 @@ def demo(
     if answers is not None:
         _say_answers(answers)
     print_closing_report(output, final.run_id, container=SERVICE)
-    say("the experiments above need both at work: tracer demo -d 5m in one terminal, they in another")
+    say(f"the experiments above need both at work: {command_name()} demo -d 5m in one terminal, they in another")
     say_next("report", "--html", "demo.html", output)
     say_next("plot", "--kind", "waits", "--container", SERVICE, output)
     say_next("run", as_root=True)
