@@ -51,6 +51,7 @@ def mistake(arguments: list[str]) -> str:
         (["simulate", "x", "--duration", "x"], "--duration: not a duration: 'x'"),
         (["run", "-o", "-"], "--output -: results are a directory of files"),
         (["demo", "-o", "-"], "--output -: results are a directory of files"),
+        (["report", "--json", "--html", "-", "x"], "--json and --html - both write to standard output"),
         (["simulate", "-"], "DIR -: results are a directory of files"),
         (["run", "results", "more"], "too many arguments: 'results more' (see tracer run --help)"),
         (["completion"], "missing argument 'bash|zsh|fish'; there are bash, zsh, fish"),

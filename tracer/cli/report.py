@@ -13,6 +13,7 @@ from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout
 from tracer.cli.json_output import print_answer
 from tracer.cli.progress import step_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
+from tracer.errors import UsageError
 
 
 def report(
@@ -40,6 +41,8 @@ def report(
     slowed a container down stands beside it: pressure, reclaim, migration, SMT.
     How it is found, and what cannot be found, is in docs/analysis.md.
     """
+    if as_json and html == STANDARD_OUTPUT:
+        raise UsageError("--json and --html - both write to standard output; give --html a file")
     # The analysis has threads of its own; those of the linear algebra would wait for each other, spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from tracer.analysis.report import report as make_report
