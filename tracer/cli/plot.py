@@ -10,7 +10,7 @@ import typer
 
 from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout, shown_name
-from tracer.cli.progress import progress_bar
+from tracer.cli.progress import step_bar
 from tracer.cli.recordings import Directories, Local, Since, Until, open_told
 from tracer.errors import UsageError
 
@@ -61,9 +61,8 @@ def plot(
     recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
     with (
         file_or_stdout(output, option="--output", suffix=".png") as file,
-        progress_bar("looking for who hurts whom") as show,
+        step_bar() as progress,
     ):
-        progress = None if show is None else lambda _what, done, steps: show(done / steps)
         write_picture(recording, kind.value, file, node=node, progress=progress)
     for note in recording.notes:
         print(f"tracer: {note}", file=sys.stderr)

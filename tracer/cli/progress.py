@@ -7,8 +7,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def step_bar() -> Iterator[Callable[[str, float, float], None] | None]:
-    """A bar on a terminal, to be told what is being done, how much of it is, and of how much; None elsewhere."""
+def step_bar(first: str = "reading") -> Iterator[Callable[[str, float, float], None] | None]:
+    """A bar on a terminal, to be told what is being done, how much of it is, and of how much; None elsewhere.
+
+    `first` is what is done until it is told anything.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -22,12 +25,12 @@ def step_bar() -> Iterator[Callable[[str, float, float], None] | None]:
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("reading")
+        task = bar.add_task(first)
         yield lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[float], None] | None]:
     """A bar on a terminal for one thing, to be told the share that is done; None elsewhere."""
-    with step_bar() as show:
+    with step_bar(what) as show:
         yield None if show is None else lambda share: show(what, share, 1.0)
