@@ -2,6 +2,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from json_answers import answer_of
-from store_examples import MIDNIGHT_NS, SECOND_NS, example_rows, files_below, fill_up, mounted_tmpfs, new_store
+from store_examples import (
+    MIDNIGHT_NS,
+    SECOND_NS,
+    example_rows,
+    files_below,
+    fill_up,
+    mounted_tmpfs,
+    new_store,
+    remount_read_only,
+)
 from test_manifest import example_manifest
 
 from tracer.cli.main import app
@@ -28,11 +38,9 @@ from tracer.store.journal import (
     DamagedJournalError,
     Journal,
     encode_frame,
-    journal_directory,
-    open_journal,
     read_frames,
 )
-from tracer.store.layout import manifest_path
+from tracer.store.layout import journal_directory, manifest_path
 from tracer.store.manifest import encode_manifest, read_manifest
 from tracer.store.open_runs import RunLock
 from tracer.store.parquet import conform
@@ -342,7 +350,7 @@ def test_a_failed_write_leaves_no_half_frame(tmp_path: Path, monkeypatch: pytest
     journal.close()
     with (
         open_below(tmp_path, journal_directory(RUN_ID)) as directory,
-        open_journal(directory, "health-000000.journal") as opened,
+        directory.open_file("health-000000.journal") as opened,
     ):
         found = list(read_frames(opened))
     assert [one.equals(part) for one, part in zip(found, (first, second), strict=True)] == [True, True]
@@ -375,8 +383,276 @@ def test_what_is_no_run_and_no_journal_is_left(tmp_path: Path) -> None:
     assert found.problems == []
     (run,) = found.runs
     assert run.rows == {"windows": 10}
-    assert [problem.partition(":")[0] for problem in run.problems] == ["elsewhere-000000.journal"]
-    assert (directory / "mine").exists()
+    assert run.problems == [
+        "elsewhere-000000.journal: there is no table 'elsewhere'; it is kept",
+        "windows-000001.journal: is a pipe, and no file; it is kept",
+    ]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "elsewhere-000000.journal",
+        "mine",
+        "windows-000001.journal",
+    ]
+
+
+@pytest.mark.parametrize("at", ["the output", "runs", "the run", "the journals"])
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_what_is_taken_from_under_a_run_is_begun_anew_and_said(tmp_path: Path, at: str, how: str) -> None:
+    output = tmp_path / "results"
+    notes: list[str] = []
+    store = with_journal(output, notes)
+    parts = [rows_of(WINDOWS, 10, salt) for salt in range(3)]
+    resources = rows_of(HEALTH, 3)
+    store.append(WINDOWS, parts[0])
+    store.append(HEALTH, resources)
+    names = {"the output": "", "runs": "runs", "the run": f"runs/{RUN_ID}", "the journals": f"runs/{RUN_ID}/journal"}
+    taken = output / names[at]
+    shutil.rmtree(taken) if how == "removed" else taken.rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        taken.mkdir()
+    store.append(WINDOWS, parts[1])
+    (note,) = notes
+    assert note.startswith("somebody removed or moved what this run has written to ")
+    store.append(HEALTH, rows_of(HEALTH, 3, 1))
+    store.append(WINDOWS, parts[2])
+    assert len(notes) == 1
+    assert recover(output).live == [RUN_ID]
+    killed(store)
+    (run,) = recover(output).runs
+    assert run.problems == []
+    assert all_rows(output, WINDOWS).equals(expected(WINDOWS, *parts))
+    assert all_rows(output, HEALTH).equals(expected(HEALTH, resources, rows_of(HEALTH, 3, 1)))
+
+
+def test_a_run_that_ends_in_an_output_that_was_removed_says_so(tmp_path: Path) -> None:
+    output = tmp_path / "results"
+    notes: list[str] = []
+    store = with_journal(output, notes)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    shutil.rmtree(output)
+    store.close()
+    store.write_manifest(msgspec.structs.replace(example_manifest(), run_id=RUN_ID))
+    store.release()
+    assert len(notes) == 1
+    assert all_rows(output, WINDOWS).num_rows == 10
+    assert recover(output).runs == []
+
+
+def damaged_run(output: Path, **options: object) -> Path:
+    """A run that was killed; the path of its only journal."""
+    store = with_journal(output, **options)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    killed(store)
+    return journals(output)[0]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE, errno.EROFS, errno.ESTALE])
+def test_a_journal_that_cannot_be_read_now_is_recovered_later(
+    tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = damaged_run(tmp_path)
+
+    def fail(_journal: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "read_frames", fail)
+        found = recover(tmp_path)
+    assert found.unwritten == [f"run 0123abcd is not recovered yet: {os.strerror(error)}"]
+    assert (found.runs, journals(tmp_path)) == ([], [journal])
+    assert recover(tmp_path).runs[0].rows == {"windows": 10}
+
+
+@pytest.mark.root
+def test_a_file_system_that_is_read_only_is_recovered_later(tmp_path: Path) -> None:
+    output = tmp_path / "disk"
+    with mounted_tmpfs(output, "size=4m"):
+        damaged_run(output)
+        remount_read_only(output)
+        (said,) = recover(output).unwritten
+        assert said.startswith("run 0123abcd is not recovered yet: cannot write ")
+        assert said.endswith(os.strerror(errno.EROFS))
+        subprocess.run(["mount", "-o", "remount,rw", output], check=True)
+        assert recover(output).runs[0].rows == {"windows": 10}
+
+
+def test_rows_of_an_older_version_have_nulls_and_those_of_a_newer_are_kept(tmp_path: Path) -> None:
+    journal = damaged_run(tmp_path)
+    rows = rows_of(WINDOWS, 10)
+    nullable = next(column.name for column in WINDOWS.schema if column.nullable)
+    newer = encode_frame(rows.append_column("quantum", pa.nulls(10)))
+    journal.write_bytes(newer)
+    (run,) = recover(tmp_path).runs
+    assert run.problems == [
+        "windows-000000.journal: is of another version of tracer, which differs in 'quantum'; it is kept"
+    ]
+    assert journal.read_bytes() == newer
+    journal.write_bytes(encode_frame(rows.drop_columns([nullable])))
+    (run,) = recover(tmp_path).runs
+    assert (run.rows, run.problems) == ({"windows": 10}, [])
+    assert all_rows(tmp_path, WINDOWS)[nullable].null_count == 10
+
+
+CLOSED_FILES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: os.truncate(path, 100),
+    "empty": lambda path: os.truncate(path, 0),
+    "of another run": lambda path: pq.write_table(pa.table({"window_start": [1]}), path),
+    "gone": Path.unlink,
+    "a link": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("damage", CLOSED_FILES.values(), ids=CLOSED_FILES)
+def test_a_journal_is_only_done_where_its_file_is_whole(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    store = with_journal(tmp_path)
+    rows = rows_of(WINDOWS, 10)
+    store.append(WINDOWS, rows)
+    (journal,) = journals(tmp_path)
+    content = journal.read_bytes()
+    store.close()
+    (path,) = tmp_path.rglob("*.parquet")
+    damage(path)
+    # Killed before the journal was removed; then the file was damaged.
+    journal.write_bytes(content)
+    killed(store)
+    found = recover(tmp_path)
+    if found.unwritten:
+        assert found.unwritten[0].endswith(
+            ("is a symbolic link, which is left as it is", "is a pipe, which is left as it is")
+        )
+        assert journal.read_bytes() == content
+        path.unlink()
+        recover(tmp_path)
+    assert all_rows(tmp_path, WINDOWS).equals(expected(WINDOWS, rows))
+    assert journals(tmp_path) == []
+
+
+def test_files_that_no_run_wrote_stop_no_recovery(tmp_path: Path) -> None:
+    damaged_run(tmp_path)
+    name = "20261122T000000Z-0123abcd-000007.parquet"
+    for table, rows in (("evil", {"time": [1]}), ("windows", {"window_start": ["x"]}), ("ticks", {"other": [1.5]})):
+        path = tmp_path / table / "dt=2026-11-22" / "identifier=node-1" / f"{table}-{name}"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table(rows).replace_schema_metadata({"tracer.run_id": str(RUN_ID)}), path)
+    (run,) = recover(tmp_path).runs
+    assert run.rows == {"windows": 10}
+    assert [problem.split("/")[0] for problem in run.problems] == ["ticks", "windows"]
+    assert read_manifest(manifest_path(tmp_path, RUN_ID)).totals.rows == {"windows": 10}
+
+
+HOSTILE_TEXTS = ["../../../etc/passwd", "/etc", "..", "a\nb", "\x1b[2J", "x" * 5000, "\0", "\u202e"]
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+@pytest.mark.parametrize("field", ["identifier", "node_name"])
+def test_names_in_a_manifest_lead_nowhere(
+    tmp_path: Path, field: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    journal = damaged_run(output)
+    path = manifest_path(output, RUN_ID)
+    manifest = read_manifest(path)
+    host = msgspec.structs.replace(manifest.host, **{field: text})
+    path.write_bytes(encode_manifest(msgspec.structs.replace(manifest, host=host)))
+    with pytest.raises(SystemExit) as end:
+        app(["recover", str(output)])
+    said = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert len(said) == 1
+    assert said[0].isprintable()
+    assert len(said[0]) < 500
+    assert list(tmp_path.iterdir()) == [output]
+    if field == "identifier" and len(text) > 244:
+        assert journal.exists()
+    else:
+        assert all_rows(output, WINDOWS).num_rows == 10
+        assert {one.name for one in output.iterdir()} == {"runs", "windows"}
+
+
+@pytest.mark.parametrize("change", [{"run_id": UUID(int=1)}, {"schema_version": 99}, {"topology": 1}])
+def test_a_manifest_of_something_else_leaves_the_run(tmp_path: Path, change: dict[str, object]) -> None:
+    journal = damaged_run(tmp_path)
+    path = manifest_path(tmp_path, RUN_ID)
+    content = encode_manifest(msgspec.structs.replace(read_manifest(path), **change))
+    if "topology" in change:
+        nested = b"[" * 900 + b"]" * 900
+        content = content.replace(b'"topology": 1', b'"topology": ' + nested)
+    path.write_bytes(content)
+    found = recover(tmp_path)
+    assert (found.runs, len(found.problems)) == ([], 1)
+    assert journal.exists() or "topology" in change
+    assert path.read_bytes() == content
+
+
+def test_a_manifest_that_is_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    journal = damaged_run(tmp_path)
+    path = manifest_path(tmp_path, RUN_ID)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert "is a symbolic link" in recover(tmp_path).problems[0]
+    path.unlink()
+    os.mkfifo(path)
+    assert "is a pipe" in recover(tmp_path).problems[0]
+    assert journal.exists()
+
+
+def test_a_journal_that_unfolds_to_more_than_a_run_holds_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = damaged_run(tmp_path)
+    monkeypatch.setattr(recovery, "_MOST_BYTES", 2**20)
+    journal.write_bytes(encode_frame(rows_of(WINDOWS, 1000)) * 40)
+    (run,) = recover(tmp_path).runs
+    assert "more rows than a run holds" in run.problems[0]
+
+
+def test_a_name_that_no_run_gives_is_no_journal(tmp_path: Path) -> None:
+    journal = damaged_run(tmp_path)
+    (journal.parent / "windows-0000000.journal").write_bytes(encode_frame(rows_of(WINDOWS, 3, 5)))
+    recover(tmp_path)
+    assert all_rows(tmp_path, WINDOWS).num_rows == 10
+
+
+def test_recoveries_at_once_recover_once(tmp_path: Path) -> None:
+    parts = [rows_of(WINDOWS, 100), rows_of(HEALTH, 100)]
+    for _try in range(5):
+        store = with_journal(tmp_path)
+        store.append(WINDOWS, parts[0])
+        store.append(HEALTH, parts[1])
+        killed(store)
+        pids = []
+        for _process in range(4):
+            pids.append(os.fork())
+            if not pids[-1]:
+                found = recover(tmp_path)
+                os._exit(1 if found.problems or found.unwritten else 2 if found.runs else 0)
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
+        assert codes == [0, 0, 0, 2]
+        assert all_rows(tmp_path, WINDOWS).equals(expected(WINDOWS, parts[0]))
+        assert all_rows(tmp_path, HEALTH).equals(expected(HEALTH, parts[1]))
+        shutil.rmtree(tmp_path / "windows")
+        shutil.rmtree(tmp_path / "health")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_run_that_ends_while_it_is_looked_at_is_no_problem(
+    opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = with_journal(tmp_path)
+    store.append(WINDOWS, rows_of(WINDOWS, 10))
+    take = RunLock.take
+
+    def end_and_take(output: Path, run_id: UUID) -> RunLock | None:
+        descriptor = os.open(output / journal_directory(run_id), os.O_RDONLY)
+        store.close()
+        store.write_manifest(msgspec.structs.replace(example_manifest(), run_id=RUN_ID))
+        store.release()
+        return RunLock(descriptor) if opened else take(output, run_id)
+
+    monkeypatch.setattr(recovery.RunLock, "take", end_and_take)
+    found = recover(tmp_path)
+    assert (found.runs, found.problems, found.unwritten) == ([], [], [])
+    assert not (tmp_path / journal_directory(RUN_ID)).exists()
 
 
 def test_an_output_without_runs_has_nothing_to_recover(tmp_path: Path) -> None:
@@ -425,7 +701,7 @@ def test_what_is_no_output_is_a_mistake(tmp_path: Path, name: str, why: str) -> 
 def test_the_command_says_what_it_did(tmp_path: Path, command: Callable[..., str]) -> None:
     store = with_journal(tmp_path)
     store.append(WINDOWS, rows_of(WINDOWS, 10))
-    assert command(str(tmp_path)) == "run 0123abcd is running: left alone\nnothing to recover\n"
+    assert command(str(tmp_path)) == "run 0123abcd is running, or being recovered: left alone\nnothing to recover\n"
     killed(store)
     said = command(str(tmp_path))
     assert said.startswith("run 0123abcd on ")

@@ -156,7 +156,7 @@ def test_every_command_takes_one_and_says_which(
 
 def test_the_list(three: Path) -> None:
     write_run(three, UUID(int=7 << 96), START + 3 * HOUR, windows=0, status="running")
-    held = RunLock.take(three, UUID(int=7 << 96))
+    held = RunLock.take(three, UUID(int=7 << 96), make=True)
     assert held is not None
     write_run(three, UUID(int=8 << 96), START + 4 * HOUR, status="running")
     write_rows(three, "ticks", [{"tick_start": START + 5 * HOUR}], run_id=UUID(int=9 << 96))
@@ -187,7 +187,8 @@ def test_a_run_is_open_as_long_as_its_process_lives(tmp_path: Path) -> None:
     output = write_run(tmp_path, FIRST, START, status="running")
     program = (
         "import signal, sys, uuid, pathlib; from tracer.store.open_runs import RunLock;"
-        f"held = RunLock.take(pathlib.Path(sys.argv[1]), uuid.UUID({str(FIRST)!r})); print(flush=True); signal.pause()"
+        f"held = RunLock.take(pathlib.Path(sys.argv[1]), uuid.UUID({str(FIRST)!r}), make=True);"
+        "print(flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", program, output], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

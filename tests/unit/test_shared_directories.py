@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tracer as root where others may write: a real user plants what he can, before and meanwhile."""
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -10,16 +11,24 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from uuid import UUID
 
+import msgspec
 import pytest
-from store_examples import MIDNIGHT_NS, SECOND_NS, files_below
+from store_examples import MIDNIGHT_NS, SECOND_NS, example_rows, files_below, new_store
+from test_manifest import example_manifest
 
-from tracer.errors import NodeUnsupportedError, OutputError
+from tracer.errors import NodeUnsupportedError, OutputError, UsageError
 from tracer.experiment.state_file import StateFile, restore_after_a_kill
 from tracer.store.directories import open_directory
 from tracer.store.files import replacing, write_atomically
+from tracer.store.journal import encode_frame
 from tracer.store.layout import file_path
+from tracer.store.manifest import Manifest
+from tracer.store.open_runs import RunLock
 from tracer.store.output import prepare_output
+from tracer.store.recovery import recover
 from tracer.store.retention import Retention, closed_files
+from tracer.store.schemas import WINDOWS
+from tracer.store.writer import JournalOptions
 
 pytestmark = pytest.mark.root
 
@@ -51,6 +60,13 @@ def plant(command: str, *arguments: object) -> None:
     subprocess.run(
         ["sh", "-c", command, "sh", *map(str, arguments)], user=STRANGER, group=STRANGER, extra_groups=[], check=True
     )
+
+
+def own_manifest(run_id: UUID) -> Manifest:
+    """Of a run that goes on."""
+    manifest = example_manifest()
+    host = msgspec.structs.replace(manifest.host, identifier="node-1")
+    return msgspec.structs.replace(manifest, run_id=run_id, status="running", end=None, host=host)
 
 
 def is_untouched(precious: Path) -> bool:
@@ -181,6 +197,100 @@ def test_retention_stays_in_the_output_that_is_swapped_meanwhile(shared: Path, t
     subprocess.run([sys.executable, "-c", SWAPPED_BEFORE_REMOVAL, shared, tmp_path], env=environment, check=True)
     assert len(files_below(tmp_path / "windows")) == 2
     assert len(files_below(shared / "moved")) == 1
+
+
+@contextlib.contextmanager
+def locked_by_stranger(directory: Path) -> Iterator[None]:
+    """The stranger locks all that he can open there, from the directory itself down."""
+    program = (
+        "import fcntl, os, sys\n"
+        "held = []\n"
+        "for path, _directories, files in os.walk(sys.argv[1]):\n"
+        "    for name in ('.', *files):\n"
+        "        try:\n"
+        "            held.append(os.open(os.path.join(path, name), os.O_RDONLY))\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "        fcntl.flock(held[-1], fcntl.LOCK_SH)\n"
+        "print(len(held), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, directory], user=STRANGER, group=STRANGER, extra_groups=[],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 0
+        yield
+
+
+def test_a_lock_of_a_strangers_stops_neither_a_run_nor_its_recovery(shared: Path):
+    run_id = UUID(int=1)
+    notes: list[str] = []
+    prepare_output(shared)
+    store = new_store(shared, run_id=run_id, journal=JournalOptions(sync=False, note=notes.append))
+    store.write_manifest(own_manifest(run_id))
+    with locked_by_stranger(shared):
+        assert RunLock.take(shared, run_id) is None
+        store.append(WINDOWS, example_rows(WINDOWS, [MIDNIGHT_NS]))
+    store.append(WINDOWS, example_rows(WINDOWS, [MIDNIGHT_NS + SECOND_NS]))
+    assert recover(shared).live == [run_id]
+    assert notes == []
+    # Killed.
+    assert store._lock is not None
+    store._lock.close()
+    with locked_by_stranger(shared):
+        assert recover(shared).runs[0].rows == {"windows": 2}
+
+
+def test_a_stranger_sees_whether_a_run_is_live(shared: Path):
+    program = (
+        "import sys; from pathlib import Path; from uuid import UUID; from tracer.store.open_runs import is_open;"
+        "print(is_open(Path(sys.argv[1]), UUID(int=1)))"
+    )
+    shared.chmod(0o1777)
+    for is_live in (True, False):
+        lock = RunLock.take(shared, UUID(int=1), make=True)
+        assert lock is not None
+        if not is_live:
+            lock.close()
+        said = subprocess.run(
+            [sys.executable, "-c", program, shared], user=STRANGER, group=STRANGER, extra_groups=[], text=True,
+            env={"PYTHONPATH": str(Path(__file__).parents[2])}, stdout=subprocess.PIPE, check=True,
+        ).stdout  # fmt: skip
+        assert said == f"{is_live}\n"
+        if is_live:
+            lock.close()
+
+
+PLANTED = {
+    "runs": "ln -s $2 $1/runs",
+    "a run": "ln -s $2 $1/runs/00000000-0000-0000-0000-000000000001",
+    "a run of his": "mkdir -p $1/runs/00000000-0000-0000-0000-000000000001/journal",
+    "journals": "ln -s $2 $1/runs/00000000-0000-0000-0000-000000000001/journal",
+    "journals of his": "mkdir $1/runs/00000000-0000-0000-0000-000000000001/journal",
+    "a journal": "ln -s $2/file $1/runs/00000000-0000-0000-0000-000000000001/journal/windows-000000.journal",
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+def test_recovery_stays_in_the_output(planted: str, shared: Path, precious: Path):
+    place = next(argument for argument in planted.split() if argument.startswith("$1")).removeprefix("$1/")
+    (shared / place).parent.mkdir(parents=True, exist_ok=True)
+    for directory in [shared, *(shared / parent for parent in PurePath(place).parents)]:
+        directory.chmod(0o777)
+    plant(planted, shared, precious)
+    if not (shared / "runs").is_symlink():
+        for name in ("windows-000000.journal", "session.json"):
+            (precious / name).write_bytes(encode_frame(example_rows(WINDOWS, [MIDNIGHT_NS])))
+    before = files_below(precious)
+    with contextlib.suppress(UsageError):
+        found = recover(shared)
+        assert found.runs == []
+    assert files_below(precious) == before
+    assert (precious / "file").read_text() == "precious"
+    assert not (shared / "windows").exists()
 
 
 def test_a_directory_that_is_open_stays_the_one_that_was_looked_at(shared: Path, precious: Path):

@@ -112,7 +112,7 @@ def _status(directory: Path, found: FoundRun) -> Status:
         return "unknown"
     if found.manifest.status != "running":
         return found.manifest.status
-    return "running" if is_open(directory / "runs" / str(found.manifest.run_id)) else "killed"
+    return "running" if is_open(directory, found.manifest.run_id) else "killed"
 
 
 def _size(path: Path) -> int:

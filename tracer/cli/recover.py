@@ -38,7 +38,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the runs of `directory`.
 
     `live` are the ids of those that are left alone, `problems` tell of those that cannot be recovered, `unwritten` of
-    those for which there was no room, and which can be recovered later.
+    those that could not be read or written now, as a disk is full, and can be recovered later.
     """
 
     command: Literal["recover"] = "recover"
@@ -48,6 +48,8 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     live: list[str]
     problems: list[str]
     unwritten: list[str]
+
+_LONGEST_NAME = 64
 
 
 def recover(
@@ -68,7 +70,7 @@ def recover(
     else:
         _print(found)
     if found.unwritten:
-        raise OutputError(f"not recovered yet: {len(found.unwritten)} of the runs; free space and try again")
+        raise OutputError(f"not recovered yet: {len(found.unwritten)} of the runs; see above, and try again then")
 
 
 def _answer(directory: Path, found: "recovery.Recovery") -> Recovery:
@@ -96,22 +98,25 @@ def _print(found: "recovery.Recovery") -> None:
     for line in recovery_lines(found):
         print(line)
     for run_id in found.live:
-        print(f"run {str(run_id)[:8]} is running: left alone")
+        print(f"run {str(run_id)[:8]} is running, or being recovered: left alone")
     if not found.runs and not found.problems and not found.unwritten:
         print("nothing to recover")
 
 
 def recovery_lines(found: "recovery.Recovery") -> Iterator[str]:
     """What was found of runs that were killed, a line each."""
-    for run in found.runs:
-        yield _of_run(run)
-        yield from (f"  {problem}" for problem in run.problems)
-    yield from found.problems
-    yield from found.unwritten
+    from tracer.naming.cutting import shown
+
+    lines = [line for run in found.runs for line in (_of_run(run), *(f"  {problem}" for problem in run.problems))]
+    for line in (*lines, *found.problems, *found.unwritten):
+        # Names and reasons are from files, which may be anybody's.
+        yield shown(line)
 
 
 def _of_run(run: "recovery.RecoveredRun") -> str:
+    from tracer.naming.cutting import cut
+
     end = "was killed" if run.was_killed else "could not write all its files"
     until = f"; its rows go to {run.last.utc[:19]}Z" if run.last is not None else ""
     rows = ", ".join(f"{count:,} rows of {table}" for table, count in sorted(run.rows.items()))
-    return f"run {str(run.run_id)[:8]} on {run.node_name} {end}: recovered {rows or 'no further rows'}{until}"
+    return f"run {str(run.run_id)[:8]} on {cut(run.node_name, _LONGEST_NAME, mark='..')} {end}: recovered {rows or 'no further rows'}{until}"

@@ -58,13 +58,15 @@ def trace(
     )
     began()
     with live_line(run.progress, quiet=quiet):
-        run.wait()
+        run.wait(_warn)
     try:
         final = run.finish()
     except StuckError as error:
         # What is stuck may still use all that would be given back here. The kernel takes it.
         say(f"error: {error}")
         os._exit(error.exit_code)
+    finally:
+        run.say_alarms(_warn)
     _say_totals(final, quiet=quiet)
     if unaccounted := final.totals.records_unaccounted:
         raise TracerError(f"{unaccounted:,} records are in no row and in no count, which is a defect of the tracer")
@@ -77,6 +79,10 @@ def say(text: str, *, quiet: bool = False) -> None:
     with suppress(OSError):
         if not quiet:
             print(f"tracer: {text}", file=sys.stderr, flush=True)
+
+
+def _warn(text: str) -> None:
+    say(f"warning: {text}")
 
 
 def say_next(subcommand: str, *arguments: "str | Path", as_root: bool = False, quiet: bool = False) -> None:

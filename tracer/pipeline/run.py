@@ -6,6 +6,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,7 @@ class Run:
         self._stop = threading.Event()
         self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
         self._notes: list[str] = []
+        self._alarms: list[str] = []
         self._observing: list[Observing] = []
         self._ending: _Ending | None = None
         self._stuck: list[str] = []
@@ -143,7 +145,7 @@ class Run:
             rotate_ns=options.rotate_ns,
             keep_bytes=options.keep_bytes,
             on_full=options.on_full,
-            journal=JournalOptions(options.sync, self._note),
+            journal=JournalOptions(options.sync, self._alarm),
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
@@ -199,8 +201,8 @@ class Run:
         """Ends the run before its time."""
         self._stop.set()
 
-    def wait(self) -> None:
-        """Until the run's duration is over, or until something stops it."""
+    def wait(self, say: Callable[[str], None] = lambda _alarm: None) -> None:
+        """Until the run's duration is over, or until something stops it. `say`: see `say_alarms`."""
         end_ns = None
         if self._options.duration_ns is not None:
             end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
@@ -208,6 +210,12 @@ class Run:
         while left > 0 and not self._stop.wait(min(left, _LOOK_SECONDS)):
             if end_ns is not None:
                 left = (end_ns - _monotonic_ns()) / 1e9
+            self.say_alarms(say)
+
+    def say_alarms(self, say: Callable[[str], None]) -> None:
+        """What came up since the last call that the user is to know at once."""
+        while self._alarms:
+            say(self._alarms.pop(0))
 
     def finish(self) -> Manifest:
         """Accounts each CPU up to the last full tick, detaches, and writes what is left; returns the final manifest.
@@ -379,6 +387,10 @@ class Run:
 
     def _note(self, text: str) -> None:
         self._notes.append(f"{Instant.of(self._clock.utc_ns(_monotonic_ns())).utc}: {text}")
+
+    def _alarm(self, text: str) -> None:
+        self._note(text)
+        self._alarms.append(text)
 
     @property
     def _stages(self) -> tuple[Stage, ...]:

@@ -21,9 +21,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import BinaryIO, Final, NamedTuple, Self
 
 DIRECTORY_MODE: Final = 0o755
+PRIVATE_DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o644
 
 _ROOT: Final = 0
@@ -57,10 +58,10 @@ class Directory:
     ) -> None:
         os.close(self.descriptor)
 
-    def child(self, name: str, *, make: bool = False) -> "Directory":
-        """The directory `name` in this one; made, synced, if it is missing and `make`. Raises OSError."""
+    def child(self, name: str, *, make: bool = False, mode: int = DIRECTORY_MODE) -> "Directory":
+        """The directory `name` in this one; made with `mode`, synced, if it is missing and `make`. Raises OSError."""
         if make:
-            _make(self, name)
+            _make(self, name, mode)
         child = _open_entry(self, name)
         try:
             if not stat.S_ISDIR(child.status.st_mode):
@@ -70,6 +71,19 @@ class Directory:
             os.close(child.descriptor)
             raise
         return child
+
+    def open_file(self, name: str) -> BinaryIO:
+        """A file in it, to read. Raises ValueError for what is none, such as a link, and OSError."""
+        mode = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode
+        # Should it be another one by now, a pipe is not waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        if stat.S_ISREG(mode):
+            descriptor = os.open(name, flags, dir_fd=self.descriptor)
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISREG(mode):
+                return os.fdopen(descriptor, "rb")
+            os.close(descriptor)
+        raise ValueError(f"is {kind_of(mode)}, and no file")
 
     def names(self) -> list[str]:
         """Of all entries, in no order. Raises OSError."""
@@ -105,12 +119,18 @@ def open_parent(path: Path) -> tuple[Directory, str]:
 
 
 @contextlib.contextmanager
-def open_below(output: Path, relative: PurePath, *, make: bool = False) -> Iterator[Directory]:
-    """A directory below the `output` directory; what is missing is made if `make`. Raises OSError and ValueError."""
+def open_below(
+    output: Path, relative: PurePath, *, make: bool = False, mode: int = DIRECTORY_MODE
+) -> Iterator[Directory]:
+    """A directory below the `output` directory; what is missing is made if `make`. Raises OSError and ValueError.
+
+    `mode` is that of the last one, where it is made.
+    """
     with contextlib.ExitStack() as opened:
         directory = opened.enter_context(open_directory(output, made=[] if make else None))
-        for name in relative.parts:
-            directory = opened.enter_context(directory.child(name, make=make))
+        for position, name in enumerate(relative.parts, start=1):
+            own = mode if position == len(relative.parts) else DIRECTORY_MODE
+            directory = opened.enter_context(directory.child(name, make=make, mode=own))
         yield directory
 
 
@@ -169,7 +189,7 @@ def _walk(path: Path, *, whole: bool, made: list[Path] | None) -> tuple[Director
             name, from_link = names.pop()
             is_last = not names and not whole
             if made is not None and not from_link and not is_last and name != os.pardir:
-                _make(directory, name, made)
+                _make(directory, name, DIRECTORY_MODE, made)
             try:
                 entry = _open_entry(directory, name)
             except FileNotFoundError:
@@ -216,7 +236,7 @@ def _open_entry(directory: Directory, name: str) -> Directory:
     return Directory(os.open(name, flags, dir_fd=directory.descriptor), directory.path / name)
 
 
-def _make(above: Directory, name: str, made: list[Path] | None = None) -> None:
+def _make(above: Directory, name: str, mode: int, made: list[Path] | None = None) -> None:
     """Makes a directory and syncs its entry; nothing where there is something already."""
     try:
         # Nobody else's until it is known to be the one that was made here.
@@ -229,7 +249,7 @@ def _make(above: Directory, name: str, made: list[Path] | None = None) -> None:
     descriptor = os.open(name, flags, dir_fd=above.descriptor)
     try:
         if os.fstat(descriptor).st_uid == os.geteuid() and not _names(descriptor):
-            give_to_caller(descriptor, above.status, DIRECTORY_MODE)
+            give_to_caller(descriptor, above.status, mode)
     finally:
         os.close(descriptor)
     above.sync()

@@ -18,14 +18,20 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from struct import Struct
 from typing import BinaryIO, Final, NamedTuple
 from uuid import UUID
 
 import pyarrow as pa
 
-from tracer.store.directories import FILE_MODE, Directory, give_to_caller, open_below
+from tracer.store.directories import (
+    FILE_MODE,
+    PRIVATE_DIRECTORY_MODE,
+    give_to_caller,
+    open_below,
+)
+from tracer.store.layout import journal_directory
 
 _MAGIC: Final = b"TJ01"
 _HEAD: Final = Struct("<4sIII")
@@ -47,15 +53,11 @@ class DamagedJournalError(ValueError):
     """A frame that was changed after it was written, or never was one."""
 
 
-def journal_directory(run_id: UUID) -> PurePath:
-    """Below the output."""
-    return PurePath("runs", str(run_id), "journal")
-
-
 def parse_journal_name(name: str) -> JournalName | None:
     """None for what no run made."""
     match = _NAME.fullmatch(name)
-    return None if match is None else JournalName(match["table"], int(match["sequence"]))
+    parsed = None if match is None else JournalName(match["table"], int(match["sequence"]))
+    return parsed if parsed is not None and _file_name(*parsed) == name else None
 
 
 class Journal:
@@ -65,10 +67,10 @@ class Journal:
         """Raises OSError and ValueError."""
         self._output = output
         self._directory = journal_directory(run_id)
-        self._name = f"{table}-{sequence:06}.journal"
+        self._name = _file_name(table, sequence)
         self._sync = sync
         self._end = 0
-        with open_below(output, self._directory, make=True) as directory:
+        with open_below(output, self._directory, make=True, mode=PRIVATE_DIRECTORY_MODE) as directory:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(self._name, flags, 0o600, dir_fd=directory.descriptor)
             give_to_caller(self._descriptor, directory.status, FILE_MODE)
@@ -124,13 +126,6 @@ def encode_frame(rows: pa.Table) -> bytes:
     return _HEAD.pack(_MAGIC, len(payload), len(content), checksum) + payload
 
 
-def open_journal(directory: Directory, name: str) -> BinaryIO:
-    """A journal to read. Raises OSError, also for what is no file."""
-    # A pipe is not waited for.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.fdopen(os.open(name, flags, dir_fd=directory.descriptor), "rb")
-
-
 def read_frames(journal: BinaryIO) -> Iterator[pa.Table]:
     """The rows of each whole frame. A torn last one is what a killed run leaves, and is left out.
 
@@ -163,6 +158,10 @@ def read_frames(journal: BinaryIO) -> Iterator[pa.Table]:
         except (pa.ArrowException, OSError) as error:
             raise DamagedJournalError(f"a frame that ends at byte {at}: {error}") from error
         yield rows
+
+
+def _file_name(table: str, sequence: int) -> str:
+    return f"{table}-{sequence:06}.journal"
 
 
 def _has_more(journal: BinaryIO) -> bool:

@@ -3,6 +3,7 @@
 
     <output>/<table>/dt=YYYY-MM-DD/identifier=<identifier>/<table>-<UTC start>-<run8>-<sequence>.parquet
     <output>/runs/<run_id>/session.json
+    <output>/runs/<run_id>/journal/<table>-<sequence>.journal
 
 The run's id is in every name, so runs that write into one output never meet. A file that is still being
 written has the suffix `IN_PROGRESS` after its name, which no `*.parquet` glob matches.
@@ -11,7 +12,7 @@ written has the suffix `IN_PROGRESS` after its name, which no `*.parquet` glob m
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 from uuid import UUID
 
@@ -64,6 +65,11 @@ def file_path(output: Path, table: str, partition: str, start_ns: int, run_id: U
 def manifest_path(output: Path, run_id: UUID) -> Path:
     """The path of a run's manifest."""
     return output / "runs" / str(run_id) / "session.json"
+
+
+def journal_directory(run_id: UUID) -> PurePath:
+    """Below the output: where a run's journals are, and what is locked while it is written (`open_runs`)."""
+    return PurePath("runs", str(run_id), "journal")
 
 
 @dataclass(frozen=True, order=True)

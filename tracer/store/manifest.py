@@ -14,6 +14,8 @@ from uuid import UUID
 import msgspec
 
 from tracer.errors import UsageError
+from tracer.store.directories import open_below
+from tracer.store.layout import manifest_path
 from tracer.store.schemas import SCHEMA_VERSION
 
 _LONGEST_FILE = 16 * 2**20
@@ -230,14 +232,35 @@ def read_manifest(path: Path) -> Manifest:
         # A pipe would block, a device might never end.
         if not S_ISREG(status.st_mode) or status.st_size > _LONGEST_FILE:
             raise UsageError(f"{str(path)!r} is not a run's manifest: not a file of at most {_LONGEST_FILE} bytes")
-        content = path.read_bytes()
+        return _decode(path, path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
+def read_own_manifest(output: Path, run_id: UUID) -> Manifest:
+    """That of a run of `output`, without following a link there. Raises UsageError, also for another run's."""
+    path = manifest_path(output, run_id)
+    try:
+        with open_below(output, path.relative_to(output).parent) as directory, directory.open_file(path.name) as file:
+            content = file.read(_LONGEST_FILE)
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} {error}") from error
+    manifest = _decode(path, content)
+    if manifest.run_id != run_id:
+        raise UsageError(f"{str(path)!r} is of another run than its directory")
+    return manifest
+
+
+def _decode(path: Path, content: bytes) -> Manifest:
+    """The manifest with this content, checked strictly. Raises UsageError."""
+    try:
         version = msgspec.json.decode(content, type=_Version).schema_version
         # Version 2 changed types in the files, and nothing in here.
         if not 1 <= version <= SCHEMA_VERSION:
             raise UsageError(f"{str(path)!r} has schema version {version}; this tracer reads 1 to {SCHEMA_VERSION}")
         return msgspec.json.decode(content, type=Manifest)
-    except OSError as error:
-        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} is not a run's manifest: {error}") from error
 

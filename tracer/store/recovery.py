@@ -6,9 +6,11 @@ not matter where a recovery is itself killed. Runs that are live, by their lock,
 """
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -21,21 +23,23 @@ from tracer.store.directories import Directory, open_below
 from tracer.store.journal import (
     DamagedJournalError,
     JournalName,
-    journal_directory,
-    open_journal,
     parse_journal_name,
     read_frames,
     remove_journal_directory,
 )
-from tracer.store.layout import file_path, manifest_path, parse_closed_file, partition_value
-from tracer.store.manifest import Instant, Manifest, encode_manifest, read_manifest
+from tracer.store.layout import file_path, journal_directory, manifest_path, partition_value
+from tracer.store.manifest import Instant, Manifest, encode_manifest, read_own_manifest
 from tracer.store.open_runs import RunLock
 from tracer.store.parquet import combine, conform, encode
-from tracer.store.retention import ClosedFile, Retention, closed_files
-from tracer.store.schemas import TABLES
-from tracer.store.writer import file_metadata
+from tracer.store.retention import Retention, closed_files
+from tracer.store.schemas import TABLES, Table
+from tracer.store.writer import BUFFER_BYTES, file_metadata
 
 _DAMAGED: Final = ".damaged"
+_RECENT_FRAMES: Final = 32
+# A run closes a file before its rows take more than `BUFFER_BYTES`; what came at once is beyond that.
+_MOST_BYTES: Final = 4 * BUFFER_BYTES
+_LONGEST_REASON: Final = 300
 
 
 @dataclass
@@ -57,8 +61,8 @@ class RecoveredRun:
 class Recovery:
     """What became of an output's runs.
 
-    live: those that are running, or that cannot be told from such. problems: of runs that cannot be recovered.
-    unwritten: those for which there was no room; they can be recovered later.
+    live: those that are running, or that another recovery is at. problems: of runs that cannot be recovered.
+    unwritten: those that could not be read or written now, as a disk is full; they can be recovered later.
     """
 
     runs: list[RecoveredRun] = field(default_factory=list)
@@ -75,48 +79,50 @@ def recover(output: Path, retention: Retention | None = None, *, identifier: str
     found = Recovery()
     try:
         with open_below(output, PurePath("runs")) as runs:
-            names = sorted(runs.names())
+            with_journals = [run_id for name in sorted(runs.names()) if (run_id := _run_with_journals(runs, name))]
     except FileNotFoundError:
         return found
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {str(output / 'runs')!r}: {_reason(error)}") from error
-    for name in names:
-        try:
-            run_id = UUID(name)
-        except ValueError:
-            continue
-        if str(run_id) != name:
-            continue
-        try:
-            # It is removed when a run ends well.
-            with open_below(output, journal_directory(run_id)):
-                pass
-        except (OSError, ValueError):
-            continue
+    for run_id in with_journals:
+        name = str(run_id)[:8]
         try:
             _recover_run(found, output, run_id, retention, identifier)
-        except UsageError as error:
-            found.problems.append(f"run {name[:8]} cannot be recovered: {error}")
-        except OutputError as error:
-            found.unwritten.append(f"run {name[:8]} is not recovered yet: {error}")
-        except (OSError, ValueError) as error:
-            found.problems.append(f"run {name[:8]} cannot be recovered: {_reason(error)}")
+        except (OSError, OutputError, MemoryError) as error:
+            found.unwritten.append(f"run {name} is not recovered yet: {_reason(error)}")
+        except (UsageError, ValueError, ArithmeticError, RecursionError, pa.ArrowException) as error:
+            found.problems.append(f"run {name} cannot be recovered: {_reason(error)}")
     return found
+
+
+def _run_with_journals(runs: Directory, name: str) -> UUID | None:
+    """The run whose directory has that name, if it is one; the journals' directory is removed when a run ends well."""
+    with suppress(OSError, ValueError):
+        run_id = UUID(name)
+        status = os.stat(f"{name}/journal", dir_fd=runs.descriptor, follow_symlinks=False)
+        if str(run_id) == name and stat.S_ISDIR(status.st_mode):
+            return run_id
+    return None
 
 
 def _recover_run(
     found: Recovery, output: Path, run_id: UUID, retention: Retention | None, identifier: str | None
 ) -> None:
-    manifest = read_manifest(manifest_path(output, run_id))
-    if identifier is not None and manifest.host.identifier != identifier:
+    if identifier is not None and read_own_manifest(output, run_id).host.identifier != identifier:
         return
-    lock = RunLock.take(output, run_id)
+    try:
+        lock = RunLock.take(output, run_id)
+    except FileNotFoundError:
+        # It has ended just now.
+        return
     if lock is None:
         found.live.append(run_id)
         return
     try:
-        # It may have ended, or have been recovered, until just now.
-        manifest = read_manifest(manifest_path(output, run_id))
+        if not lock.is_of(output, run_id):
+            # It has ended, or was recovered, just now.
+            return
+        manifest = read_own_manifest(output, run_id)
         with open_below(output, journal_directory(run_id)) as directory:
             journals = sorted(name for name in directory.names() if parse_journal_name(name) is not None)
         if manifest.status != "running" and not journals:
@@ -124,34 +130,80 @@ def _recover_run(
         run = RecoveredRun(run_id, manifest.host.node_name, manifest.status == "running")
         partition = partition_value(manifest.host.identifier)
         room = Retention(output, partition, None, "stop") if retention is None else retention
-        before = _files_of(output, partition, run_id)
-        closed = {JournalName(file.name.relative_path.partition("/")[0], file.name.sequence) for file in before}
+        closed = {one.name for one in _closed_files(RecoveredRun(run_id, "", False), output, partition)}
         for name in journals:
             _recover_journal(run, output, partition, name, closed, room)
-        _write_manifest(run, output, manifest, _files_of(output, partition, run_id), room)
+        if run.was_killed or run.rows:
+            _write_manifest(run, output, manifest, _closed_files(run, output, partition), room)
+        remove_journal_directory(output, run_id)
         found.runs.append(run)
     finally:
         lock.close()
 
 
-def _files_of(output: Path, partition: str, run_id: UUID) -> list[ClosedFile]:
-    of_run = f"-{run_id.hex[:8]}-"
-    return [file for file in closed_files(output, partition) if of_run in PurePath(file.name.relative_path).name]
+class _ClosedFile(NamedTuple):
+    """A file of the run that is whole. `last_ns` is the time of its last row, UTC; 0 if it has none."""
+
+    name: JournalName
+    size: int
+    rows: int
+    last_ns: int
+
+
+def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[_ClosedFile]:
+    """All that are; the others are in `problems` then."""
+    files = []
+    of_run = f"-{run.run_id.hex[:8]}-"
+    for file in closed_files(output, partition):
+        path = PurePath(file.name.relative_path)
+        if path.parts[0] not in TABLES or of_run not in path.name:
+            continue
+        try:
+            metadata = _metadata(output, path, run.run_id)
+            last_ns = _last_ns(metadata, TABLES[path.parts[0]].time_column)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            run.problems.append(f"{path}: {_reason(error)}")
+            continue
+        files.append(_ClosedFile(JournalName(path.parts[0], file.name.sequence), file.size, metadata.num_rows, last_ns))
+    return files
+
+
+def _metadata(output: Path, path: PurePath, run_id: UUID) -> pq.FileMetaData:
+    """Raises OSError, ValueError and pa.ArrowException, also for a file of another run whose id begins alike."""
+    with open_below(output, path.parent) as directory, directory.open_file(path.name) as file:
+        metadata = pq.read_metadata(file)
+    if (metadata.metadata or {}).get(b"tracer.run_id") != str(run_id).encode():
+        raise ValueError("is of another run than its name says")
+    return metadata
+
+
+def _last_ns(metadata: pq.FileMetaData, time_column: str) -> int:
+    """The last time in a closed file, from its statistics; 0 if it has none. Raises ValueError."""
+    place = metadata.schema.names.index(time_column)
+    groups = (metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups))
+    return max((int(group.max_raw) * 1_000 for group in groups if group is not None and group.has_min_max), default=0)
 
 
 def _recover_journal(
     run: RecoveredRun, output: Path, partition: str, name: str, closed: set[JournalName], room: Retention
 ) -> None:
-    """One journal to a closed file. Where it is damaged, what comes before that is recovered, and it is kept aside."""
+    """One journal to a closed file. Where it is damaged, what comes before that is recovered, and it is kept aside.
+
+    Raises OSError and OutputError; then it is as it was.
+    """
     parsed = parse_journal_name(name)
     assert parsed is not None
+    if parsed.table not in TABLES:
+        run.problems.append(f"{name}: there is no table {parsed.table!r}; it is kept")
+        return
     with open_below(output, journal_directory(run.run_id)) as directory:
-        if parsed.table not in TABLES:
-            run.problems.append(f"{name}: there is no table {parsed.table!r}; it is kept")
+        try:
+            rows, problem = _read(directory, name, TABLES[parsed.table])
+            if rows is not None and parsed not in closed:
+                _close(run, output, partition, parsed, rows, room)
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            run.problems.append(f"{name}: {_reason(error)}; it is kept")
             return
-        rows, problem = _read(directory, name, parsed.table)
-        if rows is not None and parsed not in closed:
-            _close(run, output, partition, parsed, rows, room)
         if problem is None:
             os.unlink(name, dir_fd=directory.descriptor)
         else:
@@ -159,18 +211,39 @@ def _recover_journal(
             run.problems.append(f"{name}: {problem}; what comes after that is kept in {name + _DAMAGED}")
 
 
-def _read(directory: Directory, name: str, table: str) -> tuple[pa.Table | None, str | None]:
-    """All rows that can be read, None if none can, and what is wrong with the rest."""
+def _read(directory: Directory, name: str, table: Table) -> tuple[pa.Table | None, str | None]:
+    """All rows before damage, None if there are none, and what is damaged.
+
+    Raises ValueError for what is no journal, or not of this version's rows; and OSError.
+    """
     chunks: list[pa.Table] = []
     problem = None
-    try:
-        with open_journal(directory, name) as journal:
+    with directory.open_file(name) as journal:
+        try:
             for rows in read_frames(journal):
-                chunks.append(conform(TABLES[table], rows))
-    except (DamagedJournalError, ValueError, pa.ArrowException, OSError) as error:
-        problem = _reason(error)
+                chunks.append(conform(table, _with_columns(table, rows)))
+                size = sum(chunk.nbytes for chunk in chunks)
+                if len(chunks) > _RECENT_FRAMES or size > _MOST_BYTES:
+                    # Each has dictionaries of its own.
+                    chunks = [combine(chunks)]
+                    if chunks[0].nbytes > _MOST_BYTES:
+                        raise DamagedJournalError("more rows than a run holds")
+        except DamagedJournalError as error:
+            problem = _reason(error)
     rows = combine(chunks) if chunks else None
     return (rows if rows is not None and rows.num_rows else None), problem
+
+
+def _with_columns(table: Table, rows: pa.Table) -> pa.Table:
+    """Rows of an older version, with nulls in columns that it did not have. Raises ValueError for those of a newer."""
+    unknown = sorted(set(rows.column_names) - set(table.schema.names))
+    missing = [column for column in table.schema if column.name not in rows.column_names]
+    if unknown or not all(column.nullable for column in missing):
+        names = ", ".join(map(repr, unknown or [column.name for column in missing]))
+        raise ValueError(f"is of another version of tracer, which differs in {names}")
+    for column in missing:
+        rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
+    return rows.select(table.schema.names)
 
 
 def _close(run: RecoveredRun, output: Path, partition: str, name: JournalName, rows: pa.Table, room: Retention) -> None:
@@ -182,27 +255,16 @@ def _close(run: RecoveredRun, output: Path, partition: str, name: JournalName, r
 
 
 def _write_manifest(
-    run: RecoveredRun, output: Path, manifest: Manifest, files: list[ClosedFile], room: Retention
+    run: RecoveredRun, output: Path, manifest: Manifest, files: list[_ClosedFile], room: Retention
 ) -> None:
     """The manifest says then what is there."""
     rows: dict[str, int] = {}
     counts: dict[str, int] = {}
     sizes: dict[str, int] = {}
-    last_ns = 0
     for file in files:
-        path = file.name.relative_path
-        parsed = parse_closed_file(path)
-        assert parsed is not None
-        name = path.partition("/")[0]
-        counts[name] = counts.get(name, 0) + 1
-        sizes[name] = sizes.get(name, 0) + file.size
-        try:
-            metadata = pq.read_metadata(output / path)
-        except (OSError, pa.ArrowException) as error:
-            run.problems.append(f"{path}: {_reason(error)}")
-            continue
-        rows[name] = rows.get(name, 0) + metadata.num_rows
-        last_ns = max(last_ns, _last_ns(metadata, TABLES[name].time_column))
+        table = file.name.table
+        for sums, amount in ((rows, file.rows), (counts, 1), (sizes, file.size)):
+            sums[table] = sums.get(table, 0) + amount
     recovered = {
         name: manifest.recovered.get(name, 0) + run.rows.get(name, 0) for name in run.rows | manifest.recovered
     }
@@ -216,7 +278,7 @@ def _write_manifest(
         }
         totals = msgspec.structs.replace(totals, rows_lost=sum(left.values()), rows_lost_by_table=left)
     changed = msgspec.structs.replace(manifest, totals=totals, recovered=recovered)
-    if last_ns:
+    if last_ns := max((file.last_ns for file in files), default=0):
         run.last = Instant.of(last_ns)
     if run.was_killed:
         changed = msgspec.structs.replace(
@@ -227,16 +289,10 @@ def _write_manifest(
             notes=[*manifest.notes, *run.problems],
         )
     room.write(manifest_path(output, run.run_id), encode_manifest(changed))
-    remove_journal_directory(output, run.run_id)
 
 
-def _last_ns(metadata: pq.FileMetaData, time_column: str) -> int:
-    """The last time in a closed file, from its statistics; 0 if it has none."""
-    place = metadata.schema.names.index(time_column)
-    groups = (metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups))
-    times = [group.max for group in groups if group is not None and group.has_min_max]
-    return max((int(time.timestamp() * 1_000_000) * 1_000 for time in times), default=0)
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _reason(error: BaseException) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    # What a library says may be pages; our own names the file.
+    is_short = isinstance(error, OutputError) or len(reason) <= _LONGEST_REASON
+    return reason if is_short else reason[:_LONGEST_REASON] + "..."

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracer import __version__
+from tracer.errors import OutputError
 from tracer.store.journal import Journal, remove_journal_directory
 from tracer.store.layout import file_path, manifest_path, partition_value
 from tracer.store.manifest import Manifest, encode_manifest
@@ -61,6 +62,13 @@ class _Buffer:
         self._settled_size = 0
         self._recent: list[pa.Table] = []
 
+    def begin_journal_anew(self) -> None:
+        """What it had is not where it was any more."""
+        if self.journal is not None:
+            self.journal.close()
+        self.journal = None
+        self.missing = [*self._settled, *self._recent]
+
     def append(self, rows: pa.Table) -> None:
         self._recent.append(rows)
         self.size += rows.nbytes
@@ -80,7 +88,7 @@ class _Buffer:
 
 
 class JournalOptions(NamedTuple):
-    """sync: each frame is on disk before the next. note: told when the journal cannot be written, and when again."""
+    """sync: each frame is on disk before the next. note: told of what is wrong with the output, and of its end."""
 
     sync: bool
     note: Callable[[str], None]
@@ -122,6 +130,7 @@ class Store:
         self._journal = journal
         self._lock: RunLock | None = None
         self._journal_fails = False
+        self._manifest: Manifest | None = None
 
     @property
     def totals(self) -> StoreTotals:
@@ -168,8 +177,9 @@ class Store:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write or replace the run's manifest. Raises OutputError."""
+        self._manifest = manifest
         if self._journal is not None:
-            self._hold()
+            self._hold(self._journal)
         self._retention.write(manifest_path(self._output, self._run_id), encode_manifest(manifest))
 
     def close(self) -> None:
@@ -184,18 +194,35 @@ class Store:
             self._lock.close()
             self._lock = None
 
-    def _hold(self) -> None:
-        """Tells others that the run is live."""
-        if self._lock is None:
-            # Where files cannot be locked, nobody can tell whether the run is live, and so nobody recovers it.
-            with suppress(OSError, ValueError):
-                self._lock = RunLock.take(self._output, self._run_id, make=True)
+    def _hold(self, options: JournalOptions) -> None:
+        """Tells others that the run is live. Where its journals are not there any more, they are begun anew."""
+        # Where files cannot be locked, nobody can tell whether the run is live, and so nobody recovers it.
+        with suppress(OSError, ValueError):
+            if self._lock is not None:
+                if self._lock.is_of(self._output, self._run_id):
+                    return
+                self._lock.close()
+                self._lock = None
+                self._begin_journals_anew(options)
+            self._lock = RunLock.take(self._output, self._run_id, make=True)
+
+    def _begin_journals_anew(self, options: JournalOptions) -> None:
+        options.note(
+            f"somebody removed or moved what this run has written to {str(self._output)!r}: "
+            "it goes on there with the rows that were in no closed file yet"
+        )
+        for buffer in self._buffers.values():
+            buffer.begin_journal_anew()
+        if self._manifest is not None:
+            # Without it nobody knows whose the journals are.
+            with suppress(OutputError):
+                self._retention.write(manifest_path(self._output, self._run_id), encode_manifest(self._manifest))
 
     def _write_journal(self, buffer: _Buffer, rows: pa.Table, options: JournalOptions) -> None:
         """Appends rows to the buffer's journal, after those that are missing there. What fails waits for the next."""
         buffer.missing.append(rows)
         try:
-            self._hold()
+            self._hold(options)
             if buffer.journal is None:
                 names = buffer.table.name, buffer.sequence
                 buffer.journal = Journal(self._output, self._run_id, *names, sync=options.sync)
