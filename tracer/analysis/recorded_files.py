@@ -94,6 +94,17 @@ class RecordedFiles:
             self._opened[table] = files
         return self._opened[table]
 
+    def by_run(self) -> dict[str, "RecordedFiles"]:
+        """Those of each run that can be read, by the beginning of its id; what is noted of all is not noted there."""
+        parts: dict[str, RecordedFiles] = {}
+        for table in TABLES:
+            for file in self.of(table):
+                if file.run not in parts:
+                    parts[file.run] = RecordedFiles(())
+                    parts[file.run]._opened = {name: [] for name in TABLES}
+                parts[file.run]._opened[table].append(file)
+        return parts
+
     def leave_out_broken(self) -> bool:
         """Reads the files that were opened, whole, and leaves out those that cannot be; False if all can be."""
         before = len(self._left_out)

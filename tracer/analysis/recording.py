@@ -11,7 +11,7 @@ more are ignored, and the types of schema version 1 become those of today.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, wraps
 from pathlib import Path
@@ -24,7 +24,7 @@ from tracer.analysis.labels import is_taken, who_is
 from tracer.analysis.moments import ends_text, is_relative, parse_moment, zone_at
 from tracer.analysis.older_files import as_today
 from tracer.analysis.recorded_files import BrokenFilesError, RecordedFiles
-from tracer.analysis.runs import ALL, NEWEST, FoundRun, choice_text, choose_runs, find_runs
+from tracer.analysis.runs import ALL, ID_DIGITS, NEWEST, FoundRun, choice_text, choose_runs, find_runs
 from tracer.errors import UsageError
 from tracer.naming import Selector, Who, shown
 from tracer.store.manifest import Manifest
@@ -157,6 +157,24 @@ class Recording:
         lengths = [sum((end - start for start, end in self.recorded(node)), timedelta()) for node in self.nodes]
         return max(lengths, default=self.span.end - self.span.start)
 
+    def by_run(self) -> dict[str, "Recording"]:
+        """What each run recorded, by the beginning of its id: all of it, whatever the span here is."""
+        manifests = {manifest.run_id.hex[:ID_DIGITS]: manifest for manifest in self.manifests}
+        parts = {}
+        for run, files in self._files.by_run().items():
+            with suppress(UsageError):
+                span = _recorded_span(files)
+                parts[run] = replace(
+                    self,
+                    manifests=[manifests[run]] if run in manifests else [],
+                    nodes=_nodes(_files_within(files, span)),
+                    span=span,
+                    choices=[],
+                    _files=files,
+                    _by_second={},
+                )
+        return parts
+
     def shown(self, moment: datetime) -> datetime:
         """`moment` in the zone in which times are shown."""
         return moment.astimezone(self.zone)
@@ -234,11 +252,10 @@ def open_recording(
             chosen = found
     span = Span(max(recorded.start, first or recorded.start), min(recorded.end, before or recorded.end))
     in_span = _files_within(files, span)
-    nodes = {file.node_name for file in in_span}
     recording = Recording(
         directories=tuple(directories),
         manifests=files.manifests({file.run for file in in_span} or files.runs),
-        nodes=sorted(name for name in nodes if name is not None),
+        nodes=_nodes(in_span),
         span=span,
         zone=zone_at(recorded.start, local=local),
         containers=Selector([container] if isinstance(container, str) else container or ()),
@@ -312,6 +329,10 @@ def _choose(
 
 def _files_of(directories: Sequence[Path], chosen: Sequence[list[FoundRun] | None]) -> RecordedFiles:
     return RecordedFiles(directories, [None if runs is None else {one.id for one in runs} for runs in chosen])
+
+
+def _nodes(files: Sequence[RecordedFile]) -> list[str]:
+    return sorted({file.node_name for file in files if file.node_name is not None})
 
 
 def _files_within(files: RecordedFiles, span: Span) -> list[RecordedFile]:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from tracer.analysis.moments import zone_at
-from tracer.analysis.recording import open_recording
+from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.runs import FoundRun, find_runs
 from tracer.errors import UsageError
 from tracer.store.open_runs import is_open
@@ -67,17 +67,25 @@ def list_runs(directory: Path, *, local: bool = False) -> RunList:
     found = find_runs(directory)
     if not found:
         raise UsageError(f"{str(directory)!r} holds no run of `tracer run`")
-    return RunList(directory=str(directory), runs=[_run(directory, one, local=local) for one in found])
+    # Opened once: each look at a directory is at the files of all its runs.
+    recordings = {}
+    with contextlib.suppress(UsageError):
+        recordings = open_recording([directory], local=local).by_run()
+    return RunList(
+        directory=str(directory), runs=[_run(directory, one, recordings.get(one.id), local=local) for one in found]
+    )
 
 
-def _run(directory: Path, found: FoundRun, *, local: bool) -> Run:
+def _run(directory: Path, found: FoundRun, recording: Recording | None, *, local: bool) -> Run:
     manifest = found.manifest
     start = end = recorded = None
     reason = found.damage
     if found.files:
         try:
-            recording = open_recording([directory], run=found.id, local=local)
-            start, end = (recording.shown(moment) for moment in recording.span)
+            # Where nothing of it can be read, that says why.
+            recording = recording or open_recording([directory], run=found.id, local=local)
+            zone = zone_at(recording.span.start, local=local)
+            start, end = (moment.astimezone(zone) for moment in recording.span)
             recorded = recording.recorded_time()
         except UsageError as error:
             reason = reason or str(error)

@@ -119,4 +119,5 @@ def _of_run(run: "recovery.RecoveredRun") -> str:
     end = "was killed" if run.was_killed else "could not write all its files"
     until = f"; its rows go to {run.last.utc[:19]}Z" if run.last is not None else ""
     rows = ", ".join(f"{count:,} rows of {table}" for table, count in sorted(run.rows.items()))
-    return f"run {str(run.run_id)[:8]} on {cut(run.node_name, _LONGEST_NAME, mark='..')} {end}: recovered {rows or 'no further rows'}{until}"
+    node = cut(run.node_name, _LONGEST_NAME, mark="..")
+    return f"run {str(run.run_id)[:8]} on {node} {end}: recovered {rows or 'no further rows'}{until}"
