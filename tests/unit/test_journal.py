@@ -530,13 +530,18 @@ def test_a_journal_is_only_done_where_its_file_is_whole(tmp_path: Path, damage: 
 def test_files_that_no_run_wrote_stop_no_recovery(tmp_path: Path) -> None:
     damaged_run(tmp_path)
     name = "20261122T000000Z-0123abcd-000007.parquet"
-    for table, rows in (("evil", {"time": [1]}), ("windows", {"window_start": ["x"]}), ("ticks", {"other": [1.5]})):
+    for table, rows in (
+        ("evil", {"time": [1]}),
+        ("health", {"time": [2**62]}),
+        ("ticks", {"other": [1.5]}),
+        ("windows", {"window_start": ["x"]}),
+    ):
         path = tmp_path / table / "dt=2026-11-22" / "identifier=node-1" / f"{table}-{name}"
         path.parent.mkdir(parents=True)
         pq.write_table(pa.table(rows).replace_schema_metadata({"tracer.run_id": str(RUN_ID)}), path)
     (run,) = recover(tmp_path).runs
     assert run.rows == {"windows": 10}
-    assert [problem.split("/")[0] for problem in run.problems] == ["ticks", "windows"]
+    assert [problem.split("/")[0] for problem in run.problems] == ["health", "ticks", "windows"]
     assert read_manifest(manifest_path(tmp_path, RUN_ID)).totals.rows == {"windows": 10}
 
 

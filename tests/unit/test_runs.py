@@ -2,6 +2,7 @@
 """Which of the runs of a directory is meant, and what is said of it."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -58,7 +59,8 @@ def three(tmp_path: Path) -> Path:
 
 def tracer(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "tracer.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    # readline, which pytest imports, sets COLUMNS behind Python's back: what is inherited may have it, this has not.
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
 
 
 def test_the_newest_is_meant_unless_another_is_named(three: Path) -> None:

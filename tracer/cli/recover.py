@@ -49,6 +49,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str]
     unwritten: list[str]
 
+
 _LONGEST_NAME = 64
 
 

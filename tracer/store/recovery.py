@@ -40,6 +40,8 @@ _RECENT_FRAMES: Final = 32
 # A run closes a file before its rows take more than `BUFFER_BYTES`; what came at once is beyond that.
 _MOST_BYTES: Final = 4 * BUFFER_BYTES
 _LONGEST_REASON: Final = 300
+# What 64 bits hold of nanoseconds since the epoch: until 2262.
+_LAST_US: Final = (2**63 - 1) // 1_000
 
 
 @dataclass
@@ -181,7 +183,10 @@ def _last_ns(metadata: pq.FileMetaData, time_column: str) -> int:
     """The last time in a closed file, from its statistics; 0 if it has none. Raises ValueError."""
     place = metadata.schema.names.index(time_column)
     groups = (metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups))
-    return max((int(group.max_raw) * 1_000 for group in groups if group is not None and group.has_min_max), default=0)
+    last_us = max((int(group.max_raw) for group in groups if group is not None and group.has_min_max), default=0)
+    if not 0 <= last_us <= _LAST_US:
+        raise ValueError(f"has rows of a time that is none: {last_us} us since the epoch")
+    return last_us * 1_000
 
 
 def _recover_journal(
