@@ -131,7 +131,7 @@ def test_without_counters_no_kind_claims_what_nobody_measured(
     assert ("could not be told" in said) == (kind == "matrix")
     if kind in ("timeline", "waits"):
         assert "Tasks of shop/web-1/app: below the line they ran" in said
-        assert "waited behind batch-7/etl" in said
+        assert "waited behind shop/batch-7/etl" in said
     if kind == "heatmap":
         assert "Waiting for a CPU, in tasks (highest window)" in said
     if kind == "resources":

@@ -110,6 +110,6 @@ ROOT = {"cgroup_id": 99, "cgroup_kind": "other", "cgroup_path": "/"}
 def test_the_kernels_threads_are_first_only_if_asked_for_or_alone(tmp_path: Path) -> None:
     busy = windows_of(ROOT, range(10), llc_misses=10**6, cpu_time_ns=6 * 10**7)
     output = write_recording(tmp_path / "both", windows=[busy, windows_of(container(1), range(10), llc_misses=1)])
-    assert cast_of(output).names == ["pod-1/app", "/"]
-    assert cast_of(output, container="/").names == ["/", "pod-1/app"]
+    assert cast_of(output).names == ["shop/pod-1/app", "/"]
+    assert cast_of(output, container="/").names == ["/", "shop/pod-1/app"]
     assert cast_of(write_recording(tmp_path / "alone", windows=[busy])).names == ["/"]

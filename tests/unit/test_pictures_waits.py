@@ -142,7 +142,7 @@ def test_a_closer_look_has_the_layers_of_its_time(tmp_path: Path) -> None:
 def test_the_longest_waiting_of_a_window_is_there_however_few_buckets(tmp_path: Path, buckets: int) -> None:
     recording, _found, cast = opened(tmp_path, *LOADS)
     courses = read_whole(recording, cast, buckets=buckets)
-    number = next(number for number, one in enumerate(cast.containers) if one.name.startswith("etl/"))
+    number = next(number for number, one in enumerate(cast.containers) if one.name.startswith("shop/etl/"))
     assert courses.has_waits
     assert courses.waiting.peak[number].max() == pytest.approx(12 / 60)
     recorded = np.diff(np.append(np.arange(0, 1000, courses.axis.steps_each), 1000)) * WINDOW_NS
@@ -164,9 +164,9 @@ def test_the_kernels_threads_hold_a_cpu_but_are_no_victim_unless_asked_for(tmp_p
     loads = [Load(WEB, WINDOWS, 10 * MS, {99: 10 * MS}), Load(ROOT, WINDOWS, 10 * MS, {1: 30 * MS, SELF: 20 * MS})]
     _recording, found, _cast = opened(tmp_path, *loads)
     (matrix,) = matrices_of(found, "node-1")
-    assert ([one.name for one in matrix.rows], [one.name for one in matrix.victims]) == (["/"], ["web-1/app"])
+    assert ([one.name for one in matrix.rows], [one.name for one in matrix.victims]) == (["/"], ["shop/web-1/app"])
     (matrix,) = matrices_of(found, "node-1", about_root=True)
-    assert {one.name for one in matrix.victims} == {"web-1/app", "/"}
+    assert {one.name for one in matrix.victims} == {"shop/web-1/app", "/"}
 
 
 def test_nothing_found_is_told_from_nothing_known(tmp_path: Path) -> None:
@@ -189,4 +189,4 @@ def test_nothing_found_is_told_from_nothing_known(tmp_path: Path) -> None:
         waiting, caches = unseen(report_of(recording, **given), "node-1", None)
         assert waiting.startswith("Waiting for a CPU: could not be told, as waits were not recorded")
         assert caches.startswith(f"Caches and memory: {said}")
-    assert len(unseen(report_of(recording, [("web-1/app", "web-1/app", 0.1)]), "node-1", None)) == 1
+    assert len(unseen(report_of(recording, [("shop/web-1/app", "shop/web-1/app", 0.1)]), "node-1", None)) == 1
