@@ -8,12 +8,15 @@ from typing import NamedTuple
 import msgspec
 from planted_recording import START_NS, container, frame, windows_of, write_recording
 from planted_waits import MS, SELF, THROTTLED, Load, tables_of
+from typer.main import get_group
 
 from tracer.analysis.comparison.compare import compare
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
 from tracer.cli.comparison_text import print_comparison
 from tracer.cli.doctor import print_checks
+from tracer.cli.help_text import help_text
+from tracer.cli.main import app
 from tracer.cli.printing import TextOutput
 from tracer.cli.ps import print_table
 from tracer.cli.report_text import print_report
@@ -66,6 +69,7 @@ def make_scenes(directory: Path) -> dict[str, Scene]:
         "ps": Scene(lambda: print_table(_CENSUS, flat=False), _TREE, ("cron.service",)),
         "ps-flat": Scene(lambda: print_table(_CENSUS, flat=True), (*_TREE, "NAME"), (_SCOPE, "shop/web-1/app")),
         "doctor": Scene(lambda: print_checks(_CHECKS), (), ("perf-event-paranoid", "event-cycles")),
+        "help": Scene(_help, (), ("--resources-interval TIME", "--on-full delete-oldest|stop")),
         "verify": Scene(lambda: print_outcome(_OUTCOME, as_json=False), outcome, ("web-1/app", "batch-7/etl")),
     }
 
@@ -73,6 +77,10 @@ def make_scenes(directory: Path) -> dict[str, Scene]:
 def _report(recording: Path) -> Callable[[], None]:
     found = report(open_recording([recording]))
     return lambda: print_report(found, TextOutput())
+
+
+def _help() -> None:
+    print(help_text(get_group(app).commands["run"], "tracer run"))
 
 
 def _comparison(directory: Path) -> Callable[[], None]:

@@ -22,7 +22,7 @@ TRANSCRIPTS = Path(__file__).parent / "data" / "transcripts"
 WIDTHS = (None, 80, 60, 40)
 # By scene, then by width.
 Shown = Mapping[str, Mapping[int | None, Sequence[str]]]
-NAMES = ("report-caches", "report-waits", "report-pressure", "compare", "ps", "ps-flat", "doctor", "verify")
+NAMES = ("report-caches", "report-waits", "report-pressure", "compare", "ps", "ps-flat", "doctor", "help", "verify")
 NEVER_BROKEN = ("ps-flat",)
 
 

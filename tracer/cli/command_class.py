@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all commands have beyond the command line's library: names of values, and whose a mistake is."""
+"""What all commands have beyond the command line's library: the help, names of values, and whose a mistake is."""
 
 from enum import Enum
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from tracer.cli.help_text import help_text
 
 
 class _Common:
@@ -16,12 +18,9 @@ class _Common:
         for parameter in self.params:  # type: ignore[attr-defined]
             name_value(parameter)
 
-    def get_help_option(self, ctx: typer.Context) -> Any:
-        """`--help` takes no value either."""
-        option = super().get_help_option(ctx)  # type: ignore[misc]
-        if option is not None:
-            name_value(option)
-        return option
+    def get_help(self, ctx: typer.Context) -> str:
+        """The help, printed as the commands' other text is."""
+        return help_text(self, ctx.command_path)
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """As the library does. All of its errors say of which command they are."""
@@ -44,12 +43,9 @@ class Group(_Common, TyperGroup):  # type: ignore[misc]
 
 def name_value(parameter: Any) -> None:
     """Gives an option whose value has no name one, for `--help`, completion and man pages: N, TEXT, a|b."""
-    if parameter.param_type_name == "argument":
-        # Its name says it; the library would put `<path>` beside it.
-        parameter.display_type_rich = _nothing
-    elif parameter.metavar is not None:
+    if parameter.param_type_name == "argument" or parameter.metavar is not None:
         return
-    elif parameter.is_flag:
+    if parameter.is_flag:
         parameter.metavar = ""
     elif isinstance(parameter.default, Enum):
         parameter.metavar = "|".join(one.value for one in type(parameter.default))
@@ -57,7 +53,3 @@ def name_value(parameter: Any) -> None:
         parameter.metavar = "N"
     else:
         parameter.metavar = "TEXT"
-
-
-def _nothing(ctx: typer.Context) -> None:
-    """No type."""

@@ -41,10 +41,11 @@ class Command(NamedTuple):
 def describe(app: typer.Typer) -> list[Command]:
     """The whole first, then each subcommand in the order of the help."""
     whole: Any = get_command(app)
-    return [_command("", whole), *(_command(name, one) for name, one in whole.commands.items())]
+    return [describe_command("", whole), *(describe_command(name, one) for name, one in whole.commands.items())]
 
 
-def _command(name: str, command: Any) -> Command:
+def describe_command(name: str, command: Any) -> Command:
+    """What the command line's library knows of a command, called `name` among others."""
     text = inspect.cleandoc(command.help or "")
     parameters = [_parameter(name, one) for one in command.params if not getattr(one, "hidden", False)]
     shown = Parameter(("--help", "-h"), "", "Show this message and exit.", "", (), False, "Options", False)
@@ -90,6 +91,6 @@ def _values(command: str, parameter: Any) -> tuple[str, ...]:
 def _default(parameter: Any) -> str:
     if isinstance(parameter.show_default, str):
         return parameter.show_default
-    if parameter.default in (None, False, True, ()) or callable(parameter.default):
+    if isinstance(parameter.default, bool) or parameter.default in (None, ()) or callable(parameter.default):
         return ""
     return str(parameter.default.value if isinstance(parameter.default, Enum) else parameter.default)

@@ -97,8 +97,9 @@ def _run_command() -> int:
         _say_error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        # Without arguments the help was printed instead.
-        if type(error).__name__ != "NoArgsIsHelpError":
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error)
+        else:
             from tracer.cli.mistakes import explain
 
             _say_error(explain(error))

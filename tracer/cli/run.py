@@ -141,7 +141,12 @@ def run(
     ] = None,
     identifier: Annotated[
         str | None,
-        typer.Option(help="Value of the identifier= partition.", show_default="node name", rich_help_panel=_OUTPUT),
+        typer.Option(
+            metavar="NAME",
+            help="Value of the identifier= partition.",
+            show_default="node name",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     rotate: Annotated[
         str,

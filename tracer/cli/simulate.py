@@ -41,7 +41,8 @@ def simulate(
     ticks: Annotated[bool, typer.Option("--ticks", help="Write each tick too (the `ticks` table).")] = False,
     cpus: Annotated[int, typer.Option(help="Logical CPUs.")] = 8,
     llc_domains: Annotated[
-        int | None, typer.Option(help="Last-level caches.", show_default="one for each 4 CPUs, if that divides")
+        int | None,
+        typer.Option(metavar="N", help="Last-level caches.", show_default="one for each 4 CPUs, if that divides"),
     ] = None,
     smt: Annotated[bool, typer.Option("--smt/--no-smt", help="Two CPUs a core, or one.")] = True,
     containers: Annotated[int, typer.Option(help="Containers, aggressors apart.")] = 12,
