@@ -16,7 +16,7 @@ _LEAST_TEXT: Final = 20
 _TEXT: Final = ("text", "prose")
 _BELOW: Final = 3
 # What a figure is not parted from by the end of a line.
-_UNITS: Final = ("%", "ms", "s", "x", "ticks")
+_UNITS: Final = ("%", "ms", "s", "min", "h", "x", "ticks", "B", "KiB", "MiB", "GiB", "TiB")
 
 
 class Column(NamedTuple):

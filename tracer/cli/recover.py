@@ -96,12 +96,15 @@ def _answer(directory: Path, found: "recovery.Recovery") -> Recovery:
 
 
 def _print(found: "recovery.Recovery") -> None:
+    from tracer.cli.printing import TextOutput
+
+    output = TextOutput()
     for line in recovery_lines(found):
-        print(line)
+        output.say(line, further="    ")
     for run_id in found.live:
-        print(f"run {str(run_id)[:8]} is running, or being recovered: left alone")
+        output.say(f"run {str(run_id)[:8]} is running, or being recovered: left alone")
     if not found.runs and not found.problems and not found.unwritten:
-        print("nothing to recover")
+        output.say("nothing to recover")
 
 
 def recovery_lines(found: "recovery.Recovery") -> Iterator[str]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tracer.analysis.run_list import Run
 
 _COUNTERS = 3
-_LONGEST_NAME = 40
 _BELOW = " " * 10
 _STATUSES = {
     "running": "running now",
@@ -47,12 +46,15 @@ def runs(
     output = TextOutput()
     for run in found.runs:
         first, second = _lines(run)
-        output.say(first, further=_BELOW)
-        output.say(second, first=_BELOW)
+        if output.width is None:
+            output.say(f"{first}  {second}")
+        else:
+            output.say(first, further=_BELOW)
+            output.say(second, first=_BELOW)
 
 
 def _lines(run: "Run") -> Iterator[str]:
-    """Two lines, as one that holds all of it is too long for a terminal."""
+    """Two lines, as one that holds all of it is too long for most terminals."""
     from tracer.analysis.moments import moment_text, seconds_text
     from tracer.units import format_bytes
 
@@ -61,7 +63,7 @@ def _lines(run: "Run") -> Iterator[str]:
     node = run.node_name or "node unknown"
     if run.identifier not in (None, run.node_name):
         node += f" ({run.identifier})"
-    yield f"{run.id}  {when}  {recorded}  {_cut(node)}"
+    yield f"{run.id}  {when}  {recorded}  {node}"
     status = _STATUSES[run.status] + (f": {run.reason}" if run.reason and run.status != "finished" else "")
     yield f"{'; '.join([status, *_what(run), f'{format_bytes(run.bytes)}', *_loss(run)])}"
 
@@ -84,7 +86,3 @@ def _loss(run: "Run") -> Iterator[str]:
     if run.records_lost is not None and run.records is not None:
         lost = run.records_lost
         yield f"{lost:,} records lost ({percent(lost / (lost + run.records))})" if lost else "nothing lost"
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME // 2]}...{name[-_LONGEST_NAME // 2 :]}"
