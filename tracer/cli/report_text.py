@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from tracer.analysis.caveats import said_once
 from tracer.analysis.findings import Activity, Aggressor, Cost, Explanation, ExplanationKind, Report, TimeSpent, Victim
 from tracer.analysis.moments import range_text
-from tracer.analysis.waits.spent import cost_ns, is_root
+from tracer.analysis.waits.spent import cost_ns
 from tracer.analysis.waits.wording import takers
 from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval, time_text, together
 from tracer.cli.calling import command_name
@@ -110,7 +110,7 @@ def _print_waits(report: Report, output: TextOutput) -> None:
         if rest := report.costs[_MOST_ROWS:]:
             output.say(f"{len(rest)} more with --json, of {time_text(rest[0].time_ns)} or less", first=" " * _INDENT)
     output.say()
-    output.say("Where the time went, in % of it (one task that is always ready: 100):")
+    output.say("Where the time went, in % of it (one task that always runs or waits: 100):")
     by_loss = sorted(report.time_spent, key=lambda one: (-_lost(one), -one.wait_ns))
     shown = by_loss[:_MOST_ROWS]
     output.print_table(_SPENT_COLUMNS, [_spent_row(one, report.nodes) for one in shown], indent=_INDENT)
@@ -118,7 +118,8 @@ def _print_waits(report: Report, output: TextOutput) -> None:
         lost = f", which lost {_figure(_lost(others[0]))} % or less" if _lost(others[0]) else ""
         output.say(f"{len(others)} more with --json{lost}", first=" " * _INDENT)
     output.say(_SPENT_LEGEND, first=" " * _INDENT)
-    if any(is_root(one) for one in shown):
+    aggressors = [cost.by for cost in report.costs[:_MOST_ROWS] if cost.by is not None]
+    if any(one.name == "/" for one in (*aggressors, *(one.container for one in shown))):
         output.say("/ is kernel threads and whatever is in no other cgroup.", first=" " * _INDENT)
     for one in (one for one in report.activity if one.container.node_name in with_waits):
         likely = [
