@@ -50,7 +50,7 @@ def test_the_layers_are_what_was_planted_and_add_up(tmp_path: Path, buckets: int
     layers = dict(zip(LAYERS, per_window.round(3).tolist(), strict=True))
     assert {name: value for name, value in layers.items() if value} == {
         "ran": 11,
-        "stolen by the hypervisor and interrupts": 1,
+        "steal, by the hypervisor and interrupts": 1,
         # Behind the other cgroup of the same container, too.
         "waited behind its own threads": 3,
         "waited behind 1": 6,

@@ -260,7 +260,7 @@ def _layers(axes: Axes, found: SpentCourses, names: Sequence[str]) -> None:
     # What it ran, and what was stolen of that.
     draw_steps(axes, found.axis, layers[:2].sum(axis=0), color=INK, linewidth=0.8)
     axes.set_ylim(0, float(np.nanmax(under, initial=_LEAST_HIGH)) * 1.05)
-    axes.set_title(f"Tasks of {names[0]}: below the line they ran, above it they were ready but did not run")
+    axes.set_title(f"Tasks of {names[0]}: below the line they ran, above it they waited for a CPU")
     set_units(axes)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)

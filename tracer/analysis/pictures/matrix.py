@@ -113,7 +113,7 @@ def _waiting(report: Report, node: str, about_root: bool) -> Matrix:
                 more = "own threads" if container == victim.container else _share_text(victim, held_back_ns / wait_ns)
                 column[key] = Cell(share, percent(share), more)
         columns.append(column)
-    title = "Share of the time for which tasks of each container were ready but not running, by who held the CPU"
+    title = "Run-queue wait of each container by who held the CPU, as a share of the time"
     return _matrix(
         (title, "held the CPU", "waited"), [victim.container for victim in victims], columns, taken, containers
     )

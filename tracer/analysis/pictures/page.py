@@ -7,6 +7,8 @@ which no tag can be, and the page's own policy lets no script run but its own an
 
 import base64
 import hashlib
+import re
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
@@ -16,7 +18,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from tracer import __version__
+from tracer import __version__, naming
 from tracer.analysis.findings import Report
 from tracer.analysis.moments import moment_text, range_text, zone_text
 from tracer.analysis.pictures.cast import ROOT, choose_cast, shown_names, shown_text
@@ -40,8 +42,11 @@ _MOST_NODES: Final = 4
 _MOST_VICTIMS: Final = 20
 _MOST_COSTS: Final = 10
 _MOST_EXPERIMENTS: Final = 3
-_LONGEST_TEXT: Final = 400
+_LONGEST_TEXT: Final = 4000
+_LONGEST_NAME: Final = 100
 _SURE: Final = 0.999
+# Between a figure and its unit.
+_UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|ms|s|min|h)(?!\w))")
 # Of the cells of the matrix, as the style has them.
 _SHADES = 5
 _SCRIPTS = ("uPlot.iife.min.js", "data.js", "charts.js", "page.js")
@@ -179,8 +184,10 @@ def _render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    told = _told_names(report)
     environment.filters |= {
         "shown": _shown,
+        "sentence": lambda text: _sentence(text, told),
         "moment": moment_text,
         "zone": zone_text,
         "recorded": recorded_text,
@@ -189,7 +196,8 @@ def _render(
         "share": share_with_interval,
         "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
         "range": lambda one: range_text(one.start, one.end, report.start, report.end),
-        "name": lambda container: name_of(container, report.nodes),
+        "name": lambda container: told[name_of(container, report.nodes)],
+        "only_name": lambda container: told[container.name],
     }
     return environment.from_string(_asset("page.html.jinja")).render(
         report=report,
@@ -199,6 +207,7 @@ def _render(
             "costs": _MOST_COSTS,
             "experiments": _MOST_EXPERIMENTS,
         },
+        how={"waiting": "run queue", "throttling": "throttled", "cache": "caches"},
         notes=recording.notes,
         # The kernel's own threads are not whom people ask about first.
         costs=sorted(report.costs, key=lambda cost: cost.container.name == ROOT and not about_root),
@@ -256,6 +265,25 @@ def _length(time_ns: int) -> str:
         if seconds < up_to:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 3600:.1f} h"
+
+
+def _told_names(report: Report) -> dict[str, str]:
+    """What each name is called, also with its node's: of bounded length, and no two alike."""
+    containers = [one.container for one in report.activity]
+    containers += [one.container for one in report.time_spent]
+    containers += [victim.container for victim in report.victims]
+    containers += [cost.container for cost in report.costs]
+    containers += [cost.by for cost in report.costs if cost.by is not None]
+    containers += [aggressor.container for victim in report.victims for aggressor in victim.aggressors]
+    names = {name for one in containers for name in (one.name, name_of(one, report.nodes))}
+    return naming.shown_names(names, _LONGEST_NAME)
+
+
+def _sentence(text: str, told: Mapping[str, str]) -> str:
+    """`text` with long names as they are called elsewhere, and figures that keep their unit at the end of a line."""
+    for name in sorted((name for name in told if len(name) > _LONGEST_NAME), key=len, reverse=True):
+        text = text.replace(name, told[name])
+    return _UNIT.sub("\N{NO-BREAK SPACE}", _shown(text))
 
 
 def _shown(text: str) -> str:

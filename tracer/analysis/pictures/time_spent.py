@@ -19,7 +19,7 @@ HOLDERS: Final = 3
 
 LAYERS: Final = (
     "ran",
-    "stolen by the hypervisor and interrupts",
+    "steal, by the hypervisor and interrupts",
     "waited behind its own threads",
     *(f"waited behind {number}" for number in range(COLOURED)),
     "waited behind others",

@@ -259,7 +259,7 @@ function drawSpent() {
   const name = nameAt(focus);
   const holder = fill("spent", `Where the time of ${name} went`,
     !found ? "Not pictured: waits were not recorded (--waits off, or a tracer without them)."
-      : !isThere ? "Not pictured: it is not among the first six." : "How many of its tasks, on average: below the line they ran, above it they were ready but did not run.");
+      : !isThere ? "Not pictured: it is not among the first six." : "How many of its tasks, on average: below the line they ran, above it they waited for a CPU, in the run queue or throttled.");
   byId("spent").querySelector(".key").replaceChildren();
   if (!isThere) return;
   const size = found.layers.length * found.buckets;
@@ -298,11 +298,14 @@ function drawSpent() {
   }));
 }
 
+// Less is told by no more digits.
+const LEAST_FIGURE = 0.001;
+
 function drawTable() {
   const { view, scene, range } = state;
   const [first, last] = [bucketAt(view, range[0]), bucketAt(view, range[1] - view.step / 1000) + 1];
   // The heading says what it is.
-  const bare = (value) => (Number.isNaN(value) ? "–" : plain(value));
+  const bare = (value) => (Number.isNaN(value) ? "–" : value > 0 && value < LEAST_FIGURE ? `< ${LEAST_FIGURE}` : plain(value));
   const figure = { ...FORMATS, cpus: bare, waiting: bare };
   const kinds = ["cpus", ...(view.waiting ? ["waiting"] : []), ...(view.traffic ? ["traffic"] : [])];
   const head = ["container", "about", "cores, mean", "highest",
