@@ -475,7 +475,7 @@ def test_where_the_time_went_is_drawn_for_the_victim(browser: Browser, tmp_path:
     assert browser.text(".matrix").count("held back") == 1
     assert (
         browser.text("[aria-label='What cost the most time'] tbody")
-        == "shop/web-1/app 15 s 25 % shop/batch-7/etl run queue"
+        == "shop/web-1/app 15.0 s 25 % shop/batch-7/etl run queue"
     )
     assert browser.text("#spent h2") == "Where the time of shop/web-1/app went"
     assert browser.text("#spent .key") == "waited behind shop/batch-7/etl waited behind its own threads ran"

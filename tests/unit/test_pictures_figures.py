@@ -168,3 +168,22 @@ def test_where_nothing_can_be_written_it_says_so(counted: Path, tmp_path: Path) 
     courses = read_whole(recording, cast, buckets=50)
     with pytest.raises(OutputError, match="cannot write"):
         figures.save(lambda: figures.timeline(courses, None, cast.names, "title", None), tmp_path / "no" / "where.png")
+
+
+def test_long_names_leave_room_for_what_was_found(tmp_path: Path) -> None:
+    people = [container(number, "c" * 60, f"{'p' * 200}-{number}") for number in (1, 2)]
+    recording = open_recording(
+        [write_recording(tmp_path / "long", windows=[windows_of(who, range(10), llc_misses=100) for who in people])]
+    )
+    roster = Roster(recording)
+    victim, aggressor = (roster.container(member).name for member in range(2))
+    found = matrices_of(report_of(recording, [(victim, aggressor, 0.2)]), "node-1")
+    title = f"Who took from whom · {'a-long-name-of-a-node-' * 6} · 2026-11-22 14:00:00 to 14:00:59 UTC"
+    figure = figures.matrices(found, title, [])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    (text,) = axes.texts
+    assert axes.get_window_extent().height > text.get_window_extent().height
+    heading = figure.get_suptitle()
+    assert "UTC" in heading
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1  # type: ignore[attr-defined]

@@ -100,11 +100,6 @@ def ends_text(start: datetime, end: datetime) -> str:
     return f"from {moment_text(start, precise=precise)} to {moment_text(end, precise=precise)}"
 
 
-def whole_text(start: datetime, end: datetime) -> str:
-    """`2026-11-22 14:02:03 to 2026-11-22 14:12:05 UTC`, as `ends_text`."""
-    return ends_text(start, end).removeprefix("from ").replace(f" {zone_text(start)} to ", " to ", 1)
-
-
 def span_text(start: datetime, end: datetime) -> str:
     """`2026-11-22 14:02:03 to 14:12:05 UTC`, in the zone of `start`; with milliseconds where it is short."""
     end = end.astimezone(start.tzinfo)

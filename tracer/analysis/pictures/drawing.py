@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the figures have in common: axes of time, units, areas by bucket, and what is missing."""
 
+import textwrap
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,9 @@ Where = np.ndarray[tuple[int], np.dtype[np.bool_]]
 INK = "#1b1f24"
 FAINT = "#6b7480"
 LONGEST_TEXT = 160
+# Characters that have room above a figure in any case, and inches for a further line.
+_LONGEST_TITLE = 115
+_TITLE_LINE = 0.2
 # What is missing is never white, which could be nothing.
 MISSING: Final[dict[str, Any]] = {"facecolor": "#ececec", "edgecolor": "#b4b9c0", "hatch": "////", "linewidth": 0}
 _NOT_RECORDED: Final = "not recorded"
@@ -31,8 +35,9 @@ _TIMES: Final[dict[str, list[str]]] = {
 
 def new_figure(title: str, note: str | None, height: float) -> Figure:
     """A figure of this height in inches, with a title and below it a note of one or several lines."""
-    figure = Figure(figsize=(11, height), layout="constrained")
-    figure.suptitle(shown_text(title, LONGEST_TEXT), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    lines = textwrap.wrap(shown_text(title, LONGEST_TEXT), _LONGEST_TITLE, break_on_hyphens=False)
+    figure = Figure(figsize=(11, height + _TITLE_LINE * (len(lines) - 1)), layout="constrained")
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, fontweight="bold")
     if note:
         text = "\n".join(shown_text(line, LONGEST_TEXT) for line in note.split("\n"))
         figure.supxlabel(text, x=0.01, ha="left", fontsize=8, color=FAINT)

@@ -208,7 +208,8 @@ def matrices(found: Sequence[Matrix], title: str, unseen: Sequence[str]) -> Figu
         figure.text(0.02, 0.42, "\n".join(lines), va="center", linespacing=1.6)
         return figure
     found = [_cut(matrix) for matrix in found]
-    heights = [1.8 + 0.45 * len(matrix.rows) for matrix in found]
+    # With room for the names below, which stand at an angle.
+    heights = [1.2 + 0.45 * len(matrix.rows) + 0.035 * max(map(len, shown_names(matrix.victims))) for matrix in found]
     figure = new_figure(title, "\n".join([*lines, "–: nothing, or too little to tell"]), sum(heights))
     panels = figure.subplots(len(found), squeeze=False, height_ratios=heights)[:, 0]
     for axes, matrix in zip(panels, found, strict=True):
@@ -297,7 +298,8 @@ def resources(found: Resources, names: Sequence[str], title: str, note: str | No
     waiting.set_title(f"Share of the time that tasks of {whose} waited (highest second)")
     if shares:
         highest = max(float(np.nanmax(share.largest[0])) for share in shares.values())
-        waiting.set_ylim(0, max(highest, _LEAST_HIGH) * 1.05)
+        # A line at zero is to be seen.
+        waiting.set_ylim(-0.03 * max(highest, _LEAST_HIGH), max(highest, _LEAST_HIGH) * 1.05)
         waiting.yaxis.set_major_formatter(PERCENT)
         add_legend(waiting)
     else:

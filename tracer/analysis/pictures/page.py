@@ -33,7 +33,7 @@ from tracer.analysis.pictures.time_spent import HOLDERS, LAYERS, SpentCourses
 from tracer.analysis.recording import Recording, of_what_can_be_read
 from tracer.analysis.report import Progress
 from tracer.analysis.roster import Roster
-from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval
+from tracer.analysis.wording import name_of, percent, recorded_text, share_with_interval, time_text
 from tracer.store.files import replacing
 
 # What bounds the file, at about 7 MB. The buckets are for all nodes together.
@@ -191,7 +191,7 @@ def _render(
         "moment": moment_text,
         "zone": zone_text,
         "recorded": recorded_text,
-        "length_of": _length,
+        "length_of": time_text,
         "percent": percent,
         "share": share_with_interval,
         "sure": lambda confidence: "> 99.9 %" if confidence > _SURE else percent(confidence),
@@ -256,15 +256,6 @@ def _colours() -> str:
         return ":root{" + ";".join([*named, f"--container-other:{other}"]) + "}"
 
     return properties(LIGHT, LIGHT_OTHER) + "@media (prefers-color-scheme:dark){" + properties(DARK, DARK_OTHER) + "}"
-
-
-def _length(time_ns: int) -> str:
-    """`12 ms`, `4.83 s`, `12.5 min`, `3.2 h`."""
-    seconds = time_ns / 1e9
-    for unit, size, up_to in (("ms", 1e-3, 1), ("s", 1, 120), ("min", 60, 7200)):
-        if seconds < up_to:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _told_names(report: Report) -> dict[str, str]:

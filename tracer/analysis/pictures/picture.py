@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from tracer.analysis.findings import Report
-from tracer.analysis.moments import whole_text
+from tracer.analysis.moments import span_text
 from tracer.analysis.pictures import figures
 from tracer.analysis.pictures.cast import ROOT, Cast, choose_cast
 from tracer.analysis.pictures.colours import COLOURED
@@ -96,7 +96,7 @@ def _drawing(recording: Recording, findings: Report | None, cast: Cast, kind: Ki
 
 
 def _title(what: str, cast: Cast, recording: Recording) -> str:
-    return f"{what} · {cast.node} · {whole_text(*map(recording.shown, recording.span))}"
+    return f"{what} · {cast.node} · {span_text(*map(recording.shown, recording.span))}"
 
 
 def _why(cast: Cast, counted: bool) -> str | None:
