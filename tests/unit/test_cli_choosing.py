@@ -115,6 +115,6 @@ def test_who_means_nobody_is_told_who_is_there(
     }[command]
     code, out, err = tracer(command, *arguments, *options)
     assert (code, out) == (2, "")
-    assert err.startswith(f"tracer: {said}")
+    assert err.startswith(f"tracer: error: {said}")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
