@@ -353,14 +353,14 @@ def test_waiting_has_a_counter_for_each_holder(tmp_path: Path, monkeypatch: pyte
     read = read_trace(tmp_path / "t.pftrace")
     behind = {track[1:]: points for track, points in read.counters.items() if track[-1].startswith("Waiting behind")}
     assert set(behind) == {
-        ("web-1/app", "Waiting behind batch-7/etl"),
-        ("batch-7/etl", "Waiting behind web-1/app"),
+        ("shop/web-1/app", "Waiting behind shop/batch-7/etl"),
+        ("shop/batch-7/etl", "Waiting behind shop/web-1/app"),
     }
-    points = behind["web-1/app", "Waiting behind batch-7/etl"]
+    points = behind["shop/web-1/app", "Waiting behind shop/batch-7/etl"]
     assert integral(points) == pytest.approx(150 * 0.015)
     assert {value for _time, value in points} == {0, 0.25}
     assert [time for time, value in points if value == 0] == [START_NS + end * 60 * MS for end in (100, 200)]
-    assert read.units["Containers", "web-1/app", "Waiting behind batch-7/etl"] == "tasks"
+    assert read.units["Containers", "shop/web-1/app", "Waiting behind shop/batch-7/etl"] == "tasks"
 
 
 def test_the_kernels_threads_come_last(tmp_path: Path) -> None:
@@ -370,4 +370,4 @@ def test_the_kernels_threads_come_last(tmp_path: Path) -> None:
     export_perfetto(recording, tmp_path / "t.pftrace")
     packets = Trace.FromString((tmp_path / "t.pftrace").read_bytes()).packet
     ranks = {one.track_descriptor.name: one.track_descriptor.sibling_order_rank for one in packets}
-    assert ranks["/"] > ranks["pod-2/app"]
+    assert ranks["/"] > ranks["shop/pod-2/app"]
