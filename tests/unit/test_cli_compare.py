@@ -78,7 +78,8 @@ def test_json_has_everything(sides: tuple[Path, Path]) -> None:
     assert len(told["workloads"]) == 30
     for side in ("before", "after"):
         (who,) = told["workloads"][0][f"containers_{side}"]
-        assert who.keys() == {field.name for field in IDENTITY}
+        assert who.keys() == {"name"} | {field.name for field in IDENTITY}
+        assert who["name"].startswith(f"shop/{who['pod_name']}/")
         assert (who["node_name"], who["namespace"]) == ("node-1", "shop")
     assert [one["name"] for one in told["only_after"]] == [f"shop/new-{number}/app" for number in (3, 2, 1, 0)]
     (verdict,) = told["verdicts"]

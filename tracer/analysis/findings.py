@@ -5,10 +5,11 @@ Shares are of 1, cycles are CPU cycles, times are UTC. A field that is None was 
 Names are as somebody chose them, so whoever shows them escapes them.
 """
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
+
+from tracer.analysis.moments import Moment
 
 FINDINGS_VERSION = 2
 
@@ -55,8 +56,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 class TimeRange(msgspec.Struct, frozen=True, kw_only=True):
     """From `start` to before `end`: when `share` (0 to 1) of the lost cycles were lost."""
 
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
     share: float
 
 
@@ -292,8 +293,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     command: Literal["report"] = "report"
     version: int = FINDINGS_VERSION
     basis: Basis
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
     recorded_seconds: float
     nodes: list[str]
     headline: list[str]

@@ -4,10 +4,15 @@
 import re
 from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
 
 from tracer.errors import UsageError
 from tracer.units import parse_duration_ns
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time in what `--json` prints: never without its offset."""
 
 TIME_FORMS: Final = (
     "2026-11-22T14:02:03Z, 2026-11-22T15:02+01:00, '2026-11-22 14:02' or 14:02 (UTC, or local time with --local), "

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from tracer.analysis.moments import zone_at
+from tracer.analysis.moments import Moment, zone_at
 from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.runs import FoundRun, find_runs
 from tracer.errors import UsageError
@@ -37,8 +37,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None
     status: Status
     reason: str | None
-    start: datetime | None
-    end: datetime | None
+    start: Moment | None
+    end: Moment | None
     recorded_seconds: float | None
     tick_ns: int | None
     window_ticks: int | None

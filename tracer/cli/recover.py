@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
+from tracer.analysis.moments import Moment
 from tracer.cli.json_output import print_answer
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class RecoveredRun(msgspec.Struct, frozen=True, kw_only=True):
     node_name: str
     was_killed: bool
     rows: dict[str, int]
-    last: datetime | None
+    last: Moment | None
     problems: list[str]
 
 

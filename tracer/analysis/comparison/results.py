@@ -4,14 +4,14 @@
 A field that is None was not measured. Names are as somebody chose them, so whoever shows them escapes them.
 """
 
-from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
 from tracer.analysis.comparison.limits import Verdict
 from tracer.analysis.findings import Caveat
-from tracer.naming import Who
+from tracer.analysis.moments import Moment
+from tracer.naming import Named
 
 COMPARISON_VERSION: Final = 2
 
@@ -37,16 +37,16 @@ class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
 class WorkloadChange(msgspec.Struct, frozen=True, kw_only=True):
     """A workload that is in both, and why what is missing of `changes` is not there, by metric.
 
-    `name` is `tracer.naming.workload_of`, `containers_before` and `containers_after` are who that was. `cores_at_stake`
-    is CPU time: what its CPI cost or saved, or what it used more or less, whichever is more, by the end of the interval
-    that is nearer to no change.
+    `name` is `tracer.naming.workload_of`, `containers_before` and `containers_after` are who that was, each by its own
+    name. `cores_at_stake` is CPU time: what its CPI cost or saved, or what it used more or less, whichever is more, by
+    the end of the interval that is nearer to no change.
     """
 
     name: str
     cgroups_before: int
     cgroups_after: int
-    containers_before: list[Who]
-    containers_after: list[Who]
+    containers_before: list[Named]
+    containers_after: list[Named]
     cores_before: float
     cores_after: float
     cores_at_stake: float
@@ -59,7 +59,7 @@ class LoneWorkload(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     cgroups: int
-    containers: list[Who]
+    containers: list[Named]
     cores: float
 
 
@@ -69,8 +69,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     runs: list[str]
     nodes: list[str]
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
     seconds: float
     cores: float
 

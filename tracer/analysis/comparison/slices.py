@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -13,7 +14,7 @@ from tracer.analysis.comparison.changes import Floats
 from tracer.analysis.labels import who_is, workload_label
 from tracer.analysis.recording import Recording
 from tracer.errors import UsageError
-from tracer.naming import Who
+from tracer.naming import Named, Who, name_of
 
 # So many that a job of a few minutes has enough of them in a day; of a minute, each window is one.
 _SLICES: Final = 4096
@@ -110,7 +111,7 @@ def _sums(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     )
 
 
-def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, list[Who]], list[Who]]:
+def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, list[Named]], list[Who]]:
     """`sums` by workload and slice, who was in each workload, and who was there at all."""
     identities = (
         sums.group_by(_IDENTITY).agg(pl.min("slice"), pl.first(*_BY_PATH)).sort("slice").with_row_index("identity")
@@ -124,10 +125,10 @@ def _by_workload(recording: Recording, sums: pl.DataFrame) -> tuple[pl.DataFrame
         known = known.with_columns(pl.col(columns).backward_fill().forward_fill().over(key))
     known = known.with_columns(pl.col("cgroup_kind").fill_null("unknown"))
     labelled = known.filter(recording.is_wanted(known, required=False)).with_columns(workload=workload_label())
-    cgroups: dict[str, list[Who]] = {}
+    cgroups: dict[str, list[Named]] = {}
     latest = labelled.unique([*_KEY, "cgroup_path"], keep="last", maintain_order=True).sort(_KEY)
     for workload, who in zip(latest["workload"], who_is(latest), strict=True):
-        cgroups.setdefault(workload, []).append(who)
+        cgroups.setdefault(workload, []).append(Named(**msgspec.structs.asdict(who), name=name_of(who)))
     by_workload = (
         sums.join(identities.select("identity", *_IDENTITY), on=_IDENTITY, nulls_equal=True)
         .join(labelled.select("identity", "workload"), on="identity")
