@@ -118,7 +118,7 @@ def main() -> None:
     behind = behind.filter(pl.col("name") != pl.col("holder_name")).head(ROWS)
     titles = shown([*spent["name"].head(ROWS), *behind["name"], *behind["holder_name"]], 28)
     for row in spent.head(ROWS).iter_rows(named=True):
-        print(f"{titles[row['name']]:28}" + "".join(f"{100 * row[title]:8.1f}" for title in PARTS))
+        print(f"{titles[row['name']]:28}" + "".join(f"{round(100 * row[title], 1) + 0.0:8.1f}" for title in PARTS))
     print(f"\n{'CONTAINER':28} {'WAITED':>7}  BEHIND")
     for row in behind.iter_rows(named=True):
         print(f"{titles[row['name']]:28} {100 * row['wait']:6.1f}%  {titles[row['holder_name']]}")
