@@ -265,7 +265,7 @@ def test_too_little_address_space(tmp_path: Path, limit: int, named: str) -> Non
 def test_a_time_beyond_all_bounds(start_tracer: Callable[..., Tracer], tmp_path: Path, option: str) -> None:
     tracer = start_tracer(option, "99999999999h")
     assert tracer.end() == 2
-    assert tracer.said == "tracer: error: too long: '99999999999h' (at most 36500d)\n"
+    assert tracer.said == f"tracer: error: {option}: too long: '99999999999h' (at most 36500d)\n"
     assert list(tmp_path.iterdir()) == []
 
 
