@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TRACER = (sys.executable, "-m", "tracer.cli.main")
 SIMULATION = ("--scenario", "cache-thrash", "--seed", "3", "--duration", "60s", "--ticks", "--containers", "6")
 # Enough for the finding and the first picture, at the width of a README.
-WIDTH, HEIGHT = 1000, 840
+WIDTH, HEIGHT = 1100, 840
 COLOURS = 64
 
 

@@ -261,7 +261,7 @@ def test_the_json_is_the_outcome(capsys: pytest.CaptureFixture[str]) -> None:
         (["--by", "magic"], "--by: no value 'magic'; there are auto, throttle, freeze"),
         (["--force", "b"], "--force must repeat the name of the suspect, 'nobody-2'"),
         (["--duty", "50"], "--duty must be between 1 and 25 (per cent)"),
-        (["--pulse", "soon"], "not a duration: 'soon'"),
+        (["--pulse", "soon"], "--pulse: not a duration: 'soon'"),
         ([], "no container is called 'nobody-1'; there "),
     ],
 )
