@@ -258,6 +258,13 @@ def test_who_had_the_cpus_while_somebody_waited(tmp_path: Path) -> None:
     )
 
 
+def test_a_sentence_about_the_root_cgroup_begins_as_one(tmp_path: Path) -> None:
+    waited = {"wait_time_ns": 10**8, "wait_behind_self_ns": 10**8, "wait_behind_others_ns": 0, "wait_idle_ns": 0}
+    root = {"cgroup_id": 1, "cgroup_kind": "other", "cgroup_path": "/"}
+    write_rows(tmp_path, "windows", windows_rows(100, **root, **waited, waits=5, wait_throttled_ns=0))
+    assert any(line.startswith("The root cgroup had ") for line in report_on(tmp_path).headline)
+
+
 def test_one_row_is_too_little_and_says_so(tmp_path: Path) -> None:
     write_rows(tmp_path, "windows", windows_rows(1, cycles=3, instructions=2, llc_misses=1))
     found = report_on(tmp_path)

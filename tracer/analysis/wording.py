@@ -50,9 +50,9 @@ def name_of(container: Container, nodes: Sequence[str]) -> str:
     return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
 
 
-def in_words(name: str) -> str:
-    """A container's name within a sentence, where a slash alone looks like nothing."""
-    return "the root cgroup" if name == "/" else name
+def in_words(name: str, *, begins: bool = False) -> str:
+    """A container's name in a sentence, or where one begins: a slash alone looks like nothing."""
+    return f"{'The' if begins else 'the'} root cgroup" if name == "/" else name
 
 
 def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], times: Times) -> list[tuple[float, str]]:

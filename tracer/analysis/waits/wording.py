@@ -22,7 +22,7 @@ _MAIN_CULPRIT = 0.25
 
 def waiting_sentences(spent: TimeSpent, nodes: Sequence[str], times: Times) -> str:
     """What it lost to whom, how long it waited behind whom, when, and whether that was its fair share."""
-    name = in_words(name_of(spent.container, nodes))
+    name = in_words(name_of(spent.container, nodes), begins=True)
     wait = spent.wait_ns / spent.time_ns
     is_throttled = spent.throttled_ns >= _LEAST_PART * spent.wait_ns
     where = "in the run queue or throttled" if is_throttled else "in the run queue"
