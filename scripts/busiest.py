@@ -3,9 +3,8 @@
 # requires-python = ">=3.11"
 # dependencies = ["polars>=1.20"]
 # ///
-"""The busiest cgroups of the newest run in an output directory of `tracer run`, or of another: busiest.py DIR[@RUN]"""
+"""The busiest cgroups of the newest run of each node in what `tracer run` wrote, or of another run: busiest.py DIR"""
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,11 +23,28 @@ def stop(said: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def newest_run(output: Path, run: str) -> dict:
-    """The manifest of the newest run whose id begins with `run`; `last` is the newest of all."""
-    manifests = [json.loads(path.read_bytes()) for path in output.glob("runs/*/session.json")]
-    named = [manifest for manifest in manifests if run == "last" or str(manifest["run_id"]).startswith(run)]
-    return max(named, key=lambda manifest: manifest["start"]["utc_ns"])
+def is_whole(path: Path) -> bool:
+    """Whether it can be opened, and does not unfold to more than any run wrote; else it is left out, and named."""
+    why = "no file"
+    try:
+        if path.is_file():
+            rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+            why = f"{rows:,} rows" if rows > 2**18 + path.stat().st_size else ""
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        why = type(error).__name__
+    if why:
+        print(f"left out: {str(path)!r} ({why})", file=sys.stderr)
+    return not why
+
+
+def files(output: str, table: str) -> list[Path]:
+    """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
+    directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
+    paths = Path(directory).glob(f"{table}/*/*/{table}-*-*-*.parquet")
+    paths = sorted(paths, key=lambda path: path.name.split("-")[1])
+    newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
+    wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted) and is_whole(path)]
 
 
 def names(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -65,10 +81,10 @@ def shown(names: Iterable[str], width: int) -> dict[str, str]:
     return texts
 
 
-def busiest(files: list[Path]) -> pl.DataFrame:
+def busiest(paths: list[Path]) -> pl.DataFrame:
     """One row per cgroup, the busiest first; a counter that was not counted is null."""
     counters = pl.col("cycles", "instructions", "llc_misses", "wait_time_ns")
-    rows = pl.scan_parquet(files)
+    rows = pl.concat(map(pl.scan_parquet, paths), how="diagonal_relaxed")
     # Version 1 had no waits.
     rows = rows if "wait_time_ns" in rows.collect_schema() else rows.with_columns(wait_time_ns=pl.lit(None, pl.Int64))
     return (
@@ -87,13 +103,10 @@ def busiest(files: list[Path]) -> pl.DataFrame:
 def main() -> None:
     if len(sys.argv) != 2:
         stop("usage: busiest.py DIR")
-    directory, _at, run = (sys.argv[1], "", "") if Path(sys.argv[1]).exists() else sys.argv[1].rpartition("@")
-    output = Path(directory)
     try:
-        run = newest_run(output, run)["run_id"]
-        files = sorted(output.glob(f"windows/dt=*/identifier=*/windows-*-{run[:8]}-*.parquet"))
-        cgroups = busiest(files)
-    except (OSError, ValueError, TypeError, LookupError, pl.exceptions.PolarsError) as error:
+        paths = files(sys.argv[1], "windows")
+        cgroups = busiest(paths)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         stop(f"no closed files of `tracer run` in {sys.argv[1]!r} that can be read ({type(error).__name__})")
 
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -112,7 +125,7 @@ def main() -> None:
         figures = f"{cpi:>6} {misses:>13}" if counted else f"{waited:>12}"
         milliseconds = row["cpu_time_ns"] / 1e6
         print(f"{titles[row['name']]:{NAME_WIDTH}} {milliseconds:>12,.1f} {row['context_switches']:>10,} {figures}")
-    print("\nfrom", *files, f"about the run: {output / 'runs' / run / 'session.json'}", sep="\n  ")
+    print("\nfrom", *paths, sep="\n  ")
 
 
 if __name__ == "__main__":

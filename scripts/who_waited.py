@@ -37,13 +37,28 @@ def stop(said: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether it can be opened, and does not unfold to more than any run wrote; else it is left out, and named."""
+    why = "no file"
+    try:
+        if path.is_file():
+            rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+            why = f"{rows:,} rows" if rows > 2**18 + path.stat().st_size else ""
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        why = type(error).__name__
+    if why:
+        print(f"left out: {str(path)!r} ({why})", file=sys.stderr)
+    return not why
+
+
 def files(output: str, table: str) -> list[Path]:
     """Of the newest run of each node in DIR; of the run in DIR@RUN whose id begins so, or DIR@last; DIR@all: of all."""
     directory, _at, run = (output, "", "") if Path(output).exists() else output.rpartition("@")
-    paths = sorted(Path(directory).glob(f"{table}/*/*/*.parquet"), key=lambda path: path.name.split("-")[1])
+    paths = Path(directory).glob(f"{table}/*/*/{table}-*-*-*.parquet")
+    paths = sorted(paths, key=lambda path: path.name.split("-")[1])
     newest = {"" if run == "last" else path.parent.name: path.name.split("-")[2] for path in paths}
     wanted = {"": tuple(newest.values()), "last": tuple(newest.values()), "all": ""}.get(run, run[:8])
-    return [path for path in paths if path.name.split("-")[2].startswith(wanted)]
+    return [path for path in paths if path.name.split("-")[2].startswith(wanted) and is_whole(path)]
 
 
 def names(rows: pl.LazyFrame, of: str = "") -> pl.LazyFrame:

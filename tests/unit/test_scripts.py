@@ -37,7 +37,7 @@ def write_run(output: Path, run_id: str, start_ns: int, rows: list[dict[str, Any
         "instructions": None,
         "llc_misses": None,
     }
-    path = output / "windows" / "dt=2025-01-01" / "identifier=node" / f"windows-x-{run_id[:8]}-000000.parquet"
+    path = output / "windows" / "dt=2025-01-01" / "identifier=node" / f"windows-{start_ns}-{run_id[:8]}-000000.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     strings = {
         name: pl.String
@@ -78,7 +78,7 @@ def test_busiest_sums_and_sorts_the_newest_run_only(tmp_path: Path) -> None:
         ["/quiet", "1.0", "1", "-", "-"],
     ]
     assert "CPU time in use: 30.0%; cgroups that ran: 2" in result.stdout
-    assert f"windows-x-{NEWER[:8]}-000000.parquet" in result.stdout
+    assert f"windows-20-{NEWER[:8]}-000000.parquet" in result.stdout
     assert OLDER[:8] not in result.stdout
 
 
