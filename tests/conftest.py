@@ -22,6 +22,11 @@ from tracer.containers.cgroupfs import find_cgroup2_mount
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
 
+# readline, which pytest imports, sets them behind Python's back, and a command that is started would heed them.
+for _name in ("COLUMNS", "LINES"):
+    if _name not in os.environ:
+        os.unsetenv(_name)
+
 _NOT_RUN = pytest.StashKey[int]()
 
 

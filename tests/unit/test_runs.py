@@ -2,7 +2,6 @@
 """Which of the runs of a directory is meant, and what is said of it."""
 
 import json
-import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -59,8 +58,7 @@ def three(tmp_path: Path) -> Path:
 
 def tracer(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "tracer.cli.main", *map(str, arguments)]
-    # readline, which pytest imports, sets COLUMNS behind Python's back: what is inherited may have it, this has not.
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ))
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_newest_is_meant_unless_another_is_named(three: Path) -> None:

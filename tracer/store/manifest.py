@@ -235,6 +235,8 @@ def read_manifest(path: Path) -> Manifest:
         return _decode(path, path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error}") from error
 
 
 def read_own_manifest(output: Path, run_id: UUID) -> Manifest:
