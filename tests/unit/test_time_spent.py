@@ -233,6 +233,15 @@ def test_throttling_is_as_the_kernel_told_it(tmp_path: Path) -> None:
     assert not {"throttling-by-second", "throttling-unknown"} & {caveat.id for caveat in found.caveats}
 
 
+@pytest.mark.parametrize(("nodes", "whose"), [(1, ""), (2, " on node-1")])
+def test_the_root_cgroup_is_called_so_in_sentences(tmp_path: Path, nodes: int, whose: str) -> None:
+    root = {"cgroup_id": 99, "cgroup_kind": "other", "cgroup_path": "/"}
+    loads = [Load(root, MINUTE, 5 * MS, {1: 30 * MS}), Load(WEB, MINUTE, 30 * MS, {99: 2 * MS})]
+    elsewhere = [("windows", windows_of(DB, MINUTE, node="node-2"))][: nodes - 1]
+    headline = reported(tmp_path, loads, *elsewhere).headline[0]
+    assert headline.startswith(f"The root cgroup{whose} lost 30.0 s (50 % of its time) to shop/web-1/app: ")
+
+
 def test_cgroups_of_one_container_wait_for_themselves_and_late_rows_add_up(tmp_path: Path) -> None:
     again = WEB | {"cgroup_id": 11}
     loads = [

@@ -50,9 +50,15 @@ def name_of(container: Container, nodes: Sequence[str]) -> str:
     return container.name if len(nodes) == 1 else f"{container.name} on {container.node_name}"
 
 
-def in_words(name: str, *, begins: bool = False) -> str:
-    """A container's name in a sentence, or where one begins: a slash alone looks like nothing."""
-    return f"{'The' if begins else 'the'} root cgroup" if name == "/" else name
+def subject(container: Container, nodes: Sequence[str]) -> str:
+    """As `name_of`, at the beginning of a sentence."""
+    name = name_of(container, nodes)
+    return f"The root cgroup{name[1:]}" if container.name == "/" else name
+
+
+def in_words(name: str) -> str:
+    """A container's name within a sentence, where a slash alone looks like nothing."""
+    return "the root cgroup" if name == "/" else name
 
 
 def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], times: Times) -> list[tuple[float, str]]:
@@ -63,7 +69,7 @@ def victim_sentences(victims: Sequence[Victim], nodes: Sequence[str], times: Tim
     return [
         (
             (1.0 if aggressor.confidence >= SURE else 0.5) * aggressor.lost_share.value * victim.cpu_time_ns,
-            f"{name_of(victim.container, nodes)} {_LOST[aggressor.confidence >= SURE]} "
+            f"{subject(victim.container, nodes)} {_LOST[aggressor.confidence >= SURE]} "
             f"{time_text(aggressor.lost_share.value * victim.cpu_time_ns)} to "
             f"{in_words(aggressor.container.name)} in caches, {share_with_interval(aggressor.lost_share)}"
             f"{when_text(aggressor.bursts, aggressor.delay_ticks, aggressor.time_ranges, times)}.",
@@ -106,7 +112,7 @@ def joint_sentences(joint: Sequence[Joint], nodes: Sequence[str]) -> list[tuple[
     return [
         (
             one.lost_share.value * one.cpu_time_ns,
-            f"{name_of(one.victim, nodes)} lost {time_text(one.lost_share.value * one.cpu_time_ns)} in caches, "
+            f"{subject(one.victim, nodes)} lost {time_text(one.lost_share.value * one.cpu_time_ns)} in caches, "
             f"{share_with_interval(one.lost_share)}, to {together(one)} together: they act at the same times, and "
             "cannot be told apart.",
         )
@@ -141,7 +147,7 @@ def pressure_sentences(activity: Sequence[Activity], nodes: Sequence[str]) -> li
         for explanation in one.other_explanations:
             if explanation.verdict == _LIKELY and explanation.kind != "steal":
                 users = _meanwhile(one) if explanation.kind == "cpu-pressure" else ""
-                lines.append(f"{name_of(one.container, nodes)} {_was(explanation.text)}{users}.")
+                lines.append(f"{subject(one.container, nodes)} {_was(explanation.text)}{users}.")
     return lines[:_MOST_LINES]
 
 

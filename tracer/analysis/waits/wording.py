@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tracer.analysis.findings import TimeSpent
 from tracer.analysis.moments import Times
 from tracer.analysis.waits.spent import LEAST_WAIT, cost_ns, is_held_back
-from tracer.analysis.wording import in_words, name_of, percent, time_text, when_text
+from tracer.analysis.wording import in_words, percent, subject, time_text, when_text
 
 _MOST_HOLDERS = 2
 # Of the wait: less is left out of the sentence.
@@ -22,7 +22,7 @@ _MAIN_CULPRIT = 0.25
 
 def waiting_sentences(spent: TimeSpent, nodes: Sequence[str], times: Times) -> str:
     """What it lost to whom, how long it waited behind whom, when, and whether that was its fair share."""
-    name = in_words(name_of(spent.container, nodes), begins=True)
+    name = subject(spent.container, nodes)
     wait = spent.wait_ns / spent.time_ns
     is_throttled = spent.throttled_ns >= _LEAST_PART * spent.wait_ns
     where = "in the run queue or throttled" if is_throttled else "in the run queue"
