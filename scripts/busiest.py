@@ -5,6 +5,7 @@
 # ///
 """The busiest cgroups of the newest run of each node in what `tracer run` wrote, or of another run: busiest.py DIR"""
 
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -101,6 +102,7 @@ def busiest(paths: list[Path]) -> pl.DataFrame:
 
 
 def main() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if len(sys.argv) != 2:
         stop("usage: busiest.py DIR")
     try:
