@@ -27,7 +27,7 @@ def in_page(page: str) -> dict[str, list[str]]:
     return {heading: pieces for heading, pieces in found.items() if pieces}
 
 
-README = in_page("README.md")["The files"][0]
+FILES = in_page("docs/files.md")["Opening them"][0]
 _PIECES = in_page("docs/engines.md")
 ENGINES = {engine: pieces[0] for engine, pieces in _PIECES.items()}
 # Each goes on where the first piece ended.

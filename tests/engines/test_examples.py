@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
-from examples import AS_OF, ENGINES, README, Rows, beside, by_second, run
+from examples import AS_OF, ENGINES, FILES, Rows, beside, by_second, run
 
 from tracer.simulate import simulate
 
@@ -159,9 +159,9 @@ def test_the_files_become_tables_of_iceberg(
     (desk / "catalog.db").unlink()
 
 
-def test_readmes_snippet_tells_nodes_apart_and_filters_by_name(simulated: Path, lay_out: LayOut) -> None:
+def test_the_snippet_on_files_tells_nodes_apart_and_filters_by_name(simulated: Path, lay_out: LayOut) -> None:
     lay_out(simulated)
-    windows = run(README)["windows"]
+    windows = run(FILES)["windows"]
     assert set(windows.collect()["identifier"]) == {"0042", "42"}
     web = windows.filter(pl.col("pod_name").str.starts_with("web")).collect()
     assert set(web["pod_name"]) >= {"web-1", "web-2"}

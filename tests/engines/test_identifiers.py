@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from examples import README, by_second, run
+from examples import FILES, by_second, run
 from recording_examples import START, write_rows
 
 LayOut = Callable[[Path], None]
@@ -29,13 +29,13 @@ def identified(output: Path, identifiers: list[str]) -> Path:
     return output
 
 
-@pytest.mark.parametrize("engine", ["Polars", "DuckDB", "pandas", "PyArrow", "README"])
+@pytest.mark.parametrize("engine", ["Polars", "DuckDB", "pandas", "PyArrow", "docs/files.md"])
 def test_identifiers_come_back_as_they_were_given(engine: str, tmp_path: Path, lay_out: LayOut) -> None:
     """Each by itself, since an engine guesses from all that there are, and then all of them together."""
 
     def read() -> list[str]:
-        if engine == "README":
-            return sorted(run(README)["windows"].collect()["identifier"].to_list())
+        if engine == "docs/files.md":
+            return sorted(run(FILES)["windows"].collect()["identifier"].to_list())
         return sorted(row[0] for row in by_second(engine))
 
     together = [LIKE_NO_TEXT, ["0042", "42"], ["-1", "42"], ["2026-01-01", "2026-01-02"]]
