@@ -12,6 +12,7 @@ from virtual_machine.kernels import SUITES
 from virtual_machine.machine import Guest, run_guest
 
 _NO_GUEST = 125
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(parent: int) -> int:
@@ -20,8 +21,8 @@ def main(parent: int) -> int:
     `parent`: the process that asks for the guest, without which there is to be none.
     """
     # So that a stopped VM still ends its emulator and removes its files.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: sys.exit(_NO_GUEST))
+    for number in _ENDING:
+        signal.signal(number, _end_once)
     end_with_parent(signal.SIGTERM, parent)
     parser = _parser()
     arguments = parser.parse_args()
@@ -34,6 +35,15 @@ def main(parent: int) -> int:
         return _NO_GUEST
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _end_once(number: int, _frame: object) -> None:
+    """The first signal ends; those that come meanwhile, as from a parent that ends too, are not to disturb that."""
+    for ending in _ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(_NO_GUEST)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -71,6 +71,23 @@ def end_with_parent(number: signal.Signals, parent: int) -> None:
 
 
 @contextmanager
+def undisturbed() -> Iterator[Callable[[], None]]:
+    """Signals that end this process wait meanwhile: for what must not be left half done.
+
+    Gives what a child that is made meanwhile calls between fork and exec, so that they do not wait in there.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
+    def disturbed() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield disturbed
+    finally:
+        disturbed()
+
+
+@contextmanager
 def temporary_directory() -> Iterator[Path]:
     """A new directory, which goes at the end; those of VMs that were killed before their end go as well."""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -80,7 +97,8 @@ def temporary_directory() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for left in _TEMPORARY.glob(f"{_PREFIX}*"):
                 _remove_if_left(left)
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_TEMPORARY)))
+            with undisturbed():
+                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_TEMPORARY)))
             descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)

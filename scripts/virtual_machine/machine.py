@@ -7,13 +7,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from virtual_machine.emulator import emulator
-from virtual_machine.host import HostError, end_with_parent, need_memory, run, temporary_directory
+from virtual_machine.host import HostError, end_with_parent, need_memory, run, temporary_directory, undisturbed
 from virtual_machine.images import root_image
 from virtual_machine.kernels import Kernel, kernel
 from virtual_machine.payload import keep_compiled, write_input
@@ -146,23 +147,41 @@ def _disk(serial: str, path: Path, options: str) -> list[str]:
 def _run(qemu: Sequence[str], timeout_seconds: int, directory: Path) -> None:
     """Runs the emulator to its end; a guest that does not come up is started anew, which an emulated one may need."""
     for _attempt in range(_BOOTS):
-        with (directory / "errors").open("wb") as errors:
-            process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True,
-                                       preexec_fn=_emulator_ends_with_us())  # fmt: skip
-        try:
-            if _is_up(process, directory / "console"):
-                process.wait(timeout_seconds)
-                return
-        except subprocess.TimeoutExpired:
-            raise HostError(f"the guest did not end within {timeout_seconds} s; {_last_words(directory)}") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        with _started(qemu, directory) as process:
+            try:
+                if _is_up(process, directory / "console"):
+                    process.wait(timeout_seconds)
+                    return
+            except subprocess.TimeoutExpired:
+                raise HostError(f"the guest did not end within {timeout_seconds} s; {_last_words(directory)}") from None
         if process.returncode > 0:
             said = " | ".join((directory / "errors").read_text(errors="replace").strip().splitlines()[-3:])
             raise HostError(f"QEMU ended with {process.returncode}: {said}")
     raise HostError(f"the guest did not come up, {_BOOTS} times; {_last_words(directory)}")
+
+
+@contextmanager
+def _started(qemu: Sequence[str], directory: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """The emulator, which is gone at the end: one that still begins would make files in a directory that goes."""
+    with ExitStack() as stack:
+        # Made and handed to who ends it in one.
+        with undisturbed() as disturbed, (directory / "errors").open("wb") as errors:
+            ends_with_us = _emulator_ends_with_us()
+
+            def prepare() -> None:
+                disturbed()
+                ends_with_us()
+
+            process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True,
+                                       preexec_fn=prepare)  # fmt: skip
+            stack.callback(_end, process)
+        yield process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _emulator_ends_with_us() -> Callable[[], None]:

@@ -115,10 +115,12 @@ def test_instructions_and_cycles_of_cgroups(
     for small, large in [*pairs, *zip(only_switching, switching, strict=True)]:
         counted_small, counted_large = small.counted(result), large.counted(result)
         switches = counted_large.context_switches - counted_small.context_switches
-        own = large.own.instructions - small.own.instructions + round(costs[0] * switches)
+        own = large.own.instructions - small.own.instructions
         difference = counted_large.instructions - counted_small.instructions
         print(f"instructions: own {own}, cgroup {difference}, {difference / own - 1:+.4%}, {switches} switches more")
-        assert difference == pytest.approx(own, rel=0.001)
+        # What was measured is the cost of one process handing over to another; being preempted may cost less.
+        least, most = sorted((0, round(costs[0] * switches)))
+        assert (own + least) * 0.999 <= difference <= (own + most) * 1.001
         cycles = counted_large.cycles - counted_small.cycles
         assert cycles == pytest.approx(large.own.cycles - small.own.cycles, rel=0.01)
     for process in switching:
