@@ -33,6 +33,18 @@ def test_a_full_channel_makes_who_puts_wait() -> None:
     in_thread(put)
 
 
+def test_offering_never_waits() -> None:
+    channel: Channel[str] = Channel(5, size=len)
+    assert channel.offer("four")
+    # There is some room, and an item is not divided.
+    assert channel.offer("much more than that")
+    assert not channel.offer("")
+    assert [channel.take(), channel.take()] == ["four", "much more than that"]
+    assert channel.offer("again")
+    channel.close()
+    assert not channel.offer("late")
+
+
 def test_an_empty_one_makes_who_takes_wait() -> None:
     channel: Channel[int] = Channel(1)
     with pytest.raises(TimeoutError):

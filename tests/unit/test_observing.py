@@ -16,7 +16,7 @@ from tracer.containers.identity import ContainerKey
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import ContainerNames
 from tracer.kernel.clock import ClockAnchor, RunClock
-from tracer.pipeline.health import ReaderHealth
+from tracer.pipeline.housekeeping.health import ReaderHealth
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.observing import Observing
 from tracer.readers.protocol import Cgroup, Observation, Reader

@@ -9,7 +9,7 @@ import pytest
 
 from tracer.cgroup_event import CgroupEvent
 from tracer.containers.inventory import Inventory
-from tracer.pipeline.health import ReaderHealth
+from tracer.pipeline.housekeeping.health import ReaderHealth
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.watching import Watching
 from tracer.readers.protocol import Cgroup, Observation, Reader

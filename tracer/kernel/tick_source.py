@@ -124,6 +124,11 @@ class KernelTickSource:
         return self._programs
 
     @property
+    def counted(self) -> list[bool]:
+        """Of each counter, whether any CPU counts it in this run."""
+        return self._plan.counted
+
+    @property
     def follows_waits(self) -> bool:
         """Whether waiting for a CPU is told."""
         return self._load.waits

@@ -6,6 +6,7 @@ values would be zeros that nobody can tell from true ones. So a counter has valu
 count, and has none any more while it stays 0 for longer than it can.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ _TURN_NS = 100_000_000
 
 
 class CounterCheck:
-    """Goes over the records of a run as they come; one thread uses it, but any may ask for `reasons`."""
+    """Goes over the records of a run as they come. Any thread may call any method."""
 
     def __init__(self, specs: Sequence[EventSpec], cpus: int) -> None:
         """`cpus`: possible ones, by the highest number."""
@@ -49,9 +50,15 @@ class CounterCheck:
         self._has_counted: list[set[int]] = [set() for _ in specs]
         self._has_bounds = is_processors_own(specs[0], "cycles") and is_processors_own(specs[1], "instructions")
         self._highest_khz = np.zeros(cpus)
+        # CPUs come and go while records are looked at.
+        self._lock = threading.Lock()
 
     def follow(self, plans: Mapping[int, CpuPlan], highest_khz: Mapping[int, int]) -> None:
         """Takes how the events of each CPU were opened, and the highest frequency of those of which it is known."""
+        with self._lock:
+            self._follow(plans, highest_khz)
+
+    def _follow(self, plans: Mapping[int, CpuPlan], highest_khz: Mapping[int, int]) -> None:
         for cpu, plan in plans.items():
             if self._plans.get(cpu) is plan:
                 continue
@@ -74,6 +81,10 @@ class CounterCheck:
 
         `shares` are those of `counter_shares`, of all possible CPUs.
         """
+        with self._lock:
+            return self._refuse(block, rows, shares)
+
+    def _refuse(self, block: RecordBlock, rows: int, shares: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_] | None:
         ran = shares > 0
         for index, kinds in enumerate(self._has_counted):
             if len(kinds) < len(self._kinds[index]):

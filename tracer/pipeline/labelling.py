@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From rows with a cgroup id to rows of a table: identity and UTC time are joined, and the store gets them."""
+"""From rows with a cgroup id to rows of a table: identity and UTC time are joined, and the sinks get them."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -10,6 +10,7 @@ import pyarrow as pa
 from tracer.containers.labels import UNTIL
 from tracer.kernel.clock import RunClock
 from tracer.pipeline.frames import HOLDER_ID, labelled_rows
+from tracer.pipeline.sinks.sink import Sink
 from tracer.store.fields import HOLDER_IDENTITY
 from tracer.store.schemas import IDENTITY, TABLES, Table
 
@@ -29,20 +30,13 @@ class Cgroups(Protocol):
         """Those that some of them had before, and until when: `tracer.containers.labels.UNTIL`."""
 
 
-class RowSink(Protocol):
-    """Where labelled rows go."""
-
-    def put(self, table: Table, rows: pa.Table) -> None:
-        """Takes rows with the columns of `table`."""
-
-
 class Labelling:
     """Joins and hands on. Rows of a cgroup that no walk has looked for yet, or whose names may still come, wait.
 
     They wait for a second or so, and for the next rows of their table. One thread uses it.
     """
 
-    def __init__(self, cgroups: Cgroups, sink: RowSink, *, clock: RunClock, node_name: str) -> None:
+    def __init__(self, cgroups: Cgroups, sink: Sink, *, clock: RunClock, node_name: str) -> None:
         self.unknown_rows = 0
         self._cgroups = cgroups
         self._sink = sink

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tracer.containers.identity import Identity
 from tracer.containers.inventory import Inventory
 from tracer.kernel.cpus import online_cpus
-from tracer.pipeline.health import ReaderHealth
+from tracer.pipeline.housekeeping.health import ReaderHealth
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.pace import Pace, affordable_share
 from tracer.readers.protocol import Cgroup, Observation, Reader

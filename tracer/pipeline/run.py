@@ -5,7 +5,6 @@ import threading
 import time
 import traceback
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,21 +22,15 @@ from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
-from tracer.pipeline.assembling import Assembling
-from tracer.pipeline.chosen_readers import chosen_readers
 from tracer.pipeline.counter_check import CounterCheck
-from tracer.pipeline.health import ReaderHealth
-from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
-from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
-from tracer.pipeline.reading import Reading
+from tracer.pipeline.parts import build_parts
 from tracer.pipeline.session import begin_manifest, end_clock, event_notes, events_of, wait_notes, with_sleeps
-from tracer.pipeline.stage import Stage, StuckError, await_end
-from tracer.pipeline.storing import Storing
+from tracer.pipeline.stage import StuckError, await_end
 from tracer.pipeline.uncounted import Uncounted
 from tracer.pipeline.watching import Watching
-from tracer.store.manifest import Instant, Manifest, Totals
+from tracer.store.manifest import Instant, Manifest
 from tracer.store.output import PreparedOutput
 from tracer.store.writer import JournalOptions, Store
 
@@ -94,7 +87,6 @@ class Run:
         self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
         self._notes: list[str] = []
         self._alarms: list[str] = []
-        self._observing: list[Observing] = []
         self._ending: _Ending | None = None
         self._stuck: list[str] = []
 
@@ -149,52 +141,29 @@ class Run:
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
-        self._reading = Reading(self._source.rings, self._stop)
-        self._storing = Storing(self._store, self.manifest, self._stop)
-        reader_health = ReaderHealth()
-
-        def new_labelling() -> Labelling:
-            return Labelling(inventory, self._storing, clock=self._clock, node_name=node_name)
-
-        self._observing = [
-            Observing(
-                reader,
-                interval_ns,
-                inventory=inventory,
-                labelling=new_labelling(),
-                health=reader_health,
-                note=self._note,
-            )
-            for reader, interval_ns in chosen_readers(options, cgroup_root, self._note)
-        ]
-        self._assembling = Assembling(
+        self._parts = build_parts(
+            options,
             source=self._source,
             throttling=None if isinstance(self._throttling, str) else self._throttling,
-            plan=self._plan,
             counter_check=self._counter_check,
-            reading=self._reading,
-            storing=self._storing,
-            store=self._store,
-            labelling=new_labelling(),
-            reader_health=reader_health,
             inventory=inventory,
             watching=self._watching,
             cgroup_root=cgroup_root,
             clock=self._clock,
             topology=self._topology,
             node_name=node_name,
-            window_ticks=options.window_ticks,
-            write_ticks=options.ticks,
+            store=self._store,
+            manifest=self.manifest,
             note=self._note,
             stop_run=self._stop,
         )
         if options.duration_ns is not None:
             # Known from the beginning, since the end may be noticed late.
             self._source.rings.bound(last_tick=self._last_tick_of_duration())
-            self._assembling.bound(self._last_tick_of_duration())
+            self._parts.assembling.bound(self._last_tick_of_duration())
         self._watching.start()
         self._uncounted.start()
-        for thread in (*self._stages, *self._observing):
+        for thread in (*self._parts.stages, *self._parts.observing):
             thread.start()
 
     def stop(self) -> None:
@@ -224,28 +193,31 @@ class Run:
         not end within its time.
         """
         self._uncounted.finish()
+        parts = self._parts
         last_tick = _monotonic_ns() // self._options.tick_ns - 1
         if self._options.duration_ns is not None:
             last_tick = min(last_tick, self._last_tick_of_duration())
-        self._assembling.finish_at(last_tick)
+        parts.assembling.finish_at(last_tick)
         self._source.rings.bound(last_tick=last_tick)
         self._source.poke()
         self._source.detach()
         self._ending = _Ending(last_tick, measure_anchor())
         # Before the store hears that nothing more comes.
-        for observing in self._observing:
+        for observing in parts.observing:
             observing.finish()
-        self._stuck += await_end(self._observing, _END_SECONDS)
+        self._stuck += await_end(parts.observing, _END_SECONDS)
         self._watching.finish()
         self._stuck += await_end((self._watching, self._uncounted), _END_SECONDS)
-        self._reading.finish()
-        if late := await_end((self._reading, self._assembling), _END_SECONDS):
+        parts.reading.finish()
+        if late := await_end((parts.reading, parts.assembling), _END_SECONDS):
             self._stuck += late
             # What came so far is to go on all the same.
-            self._reading.end()
-            await_end((self._assembling,), _END_SECONDS)
-        self._storing.finish()
-        self._stuck += await_end((self._storing,), _STORING_END_SECONDS)
+            parts.reading.end()
+            await_end((parts.assembling,), _END_SECONDS)
+        parts.housekeeping.finish()
+        self._stuck += await_end((parts.housekeeping,), _END_SECONDS)
+        parts.storing.finish()
+        self._stuck += await_end((parts.storing,), _STORING_END_SECONDS)
         if self._stuck:
             raise StuckError(self._stuck) from self._failure()
         if self._cgroup_events is not None:
@@ -254,8 +226,8 @@ class Run:
             self._throttling.close()
         if (failure := self._failure()) is not None:
             raise failure
-        assert self._storing.last_manifest is not None
-        return self._storing.last_manifest
+        assert parts.storing.last_manifest is not None
+        return parts.storing.last_manifest
 
     def progress(self) -> Progress:
         """As of now, while the run goes on. Any thread may ask."""
@@ -267,7 +239,7 @@ class Run:
             lost=sum(max(loss.missing, loss.ring_full + loss.no_ring + loss.malformed) for loss in losses.values()),
             files=sum(stored.files.values()),
             bytes=sum(stored.bytes.values()),
-            windows=self._storing.newest_windows,
+            windows=self._parts.newest.rows,
             window_ns=options.window_ticks * options.tick_ns,
         )
 
@@ -289,7 +261,7 @@ class Run:
             ],
             topology_changes=list(self._topology.changes),
             clock=with_sleeps(self._manifest.clock, self._clock),
-            totals=self._totals(),
+            totals=self._parts.counts.totals(),
         )
         if self._ending is None:
             return manifest
@@ -318,37 +290,9 @@ class Run:
         """Lost records by CPU."""
         return self._source.losses()
 
-    def _totals(self) -> Totals:
-        stored = self._store.totals
-        counts = self._assembling.counts()
-        rest = "unexplained" if self._reading.failure is None else "not_read"
-        losses = {cpu: _causes(loss, rest) for cpu, loss in self._source.losses().items()}
-        rows_lost = Counter(stored.rows_lost)
-        rows_lost.update(self._storing.rows_refused)
-        return Totals(
-            rows=stored.rows,
-            files=stored.files,
-            bytes=stored.bytes,
-            rows_lost=rows_lost.total(),
-            rows_lost_by_table=dict(rows_lost),
-            files_removed=stored.files_removed,
-            records=counts.records,
-            records_expanded=counts.records_expanded,
-            records_outside_run=counts.records_outside_run,
-            records_merged=counts.records_merged,
-            records_unassembled=self._reading.rows_abandoned + self._assembling.rows_failed,
-            records_lost=sum(sum(causes.values()) for causes in losses.values()),
-            lost_by_cpu={cpu: causes for cpu, causes in losses.items() if causes},
-            recursion_misses=counts.recursion_misses,
-            late_rows=counts.late_rows,
-            unknown_rows=counts.unknown_rows,
-            counter_values_refused=counts.counter_values_refused,
-            sums=self._assembling.sums(),
-        )
-
     def _failure(self) -> TracerError | None:
         """What ended a stage, if something did; of several the one nearest to the source."""
-        failure = next((stage.failure for stage in self._stages if stage.failure is not None), None)
+        failure = next((stage.failure for stage in self._parts.stages if stage.failure is not None), None)
         return failure or (StuckError(self._stuck) if self._stuck else None)
 
     def _start_cgroup_events(self, cgroup_root: Path) -> None:
@@ -378,11 +322,11 @@ class Run:
             self._throttling = str(error)
 
     def _see_beginning(self, cgroup_id: int) -> None:
-        for observing in self._observing:
+        for observing in self._parts.observing:
             observing.see_beginning(cgroup_id)
 
     def _see_end(self, cgroup_id: int) -> None:
-        for observing in self._observing:
+        for observing in self._parts.observing:
             observing.see_end(cgroup_id)
 
     def _note(self, text: str) -> None:
@@ -392,23 +336,9 @@ class Run:
         self._note(text)
         self._alarms.append(text)
 
-    @property
-    def _stages(self) -> tuple[Stage, ...]:
-        return self._reading, self._assembling, self._storing
-
     def _last_tick_of_duration(self) -> int:
         assert self._options.duration_ns is not None
         return self._source.first_tick + self._options.duration_ns // self._options.tick_ns - 1
-
-
-def _causes(loss: CpuLosses, rest: str) -> dict[str, int]:
-    """Lost records by cause; `rest` are those that only the sequence numbers miss.
-
-    They are `unexplained`, which would be a defect, or `not_read`, as the reader had failed.
-    """
-    causes = {"ring_full": loss.ring_full, "no_ring": loss.no_ring, "malformed": loss.malformed}
-    causes[rest] = max(0, loss.missing - sum(causes.values()))
-    return {cause: count for cause, count in causes.items() if count}
 
 
 def _traceback_of(failure: TracerError | None) -> list[str]:

@@ -18,7 +18,7 @@ from tracer.kernel.cpus import parse_cpu_list
 from tracer.kernel.event_specs import parse_events
 from tracer.kernel.topology import Topology, llc_domain_of_cpu
 from tracer.pipeline.frames import records_frame
-from tracer.pipeline.health import Counts, HealthMeter, ReaderHealth, health_rows
+from tracer.pipeline.housekeeping.health import Counts, HealthMeter, ReaderHealth, health_rows
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.tick_tables import TickTables
 from tracer.simulate.cgroups import SimulatedCgroups

@@ -54,31 +54,33 @@ class Counts(NamedTuple):
 class HealthMeter:
     """Turns counts since the start into counts of one second, and keeps what is gathered in between.
 
-    `at_start`: what of the counts does not belong to the run.
+    `at_start`: what of the counts does not belong to the run. Any thread may call any method.
     """
 
     def __init__(self, at_start: Counts) -> None:
         self._before = at_start
         self._lateness: list[npt.NDArray[np.uint32]] = []
         self._queue_depth_peak = 0
+        self._lock = threading.Lock()
 
     def observe(self, lateness_ns: npt.NDArray[np.uint32], queue_depth: int) -> None:
         """Takes how late ticks were closed (only those that were), and how many batches waited."""
-        self._lateness.append(lateness_ns)
-        self._queue_depth_peak = max(self._queue_depth_peak, queue_depth)
+        with self._lock:
+            self._lateness.append(lateness_ns)
+            self._queue_depth_peak = max(self._queue_depth_peak, queue_depth)
 
     def take(self, counts: Counts) -> dict[str, int | float | None]:
         """The differences to the last call, the quantiles and the peaks since then."""
         row: dict[str, int | float | None] = {
             name: now - before for name, now, before in zip(Counts._fields, counts, self._before, strict=True)
         }
-        lateness = np.concatenate(self._lateness) if self._lateness else np.empty(0, np.uint32)
+        with self._lock:
+            gathered, self._lateness = self._lateness, []
+            row["queue_depth_peak"], self._queue_depth_peak = self._queue_depth_peak, 0
+        lateness = np.concatenate(gathered) if gathered else np.empty(0, np.uint32)
         for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
             row[f"tick_lateness_{name}_ns"] = int(np.quantile(lateness, quantile)) if len(lateness) else None
-        row["queue_depth_peak"] = self._queue_depth_peak
         self._before = counts
-        self._lateness.clear()
-        self._queue_depth_peak = 0
         return row
 
 

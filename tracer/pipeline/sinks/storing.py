@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last stage: labelled rows to files. A disk that is slow for a while holds up nothing before it."""
+"""The sink that makes files. A disk that is slow holds up nothing else: what its queue has no room for is counted."""
 
 import threading
 import time
@@ -12,10 +12,11 @@ from tracer.errors import OutputError
 from tracer.pipeline.channel import Channel
 from tracer.pipeline.stage import Stage
 from tracer.store.manifest import Manifest
-from tracer.store.schemas import WINDOWS, Table
+from tracer.store.schemas import Table
 from tracer.store.writer import Store
 
-_LONGEST_QUEUE = 64
+# Beside what the store itself holds until a file is due.
+_QUEUE_BYTES = 64 * 2**20
 _LOOK_SECONDS = 0.25
 
 
@@ -28,14 +29,13 @@ class Storing(Stage):
     def __init__(self, store: Store, manifest: Callable[[], Manifest], stop_run: threading.Event) -> None:
         super().__init__("storing", stop_run)
         self.rows_refused: Counter[str] = Counter()
-        """By table, rows that came after the stage had ended, or that the store would not take."""
+        """By table, rows that found no room or came after the stage had ended, or that the store would not take."""
         self.last_manifest: Manifest | None = None
         """What the manifest's last version says."""
-        self.newest_windows: pa.Table | None = None
-        """The rows of `windows` that came last: some half a second."""
         self._store = store
         self._manifest = manifest
-        self._rows: Channel[tuple[Table, pa.Table]] = Channel(_LONGEST_QUEUE)
+        self._rows: Channel[tuple[Table, pa.Table]] = Channel(_QUEUE_BYTES, lambda item: item[1].nbytes)
+        self._lock = threading.Lock()
 
     def work(self) -> None:
         """Until `finish`; then everything is written, the manifest last."""
@@ -62,11 +62,9 @@ class Storing(Stage):
         self._rows.abandon()
 
     def put(self, table: Table, rows: pa.Table) -> None:
-        """Hands rows over; waits while too much is waiting already."""
-        if table is WINDOWS:
-            self.newest_windows = rows
-        if rows.num_rows and not self._rows.put((table, rows)):
-            self.rows_refused[table.name] += rows.num_rows
+        """Takes rows, if there is room for them. Any thread may call it."""
+        if not self._rows.offer((table, rows)):
+            self._refuse(table, rows)
 
     def finish(self) -> None:
         """No more rows come."""
@@ -78,8 +76,12 @@ class Storing(Stage):
         except OutputError:
             raise  # the store has counted what it lost
         except Exception:
-            self.rows_refused[table.name] += rows.num_rows
+            self._refuse(table, rows)
             raise
+
+    def _refuse(self, table: Table, rows: pa.Table) -> None:
+        with self._lock:
+            self.rows_refused[table.name] += rows.num_rows
 
     def _write_manifest(self) -> None:
         manifest = self._manifest()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run has counted so far: each second for `health`, and in all for the manifest."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from tracer.kernel.throttling import Throttling
+from tracer.kernel.tick_source import CpuLosses, KernelTickSource
+from tracer.pipeline.assembling import Assembling
+from tracer.pipeline.counter_check import CounterCheck
+from tracer.pipeline.housekeeping.health import Counts, steal_time_ns
+from tracer.pipeline.labelling import Labelling
+from tracer.pipeline.reading import Reading
+from tracer.pipeline.sinks.storing import Storing
+from tracer.pipeline.tick_tables import TickTables
+from tracer.pipeline.watching import Watching
+from tracer.store.manifest import Totals
+from tracer.store.writer import Store
+
+
+def counts_from_boot(source: KernelTickSource) -> Counts:
+    """Those that did not begin with the run; the others are 0."""
+    switches = source.switches()
+    return Counts(
+        context_switches=switches.of_node,
+        uncounted_switches=switches.of_node - switches.seen,
+        own_cpu_time_ns=time.process_time_ns(),
+        steal_time_ns=steal_time_ns(),
+    )
+
+
+class RunCounts:
+    """Asks all that count. Any thread may call any method."""
+
+    def __init__(
+        self,
+        *,
+        source: KernelTickSource,
+        throttling: Throttling | None,
+        counter_check: CounterCheck,
+        reading: Reading,
+        tables: TickTables,
+        assembling: Assembling,
+        labellings: Sequence[Labelling],
+        watching: Watching,
+        storing: Storing,
+        store: Store,
+    ) -> None:
+        """`labellings`: those whose rows of unknown cgroups count."""
+        self._source = source
+        self._throttling = throttling
+        self._counter_check = counter_check
+        self._reading = reading
+        self._tables = tables
+        self._assembling = assembling
+        self._labellings = labellings
+        self._watching = watching
+        self._storing = storing
+        self._store = store
+
+    def counts(self) -> Counts:
+        """Since the start of the run, or as `counts_from_boot`; but for the time that the node slept."""
+        losses = self._source.losses()
+        rings = [self._source.rings.counts(cpu) for cpu in losses]
+        totals = self._store.totals
+        switches, waits = self._source.switches(), self._source.waits()
+        return counts_from_boot(self._source)._replace(
+            records=sum(ring.records for ring in rings),
+            record_bytes=sum(ring.bytes for ring in rings),
+            lost_ring_full=sum(loss.ring_full for loss in losses.values()),
+            lost_no_ring=sum(loss.no_ring for loss in losses.values()),
+            lost_malformed=sum(loss.malformed for loss in losses.values()),
+            records_expanded=sum(ring.further_ticks for ring in rings),
+            records_merged=self._tables.windows.merged,
+            records_outside_run=sum(ring.outside for ring in rings) + self._tables.windows.outside_run,
+            late_rows=self._tables.windows.late_rows,
+            recursion_misses=self._source.recursion_misses(),
+            unseen_switches=switches.unseen,
+            unseen_time_ns=switches.unseen_ns,
+            waits_unknown=waits.unknown,
+            waits_cut_ns=waits.cut_ns,
+            throttlings_lost=0 if self._throttling is None else self._throttling.lost,
+            unknown_rows=sum(labelling.unknown_rows for labelling in self._labellings),
+            counter_values_refused=self._counter_check.refused,
+            cgroup_events_lost=self._watching.lost,
+            nri_events_lost=self._watching.nri_dropped,
+            files_closed=sum(totals.files.values()),
+            bytes_written=sum(totals.bytes.values()),
+        )
+
+    def totals(self) -> Totals:
+        """For the manifest."""
+        stored = self._store.totals
+        counts = self.counts()
+        rest = "unexplained" if self._reading.failure is None else "not_read"
+        losses = {cpu: _causes(loss, rest) for cpu, loss in self._source.losses().items()}
+        rows_lost = Counter(stored.rows_lost)
+        rows_lost.update(self._storing.rows_refused)
+        return Totals(
+            rows=stored.rows,
+            files=stored.files,
+            bytes=stored.bytes,
+            rows_lost=rows_lost.total(),
+            rows_lost_by_table=dict(rows_lost),
+            files_removed=stored.files_removed,
+            records=counts.records,
+            records_expanded=counts.records_expanded,
+            records_outside_run=counts.records_outside_run,
+            records_merged=counts.records_merged,
+            records_unassembled=self._reading.rows_abandoned + self._assembling.rows_failed,
+            records_lost=sum(sum(causes.values()) for causes in losses.values()),
+            lost_by_cpu={cpu: causes for cpu, causes in losses.items() if causes},
+            recursion_misses=counts.recursion_misses,
+            late_rows=counts.late_rows,
+            unknown_rows=counts.unknown_rows,
+            counter_values_refused=counts.counter_values_refused,
+            sums=dict(self._tables.sums),
+        )
+
+
+def _causes(loss: CpuLosses, rest: str) -> dict[str, int]:
+    """Lost records by cause; `rest` are those that only the sequence numbers miss.
+
+    They are `unexplained`, which would be a defect, or `not_read`, as the reader had failed.
+    """
+    causes = {"ring_full": loss.ring_full, "no_ring": loss.no_ring, "malformed": loss.malformed}
+    causes[rest] = max(0, loss.missing - sum(causes.values()))
+    return {cause: count for cause, count in causes.items() if count}

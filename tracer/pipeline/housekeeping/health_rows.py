@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The row of `health` of each second."""
+
+from tracer.containers.inventory import Inventory
+from tracer.kernel.clock import RunClock
+from tracer.kernel.cpus import online_cpus
+from tracer.kernel.rings import Rings
+from tracer.pipeline.housekeeping.counts import RunCounts
+from tracer.pipeline.housekeeping.health import HealthMeter, ReaderHealth, health_rows, own_resident_bytes
+from tracer.pipeline.sinks.sink import Sink
+from tracer.store.schemas import HEALTH
+
+
+class HealthRows:
+    """Makes them from what is counted, and from what the stages and readers observed since the last one."""
+
+    def __init__(
+        self,
+        counts: RunCounts,
+        meter: HealthMeter,
+        readers: ReaderHealth,
+        *,
+        rings: Rings,
+        inventory: Inventory,
+        clock: RunClock,
+        node_name: str,
+        sink: Sink,
+    ) -> None:
+        self._counts = counts
+        self._meter = meter
+        self._readers = readers
+        self._rings = rings
+        self._inventory = inventory
+        self._clock = clock
+        self._node_name = node_name
+        self._sink = sink
+
+    def put(self, now_ns: int) -> None:
+        """Hands on the row of the time since the last one."""
+        fill, gap_ns = self._rings.take_peaks()
+        slept_ns = sum(sleep.slept_ns for sleep in self._clock.sleeps if sleep.after_ns < now_ns)
+        row = self._meter.take(self._counts.counts()._replace(suspended_time_ns=slept_ns)) | {
+            "node_name": self._node_name,
+            "time": self._clock.utc_ns(now_ns),
+            "reader_lag_max_ns": gap_ns,
+            "ring_fill_peak": fill,
+            "unresolved_cgroups": self._inventory.unresolved,
+            "own_rss_bytes": own_resident_bytes(),
+            "online_cpus": len(online_cpus()),
+            **self._readers.take(),
+        }
+        self._sink.put(HEALTH, health_rows(row))

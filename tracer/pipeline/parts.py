@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the stages, the housekeeping and the sinks of a run are joined; nothing here is started."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tracer.containers.inventory import Inventory
+from tracer.kernel.clock import RunClock
+from tracer.kernel.throttling import Throttling
+from tracer.kernel.tick_source import KernelTickSource
+from tracer.kernel.topology import llc_domain_of_cpu
+from tracer.pipeline.assembling import Assembling
+from tracer.pipeline.chosen_readers import chosen_readers
+from tracer.pipeline.counter_check import CounterCheck
+from tracer.pipeline.housekeeping.counts import RunCounts, counts_from_boot
+from tracer.pipeline.housekeeping.cpus import CpuChanges
+from tracer.pipeline.housekeeping.health import HealthMeter, ReaderHealth
+from tracer.pipeline.housekeeping.health_rows import HealthRows
+from tracer.pipeline.housekeeping.keeping import Duty, Housekeeping
+from tracer.pipeline.housekeeping.lifecycle import Lifecycle
+from tracer.pipeline.labelling import Labelling
+from tracer.pipeline.node import TopologyRecord
+from tracer.pipeline.observing import Observing
+from tracer.pipeline.options import RunOptions
+from tracer.pipeline.reading import Reading
+from tracer.pipeline.sinks.newest import NewestWindows
+from tracer.pipeline.sinks.sink import Sinks
+from tracer.pipeline.sinks.storing import Storing
+from tracer.pipeline.stage import Stage
+from tracer.pipeline.tick_tables import TickTables
+from tracer.pipeline.watching import Watching
+from tracer.store.manifest import Manifest
+from tracer.store.writer import Store
+
+_SECOND_NS = 1_000_000_000
+# The net below all that tells of cgroups.
+_WALK_NS = 30 * _SECOND_NS
+
+
+class Parts(NamedTuple):
+    """Threads, and what keeps or counts without one."""
+
+    reading: Reading
+    assembling: Assembling
+    observing: list[Observing]
+    housekeeping: Housekeeping
+    storing: Storing
+    newest: NewestWindows
+    counts: RunCounts
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those whose failure ends the run, in the way of the rows."""
+        return self.reading, self.assembling, self.housekeeping, self.storing
+
+
+def build_parts(
+    options: RunOptions,
+    *,
+    source: KernelTickSource,
+    throttling: Throttling | None,
+    counter_check: CounterCheck,
+    inventory: Inventory,
+    watching: Watching,
+    cgroup_root: Path,
+    clock: RunClock,
+    topology: TopologyRecord,
+    node_name: str,
+    store: Store,
+    manifest: Callable[[], Manifest],
+    note: Callable[[str], None],
+    stop_run: threading.Event,
+) -> Parts:
+    """Of a run whose source has started. `manifest` gives it as of now; `note` takes what is to be in it."""
+    storing, newest = Storing(store, manifest, stop_run), NewestWindows()
+    sinks = Sinks(storing, newest)
+
+    def new_labelling() -> Labelling:
+        return Labelling(inventory, sinks, clock=clock, node_name=node_name)
+
+    of_ticks, of_lifecycle = new_labelling(), new_labelling()
+    tables = TickTables(
+        of_ticks,
+        tick_ns=source.tick_ns,
+        window_ticks=options.window_ticks,
+        first_tick=source.first_tick,
+        llc_of_cpu=llc_domain_of_cpu(topology.now),
+        write_ticks=options.ticks,
+        tells_throttled=throttling is not None,
+    )
+    meter, reader_health = HealthMeter(counts_from_boot(source)), ReaderHealth()
+    reading = Reading(source.rings, stop_run)
+    assembling = Assembling(
+        reading=reading,
+        source=source,
+        counter_check=counter_check,
+        throttling=throttling,
+        inventory=inventory,
+        tables=tables,
+        observe=meter.observe,
+        stop_run=stop_run,
+    )
+    observing = [
+        Observing(reader, interval_ns, inventory=inventory, labelling=new_labelling(), health=reader_health, note=note)
+        for reader, interval_ns in chosen_readers(options, cgroup_root, note)
+    ]
+    counts = RunCounts(
+        source=source,
+        throttling=throttling,
+        counter_check=counter_check,
+        reading=reading,
+        tables=tables,
+        assembling=assembling,
+        labellings=(of_ticks, of_lifecycle),
+        watching=watching,
+        storing=storing,
+        store=store,
+    )
+    cpus = CpuChanges(source, topology=topology, clock=clock, counter_check=counter_check, tables=tables, note=note)
+    lifecycle = Lifecycle(inventory, of_lifecycle, cgroup_root)
+    health = HealthRows(
+        counts,
+        meter,
+        reader_health,
+        rings=source.rings,
+        inventory=inventory,
+        clock=clock,
+        node_name=node_name,
+        sink=sinks,
+    )
+    housekeeping = Housekeeping(
+        [
+            Duty(_SECOND_NS, lambda _now_ns: clock.look()),
+            Duty(_SECOND_NS, cpus.follow),
+            Duty(_WALK_NS, lambda _now_ns: inventory.refresh()),
+            Duty(_SECOND_NS, lifecycle.look_at_limits),
+            Duty(_SECOND_NS // 2, lifecycle.hand_on, end=lifecycle.hand_on_all),
+            Duty(_SECOND_NS, health.put, end=health.put),
+        ],
+        stop_run,
+    )
+    return Parts(reading, assembling, observing, housekeeping, storing, newest, counts)
