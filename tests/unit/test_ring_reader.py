@@ -470,7 +470,8 @@ def test_follow_returns_when_the_block_is_nearly_full() -> None:
 def test_the_rings_of_all_cpus_stay_below_128_mib() -> None:
     assert default_ring_bytes(1) == default_ring_bytes(128) == 1 << 20
     assert default_ring_bytes(129) == default_ring_bytes(256) == 1 << 19
-    assert default_ring_bytes(8192) == 1 << 18
+    assert default_ring_bytes(8192) == 1 << 16
+    assert default_ring_bytes(64, total_bytes=40 << 20) == 1 << 19
 
 
 def _any_waits(draw: st.DrawFn) -> dict[str, int]:

@@ -13,6 +13,7 @@ SECOND = 10**9
 GOOD = RunOptions(
     output=Path("results"), duration_ns=None, tick_ns=10**6, window_ticks=60, rotate_ns=90 * SECOND, keep_bytes=None,
     on_full="delete-oldest", sync=False, ticks=False, events=parse_events([]), identifier="node-1", ring_bytes=None,
+    memory_limit_bytes=512 << 20, cpu_limit=None,
     nri_socket=None, containerd_states=(), resources_interval_ns=SECOND, io=False, processes_interval_ns=None,
     processes_max_rss_bytes=4 << 30, regions=False, resctrl="auto", resctrl_mount=False, waits=True,
 )  # fmt: skip
@@ -40,6 +41,8 @@ def test_good_options(changes: dict[str, Any]) -> None:
     [
         ({"tick_ns": 1_000_001}, "--tick must be a whole number of microseconds"),
         ({"identifier": ""}, "the identifier must not be empty"),
+        ({"memory_limit_bytes": (256 << 20) - 1}, "--memory-limit must be at least 256 MiB"),
+        ({"cpu_limit": 0.009}, "--cpu-limit must be at least 1% of a core"),
         ({"resources_interval_ns": SECOND // 10 - 1}, "--resources-interval must be at least 100ms"),
         ({"processes_interval_ns": SECOND - 1}, "--processes must be at least 1s"),
         ({"regions": True}, "--regions needs --processes"),

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from store_examples import MIDNIGHT_NS, SECOND_NS, example_rows, files_below, new_store
 
-from tracer.pipeline.sinks import storing as storing_module
 from tracer.pipeline.sinks.newest import NewestWindows
 from tracer.pipeline.sinks.sink import Sinks
 from tracer.pipeline.sinks.storing import Storing
@@ -40,12 +38,11 @@ def no_manifest() -> Manifest:
     return None  # type: ignore[return-value]
 
 
-def test_a_sink_that_is_slow_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sink_that_is_slow_holds_up_no_other(tmp_path: Path) -> None:
     size = some_rows(WINDOWS, 0).nbytes
-    monkeypatch.setattr(storing_module, "_QUEUE_BYTES", 10 * size)
     store = new_store(tmp_path)
     disk = SlowDisk(store)
-    storing, newest = Storing(store, no_manifest, threading.Event()), NewestWindows()
+    storing, newest = Storing(store, no_manifest, threading.Event(), queue_bytes=10 * size), NewestWindows()
     sinks = Sinks(storing, newest)
     storing.start()
     for number in range(100):

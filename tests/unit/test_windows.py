@@ -435,6 +435,27 @@ def test_a_window_closes_when_its_last_tick_is_over() -> None:
     assert assembler.close_before(240).windows["cpu_time_ns"].to_list() == [4]
 
 
+@pytest.mark.parametrize("changes", [{130: 240}, {130: 240, 700: 60}, {10: 240, 20: 60, 400: 240, 401: 60, 900: 240}])
+def test_windows_of_another_length_begin_where_one_of_them_does(changes: dict[int, int]) -> None:
+    assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={})
+    ticks, closed = range(1200), []
+    for tick in ticks:
+        if tick in changes:
+            assembler.use_length(changes[tick])
+        assembler.add(frame([record(tick, 0, 7, 600_000, wait_time_ns=400_000, wait_own_ns=0)]))
+        closed.append(assembler.close_before(tick - 20))
+    closed.append(assembler.close_all(ticks[-1]))
+    rows = pl.concat([some.windows for some in closed]).sort("window_tick")
+    assert set(rows["ticks"]) <= {60, 240}
+    assert 240 in set(rows["ticks"])
+    begins, lengths = rows["window_tick"].to_list(), rows["ticks"].to_list()
+    assert all(begin % length == 0 for begin, length in zip(begins, lengths, strict=True))
+    # Each tick is in one window.
+    assert [*begins[1:], len(ticks)] == [begin + length for begin, length in zip(begins, lengths, strict=True)]
+    assert rows["cpu_time_ns"].to_list() == [length * 600_000 for length in lengths]
+    assert rows["active_ticks"].to_list() == lengths
+
+
 def test_a_late_record_becomes_a_further_row_with_the_next_close() -> None:
     assembler = WindowAssembler(tick_ns=TICK_NS, window_ticks=60, first_tick=0, llc_of_cpu={})
     assembler.add(frame([record(0, 0, 5, 10)]))

@@ -154,6 +154,10 @@ def incomplete(recording: Recording) -> Iterator[Caveat]:
             }
             text = f"run {manifest.run_id.hex[:8]} on {manifest.host.node_name} {how[manifest.status]}"
             yield Caveat(id="unfinished-run", text=text)
+        for gap in manifest.left_out:
+            until = "the end" if gap.end is None else gap.end.utc[:19]
+            text = f"{gap.what} from {gap.start.utc[:19]} to {until} UTC on {manifest.host.node_name}: {gap.reason}"
+            yield Caveat(id="left-out", text=text)
     if recording.has("health"):
         lost = recording.scan("health").select(
             pl.sum_horizontal(pl.col(_LOSSES)).sum().alias("lost"), pl.sum("records")

@@ -3,12 +3,14 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import typer
 
 from tracer.errors import UsageError
 from tracer.suggestions import close_to, not_among
+
+Value = TypeVar("Value")
 
 _NO_COMMAND: Final = re.compile(r"No such command '(.*?)'\..*", re.DOTALL)
 _NO_VALUE: Final = re.compile(r"(.*): (?:Value error, )?'(.*)' is not one of ('.*')\.", re.DOTALL)
@@ -40,7 +42,7 @@ def explain(error: typer.TyperException) -> str:
     return " ".join(f"{said} (see {path} --help)".split())
 
 
-def of_option(name: str, text: str, parse: Callable[[str], int]) -> int:
+def of_option(name: str, text: str, parse: Callable[[str], Value]) -> Value:
     """What `parse` makes of an option's text. Raises UsageError, which names the option."""
     try:
         return parse(text)

@@ -14,6 +14,7 @@ from tracer.cli.tracing import say, say_next, trace
 
 _RUN, _OUTPUT = "The run", "Files"
 _MEASURED, _EACH_SECOND, _NAMES = "What is measured by the millisecond", "What is read each second", "Names"
+_BOUNDS = "What the tracer may take"
 
 
 def run(
@@ -71,6 +72,23 @@ def run(
             help="Size of each CPU's ring buffer.",
             show_default="1MiB, less on many CPUs",
             rich_help_panel=_MEASURED,
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="Bound on the tracer's memory: near it, `ticks` are left out, then `waits`, then windows are longer.",
+            rich_help_panel=_BOUNDS,
+        ),
+    ] = "512MiB",
+    cpu_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Bound on its CPU time, of one core, beyond which the rings are drained less often; `none` for none.",
+            show_default="10%, and 1% for every 8 CPUs",
+            rich_help_panel=_BOUNDS,
         ),
     ] = None,
     resources_interval: Annotated[
@@ -183,6 +201,8 @@ def run(
         "event": event,
         "identifier": identifier,
         "ring-size": ring_size,
+        "memory-limit": memory_limit,
+        "cpu-limit": cpu_limit,
         "nri": nri,
         "containerd-state": containerd_state,
         "resctrl": resctrl,

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of a run as they are typed, on the command line or in a TOML file, to what they mean."""
 
+import math
 import os
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +58,8 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         events=parse_events(given["event"] or []),
         identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
         ring_bytes=None if given["ring-size"] is None else of_option("ring-size", given["ring-size"], parse_bytes),
+        memory_limit_bytes=of_option("memory-limit", given["memory-limit"], parse_bytes),
+        cpu_limit=None if given["cpu-limit"] is None else of_option("cpu-limit", given["cpu-limit"], _cpu_limit),
         nri_socket=_nri_socket(given["nri"]),
         containerd_states=tuple(map(state_directory, given["containerd-state"] or [])),
         resctrl=given["resctrl"],
@@ -100,6 +104,16 @@ def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f"--config {str(path)!r}: {name} must be {wanted[1]}")
     values["output"] = Path(values.get("output", known["output"]))
     return values
+
+
+def _cpu_limit(text: str) -> float:
+    """Of one core. Raises UsageError."""
+    if text == "none":
+        return math.inf
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)%", text)
+    if match is None:
+        raise UsageError(f"not a share of a core: {text!r} (examples: 10%, 150%, none)")
+    return float(match[1]) / 100
 
 
 def _nri_socket(text: str) -> Path | None:

@@ -24,6 +24,7 @@ from tracer.experiment.pulsing import Pulsing
 from tracer.experiment.schedule import SLOT_WINDOWS, Schedule
 from tracer.experiment.state_file import RECORDING_PREFIX, State, StateFile, boot_id, runtime_directory
 from tracer.kernel.event_specs import parse_events
+from tracer.pipeline.budget import DEFAULT_MEMORY_BYTES
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.starting import Signals, start_run
 from tracer.store.manifest import Manifest
@@ -107,6 +108,8 @@ def _options(experiment: Experiment, output: Path) -> RunOptions:
         events=parse_events([]),
         identifier=os.uname().nodename,
         ring_bytes=None,
+        memory_limit_bytes=DEFAULT_MEMORY_BYTES,
+        cpu_limit=None,
         nri_socket=None,
         containerd_states=experiment.containerd_states,
         resctrl="off",
@@ -121,6 +124,8 @@ def _options(experiment: Experiment, output: Path) -> RunOptions:
 
 def _outcome(experiment: Experiment, output: Path, manifest: Manifest, ended: Ended | None, start_ns: int) -> Outcome:
     schedule = experiment.schedule
+    if manifest.left_out:
+        raise NodeUnsupportedError(f"this node is too busy to measure on: {manifest.left_out[0].reason}")
     blocks = 0 if ended is None else min(ended.slots // 2, schedule.blocks)
     recording = open_recording([output])
     victim, suspect = (

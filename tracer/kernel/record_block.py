@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a source of tick records hands over: columns of a fixed capacity, filled anew for each batch."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +14,9 @@ WAITED_WORDS = 4
 
 class RecordBlock:
     """Columns of a fixed capacity, a row a record (or a tick of a run of ticks). Counters lie as [counter, row]."""
+
+    ROW_BYTES: Final = 88
+    """Of all columns together."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

@@ -38,13 +38,13 @@ from tracer.kernel.ring_reader import (
 
 _TOTAL_BYTES = 128 << 20
 _LARGEST_BYTES = 1 << 20
-_SMALLEST_BYTES = 1 << 18
+_SMALLEST_BYTES = 1 << 16
 _NEVER = np.iinfo(np.uint64).max
 
 
-def default_ring_bytes(cpus: int) -> int:
-    """Size of one CPU's ring: 1 MiB (14,000 records), less where many CPUs would make it more than 128 MiB in all."""
-    share = _TOTAL_BYTES // cpus
+def default_ring_bytes(cpus: int, total_bytes: int = _TOTAL_BYTES) -> int:
+    """Size of one CPU's ring: 1 MiB (14,000 records), less where many CPUs would make it more than `total_bytes`."""
+    share = total_bytes // cpus
     return max(_SMALLEST_BYTES, min(_LARGEST_BYTES, 1 << (share.bit_length() - 1)))
 
 
@@ -77,6 +77,11 @@ class Rings:
         self._bounds = np.array([0, _NEVER, tick_ns], np.uint64)
         self._pace = np.zeros(PACE_PLACES, np.int64)
         self._mapped: dict[int, list[mmap.mmap]] = {}
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all rings."""
+        return self.ring_bytes * len(self._mapped)
 
     def __contains__(self, cpu: int) -> bool:
         return cpu in self._mapped

@@ -29,6 +29,7 @@ from tracer.kernel.perf_events import (
     open_tick,
     read_times,
 )
+from tracer.kernel.program_cost import ProgramCost
 from tracer.kernel.records import CPU_STATE
 from tracer.kernel.rings import Rings, default_ring_bytes
 from tracer.kernel.tick_load import EXEC_RUNTIME, TickLoad
@@ -36,6 +37,8 @@ from tracer.kernel.tick_load import EXEC_RUNTIME, TickLoad
 _log = logging.getLogger(__name__)
 
 _CLOCK_READINGS = 20
+# For so long the kernel measures what the programs cost.
+_COST_NS = 2_000_000_000
 _WAKE_UPS = ("sched_wakeup", "sched_wakeup_new")
 _COUNTER_MAPS = ("counter0", "counter1", "counter2")
 # The programs are compiled for the counters that there were.
@@ -110,6 +113,10 @@ class KernelTickSource:
         # CPUs come and go while others read their events.
         self._lock = threading.Lock()
         self.first_tick = 0
+        self._cost: ProgramCost | None = None
+        # Of all CPUs, up to when they were counted.
+        self._cpu_ticks = 0.0
+        self._ticks_until_ns = 0
         self._switches_at_end = 0
         self._wakeup_fds: list[int] = []
         self.tells_readiness = True
@@ -178,6 +185,7 @@ class KernelTickSource:
             self._attach()
         except OSError as error:
             raise NodeUnsupportedError(f"the kernel refused a BPF map or program: {error.strerror}") from error
+        self._cost = ProgramCost({name: self.programs[name] for name in self._attached}, self._runs)
         self._enable_ticks(self._cpus)
         self.first_tick = self.poke() + 1
         self.rings.bound(first_tick=self.first_tick)
@@ -208,6 +216,8 @@ class KernelTickSource:
             changes: list[str] = []
             if self._switch_fd is None:
                 return changes
+            if self._cost is not None and _monotonic_ns() >= self.first_tick * self.tick_ns + _COST_NS:
+                self._cost.end()
             online = set(online_cpus())
             for cpu in [cpu for cpu in self._cpus if cpu not in online or self._is_dead(cpu)]:
                 self._close_cpu(cpu)
@@ -258,10 +268,16 @@ class KernelTickSource:
         """What the programs could not follow of tasks that waited, over all CPUs while they were attached."""
         return Waits(*(int(self._states[name].sum()) for name in ("waits_unknown", "waits_cut_ns")))
 
+    def kernel_time_ns(self) -> int | None:
+        """CPU time of the programs since the start, by what a switch and a tick cost in the first seconds.
+
+        At the most: as if each CPU that is online had ticked all the time. None where the kernel did not tell.
+        """
+        return None if self._cost is None else self._cost.time_ns()
+
     def recursion_misses(self) -> int:
         """Times a program was not run because it was already running on its CPU, or a map call held it off."""
-        names = ("sched_switch", "tick", *(_WAKE_UPS if self._load.waits else ()))
-        return sum(bpf.program_statistics(self.programs[name]).get("recursion_misses", 0) for name in names)
+        return sum(bpf.program_statistics(self.programs[name]).get("recursion_misses", 0) for name in self._attached)
 
     def detach(self) -> None:
         """Stops the programs; what they sent stays in the rings."""
@@ -274,6 +290,8 @@ class KernelTickSource:
                 self._switches_at_end = _context_switches()
                 os.close(self._switch_fd)
                 self._switch_fd = None
+            if self._cost is not None:
+                self._cost.close()
             while self._wakeup_fds:
                 os.close(self._wakeup_fds.pop())
 
@@ -293,6 +311,20 @@ class KernelTickSource:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    @property
+    def _attached(self) -> tuple[str, ...]:
+        """Programs that run."""
+        switch = "sched_switch" if self.tells_readiness else "sched_switch_untold"
+        return (switch, "tick", *(_WAKE_UPS if self._load.waits else ()))
+
+    def _runs(self) -> tuple[int, int]:
+        """Switches, and ticks of all CPUs while they were online."""
+        now_ns = _monotonic_ns()
+        if self._ticks_until_ns:
+            self._cpu_ticks += len(self._cpus) * (now_ns - self._ticks_until_ns) / self.tick_ns
+        self._ticks_until_ns = now_ns
+        return self.switches().seen, int(self._cpu_ticks)
 
     def _attach(self) -> None:
         if not self._load.waits:

@@ -30,6 +30,11 @@ class Channel(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def size(self) -> int:
+        """Of the items that wait, as they count towards the capacity."""
+        return self._size
+
     def put(self, item: Item) -> bool:
         """Whether the item was put: False if nobody will take it, as either side has ended."""
         with self._changed:

@@ -8,7 +8,9 @@ import msgspec
 
 from tracer.errors import UsageError
 from tracer.kernel.event_specs import EventSpec
+from tracer.pipeline.budget import LEAST_MEMORY_BYTES
 from tracer.store.layout import partition_value
+from tracer.units import format_bytes
 
 _US = 1_000
 _MS = 1_000_000
@@ -22,12 +24,13 @@ _LEAST_KEEP_BYTES = 1 << 20
 _SHORTEST_RESOURCES_NS = 100 * _MS
 _SHORTEST_PROCESSES_NS = 1_000 * _MS
 RING_BOUNDS_BYTES = (1 << 12, 1 << 30)
+_LEAST_CPU_LIMIT = 0.01
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
 
-    resctrl: `auto`, `off`, or where it is mounted.
+    resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound.
     """
 
     output: Path
@@ -43,6 +46,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventSpec, ...]
     identifier: str
     ring_bytes: int | None
+    memory_limit_bytes: int
+    cpu_limit: float | None
     nri_socket: Path | None
     containerd_states: tuple[Path, ...]
     resctrl: str
@@ -76,6 +81,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             low, high = RING_BOUNDS_BYTES
             if not low <= self.ring_bytes <= high or self.ring_bytes & (self.ring_bytes - 1):
                 raise UsageError("--ring-size must be a power of two between 4KiB and 1GiB")
+        if self.memory_limit_bytes < LEAST_MEMORY_BYTES:
+            raise UsageError(f"--memory-limit must be at least {format_bytes(LEAST_MEMORY_BYTES)}")
+        if self.cpu_limit is not None and not self.cpu_limit >= _LEAST_CPU_LIMIT:
+            raise UsageError(f"--cpu-limit must be at least {_LEAST_CPU_LIMIT:.0%} of a core")
         if self.resources_interval_ns < _SHORTEST_RESOURCES_NS:
             raise UsageError("--resources-interval must be at least 100ms")
         if self.processes_interval_ns is not None and self.processes_interval_ns < _SHORTEST_PROCESSES_NS:

@@ -2,6 +2,7 @@
 """How the stages, the housekeeping and the sinks of a run are joined; nothing here is started."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,19 +13,24 @@ from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology import llc_domain_of_cpu
 from tracer.pipeline.assembling import Assembling
+from tracer.pipeline.budget import Budget, default_cpu_limit
 from tracer.pipeline.chosen_readers import chosen_readers
 from tracer.pipeline.counter_check import CounterCheck
 from tracer.pipeline.housekeeping.counts import RunCounts, counts_from_boot
 from tracer.pipeline.housekeeping.cpus import CpuChanges
-from tracer.pipeline.housekeeping.health import HealthMeter, ReaderHealth
+from tracer.pipeline.housekeeping.drain_interval import DrainInterval
+from tracer.pipeline.housekeeping.health import HealthMeter, ReaderHealth, own_resident_bytes
 from tracer.pipeline.housekeeping.health_rows import HealthRows
 from tracer.pipeline.housekeeping.keeping import Duty, Housekeeping
 from tracer.pipeline.housekeeping.lifecycle import Lifecycle
+from tracer.pipeline.housekeeping.overload import Overload
+from tracer.pipeline.housekeeping.parts_left_out import steps_of
+from tracer.pipeline.housekeeping.strain import StrainMeter, release_memory
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
-from tracer.pipeline.reading import Reading
+from tracer.pipeline.reading import BLOCKS, Reading
 from tracer.pipeline.sinks.newest import NewestWindows
 from tracer.pipeline.sinks.sink import Sinks
 from tracer.pipeline.sinks.storing import Storing
@@ -49,6 +55,7 @@ class Parts(NamedTuple):
     storing: Storing
     newest: NewestWindows
     counts: RunCounts
+    overload: Overload
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -70,11 +77,17 @@ def build_parts(
     node_name: str,
     store: Store,
     manifest: Callable[[], Manifest],
+    budget: Budget,
     note: Callable[[str], None],
+    alarm: Callable[[str], None],
     stop_run: threading.Event,
 ) -> Parts:
-    """Of a run whose source has started. `manifest` gives it as of now; `note` takes what is to be in it."""
-    storing, newest = Storing(store, manifest, stop_run), NewestWindows()
+    """Of a run whose source has started. `manifest` gives it as of now; `note` takes what is to be in it.
+
+    `alarm` takes what the user is to know at once as well.
+    """
+    storing = Storing(store, manifest, stop_run, queue_bytes=budget.queue_bytes)
+    newest = NewestWindows()
     sinks = Sinks(storing, newest)
 
     def new_labelling() -> Labelling:
@@ -91,7 +104,7 @@ def build_parts(
         tells_throttled=throttling is not None,
     )
     meter, reader_health = HealthMeter(counts_from_boot(source)), ReaderHealth()
-    reading = Reading(source.rings, stop_run)
+    reading = Reading(source.rings, stop_run, block_rows=budget.block_rows)
     assembling = Assembling(
         reading=reading,
         source=source,
@@ -119,6 +132,16 @@ def build_parts(
         store=store,
     )
     cpus = CpuChanges(source, topology=topology, clock=clock, counter_check=counter_check, tables=tables, note=note)
+    strain = StrainMeter(
+        options.memory_limit_bytes,
+        # Resident is each ring twice, as it is mapped.
+        memory=lambda: own_resident_bytes() - source.rings.total_bytes,
+        release_memory=release_memory,
+        batches_waiting=lambda: reading.waiting() / BLOCKS,
+        rows_waiting=lambda: storing.queue_fill,
+        records_lost=lambda: sum(loss.ring_full for loss in source.losses().values()),
+    )
+    overload = Overload(steps_of(options, tables), strain.measure, alarm)
     lifecycle = Lifecycle(inventory, of_lifecycle, cgroup_root)
     health = HealthRows(
         counts,
@@ -129,6 +152,17 @@ def build_parts(
         clock=clock,
         node_name=node_name,
         sink=sinks,
+        kernel_time_ns=source.kernel_time_ns,
+        drain_interval_ns=lambda: reading.interval_ns,
+        parts_left_out=lambda: overload.steps_taken,
+    )
+    cpu_limit = default_cpu_limit(len(source.online)) if options.cpu_limit is None else options.cpu_limit
+    drain_interval = DrainInterval(
+        cpu_limit,
+        cpu_time_ns=time.process_time_ns,
+        ring_fill=lambda: health.ring_fill_peak,
+        use=reading.drain_each,
+        note=note,
     )
     housekeeping = Housekeeping(
         [
@@ -137,8 +171,10 @@ def build_parts(
             Duty(_WALK_NS, lambda _now_ns: inventory.refresh()),
             Duty(_SECOND_NS, lifecycle.look_at_limits),
             Duty(_SECOND_NS // 2, lifecycle.hand_on, end=lifecycle.hand_on_all),
+            Duty(_SECOND_NS, overload.look, end=overload.end),
             Duty(_SECOND_NS, health.put, end=health.put),
+            Duty(_SECOND_NS, drain_interval.look),
         ],
         stop_run,
     )
-    return Parts(reading, assembling, observing, housekeeping, storing, newest, counts)
+    return Parts(reading, assembling, observing, housekeeping, storing, newest, counts, overload)

@@ -12,11 +12,9 @@ from tracer.pipeline.channel import Channel
 from tracer.pipeline.stage import Stage
 
 BATCH_NS = 500_000_000
-_INTERVAL_NS = 1_000_000
 # Just after the CPUs closed their tick: they do it at its end, some tens of microseconds late.
 _PHASE_NS = 200_000
-_BLOCKS = 3
-_BLOCK_ROWS = 1 << 18
+BLOCKS = 3
 
 
 class Batch(NamedTuple):
@@ -34,16 +32,18 @@ class Reading(Stage):
     it cannot store: memory stays bounded, and a loss is never silent.
     """
 
-    def __init__(self, rings: Rings, stop_run: threading.Event) -> None:
+    def __init__(self, rings: Rings, stop_run: threading.Event, *, block_rows: int) -> None:
         super().__init__("reading", stop_run)
+        self.interval_ns = 1_000_000
+        """How often the rings are drained."""
         self.rows_abandoned = 0
         """Rows that were read, and that nobody took."""
         self._rings = rings
-        self._free: Channel[RecordBlock] = Channel(_BLOCKS)
-        self._full: Channel[Batch] = Channel(_BLOCKS)
+        self._free: Channel[RecordBlock] = Channel(BLOCKS)
+        self._full: Channel[Batch] = Channel(BLOCKS)
         self._finish = threading.Event()
-        for _ in range(_BLOCKS):
-            self._free.put(RecordBlock(_BLOCK_ROWS))
+        for _ in range(BLOCKS):
+            self._free.put(RecordBlock(block_rows))
 
     def work(self) -> None:
         """Until `finish`, and then until the rings are empty."""
@@ -54,7 +54,7 @@ class Reading(Stage):
             rows = self._rings.follow(
                 block,
                 0,
-                interval_ns=_INTERVAL_NS,
+                interval_ns=self.interval_ns,
                 phase_ns=_PHASE_NS,
                 deadline_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + BATCH_NS,
             )
@@ -70,6 +70,10 @@ class Reading(Stage):
         """Nothing more comes into the rings: drain what is there and end."""
         self._finish.set()
         self._rings.interrupt()
+
+    def drain_each(self, interval_ns: int) -> None:
+        """How often the rings are drained from the next batch on."""
+        self.interval_ns = interval_ns
 
     def take(self) -> Batch | None:
         """The next batch; None after the last one."""

@@ -16,7 +16,7 @@ class RememberedTimes:
 
     def __init__(self, tick_ns: int, window_ticks: int) -> None:
         self._tick_ns = tick_ns
-        self._window_ticks = window_ticks
+        self.window_ticks = window_ticks
         self._held: list[Times] = []
         self._throttled: list[Times] = []
         self._held_in_windows: list[Times] = []
@@ -27,7 +27,7 @@ class RememberedTimes:
     def add_throttled(self, times: Times) -> None:
         """For how long which cgroup was throttled on which CPU, by its own limit or one above it."""
         self._throttled.append(times)
-        self._throttled_in_windows.append(by_window(times, self._window_ticks))
+        self._throttled_in_windows.append(by_window(times, self.window_ticks))
 
     def share_out(self, records: pl.DataFrame) -> pl.DataFrame:
         """HOLDERS_SCHEMA of these records (RECORDS_SCHEMA), whose own times are remembered from now on."""
@@ -37,17 +37,17 @@ class RememberedTimes:
         late = pl.col("tick") < self._first_tick
         self._held.append(now)
         holders = share_out(
-            records.filter(~late), self._held, self._throttled, tick_ns=self._tick_ns, window_ticks=self._window_ticks
+            records.filter(~late), self._held, self._throttled, tick_ns=self._tick_ns, window_ticks=self.window_ticks
         )
-        self._held_in_windows.append(by_window(now, self._window_ticks))
+        self._held_in_windows.append(by_window(now, self.window_ticks))
         if (late_waits := records.filter(late, pl.col("wait_time_ns") > 0)).height:
             # A wait that filled a window from end to end was behind everybody who held the CPU in it.
             of_windows = share_out(
-                late_waits.with_columns(pl.col("tick") // self._window_ticks * self._window_ticks),
+                late_waits.with_columns(pl.col("tick") // self.window_ticks * self.window_ticks),
                 self._held_in_windows,
                 self._throttled_in_windows,
-                tick_ns=self._tick_ns * self._window_ticks,
-                window_ticks=self._window_ticks,
+                tick_ns=self._tick_ns * self.window_ticks,
+                window_ticks=self.window_ticks,
                 begun_below_ns=0,
             )
             holders = pl.concat([holders, of_windows])

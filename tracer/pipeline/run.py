@@ -22,7 +22,9 @@ from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
+from tracer.pipeline.budget import Budget
 from tracer.pipeline.counter_check import CounterCheck
+from tracer.pipeline.housekeeping.overload import LeftOut
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.parts import build_parts
@@ -31,6 +33,7 @@ from tracer.pipeline.stage import StuckError, await_end
 from tracer.pipeline.uncounted import Uncounted
 from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest
+from tracer.store.manifest import LeftOut as StoredLeftOut
 from tracer.store.output import PreparedOutput
 from tracer.store.writer import JournalOptions, Store
 
@@ -75,6 +78,7 @@ class Run:
         cgroup_events: CgroupEvents | None,
         throttling: Throttling | str,
         output: PreparedOutput,
+        budget: Budget,
     ) -> None:
         self.run_id = uuid.uuid4()
         self._options = options
@@ -83,6 +87,7 @@ class Run:
         self._cgroup_events = cgroup_events
         self._throttling = throttling
         self._output = output
+        self._budget = budget
         self._stop = threading.Event()
         self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
         self._notes: list[str] = []
@@ -138,6 +143,7 @@ class Run:
             keep_bytes=options.keep_bytes,
             on_full=options.on_full,
             journal=JournalOptions(options.sync, self._alarm),
+            buffer_bytes=self._budget.store_bytes,
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
@@ -154,7 +160,9 @@ class Run:
             node_name=node_name,
             store=self._store,
             manifest=self.manifest,
+            budget=self._budget,
             note=self._note,
+            alarm=self._alarm,
             stop_run=self._stop,
         )
         if options.duration_ns is not None:
@@ -261,6 +269,7 @@ class Run:
             ],
             topology_changes=list(self._topology.changes),
             clock=with_sleeps(self._manifest.clock, self._clock),
+            left_out=[self._stored_left_out(one) for one in self._parts.overload.left_out],
             totals=self._parts.counts.totals(),
         )
         if self._ending is None:
@@ -275,6 +284,12 @@ class Run:
             end=Instant.of(self._clock.utc_ns((last_tick + 1) * self._options.tick_ns)),
             clock=end_clock(manifest.clock, self._clock, anchor),
             notes=[*manifest.notes, *_traceback_of(failure)],
+        )
+
+    def _stored_left_out(self, one: LeftOut) -> StoredLeftOut:
+        until = None if one.until_ns is None else Instant.of(self._clock.utc_ns(one.until_ns))
+        return StoredLeftOut(
+            what=one.what, reason=one.reason, start=Instant.of(self._clock.utc_ns(one.from_ns)), end=until
         )
 
     def _stops(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from tracer.errors import NodeUnsupportedError
 from tracer.kernel.compiler_cache import ensure_compiler_cache
 from tracer.kernel.counter_plan import CounterPlan, plan_counters
+from tracer.kernel.cpus import present_cpus
 from tracer.kernel.tick_load import TickLoad
 from tracer.pipeline.options import RunOptions
 from tracer.store.layout import partition_value
@@ -67,12 +68,16 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
         from tracer.kernel.cgroup_events import CgroupEvents
         from tracer.kernel.throttling import Throttling
         from tracer.kernel.tick_source import KernelTickSource
+        from tracer.pipeline.budget import share_out
+        from tracer.pipeline.reading import BLOCKS
         from tracer.pipeline.run import Run
         from tracer.store.recovery import recover
 
     # While the programs are compiled.
     recovery = recover(output.path, retention, identifier=options.identifier)
-    source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=options.ring_bytes))
+    budget = share_out(options.memory_limit_bytes, len(present_cpus()), BLOCKS)
+    ring_bytes = options.ring_bytes or budget.ring_bytes
+    source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=ring_bytes))
     try:
         cgroup_events = on_failure.enter_context(CgroupEvents())
     except NodeUnsupportedError:
@@ -83,7 +88,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
             throttling = on_failure.enter_context(Throttling())
         except NodeUnsupportedError as error:
             throttling = str(error)
-    run = Run(options, plan, source, cgroup_events, throttling, output)
+    run = Run(options, plan, source, cgroup_events, throttling, output, budget)
     source.await_programs()
     signals.stop(run.stop)
     run.start()

@@ -34,6 +34,7 @@ class TickTables:
         self._labelling = labelling
         self._tick_ns = tick_ns
         self._write_ticks = write_ticks
+        self._write_waits = True
         self.windows = WindowAssembler(
             tick_ns=tick_ns,
             window_ticks=window_ticks,
@@ -48,6 +49,14 @@ class TickTables:
     def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
         """From the next close on, CPUs belong to these last-level caches."""
         self.windows.use_llcs(llc_of_cpu)
+
+    def write_ticks(self, whether: bool) -> None:
+        """Whether rows of `ticks` are handed on from the next close on; any thread may call it."""
+        self._write_ticks = whether
+
+    def write_waits(self, whether: bool) -> None:
+        """The same of `waits`."""
+        self._write_waits = whether
 
     def add(self, records: pl.DataFrame) -> None:
         """Takes records (`tracer.pipeline.windows.RECORDS_SCHEMA`) in any order."""
@@ -68,8 +77,9 @@ class TickTables:
         if self._write_ticks:
             rows = tick_rows(closed.records, tick_ns=self._tick_ns)
             self._labelling.put(TICKS, rows, self._monotonic_ns("tick"), is_last=is_last)
-        waits = largest_holders(closed.holders)
-        self._labelling.put(WAITS, waits, self._monotonic_ns("window_tick"), is_last=is_last)
+        if self._write_waits:
+            waits = largest_holders(closed.holders)
+            self._labelling.put(WAITS, waits, self._monotonic_ns("window_tick"), is_last=is_last)
 
     def _monotonic_ns(self, tick: str) -> pl.Expr:
         return pl.col(tick).cast(pl.Int64) * self._tick_ns

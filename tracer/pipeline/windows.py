@@ -196,7 +196,7 @@ class WindowAssembler:
         self.outside_run = 0
         """Records of ticks after the run's last."""
         self._tick_ns = tick_ns
-        self._window_ticks = window_ticks
+        self._window_ticks = self._wanted_ticks = window_ticks
         self._tells_throttled = tells_throttled
         self._first_tick = first_tick
         self.use_llcs(llc_of_cpu)
@@ -207,6 +207,13 @@ class WindowAssembler:
     def use_llcs(self, llc_of_cpu: Mapping[int, int]) -> None:
         """From the next close on, CPUs belong to these last-level caches: after one came online or went."""
         self._llc_by_cpu = llc_lookup(llc_of_cpu)
+
+    def use_length(self, window_ticks: int) -> None:
+        """Windows are of so many ticks from where one of them begins on; any thread may call it.
+
+        Of two lengths, one is a multiple of the other.
+        """
+        self._wanted_ticks = window_ticks
 
     def add(self, records: pl.DataFrame) -> None:
         """Take records (RECORDS_SCHEMA) as they were drained, in any order."""
@@ -219,6 +226,13 @@ class WindowAssembler:
     def close_before(self, tick: int) -> ClosedWindows:
         """Hand out the windows whose last tick is less than `tick`; empty frames if there is no further one."""
         end = tick - tick % self._window_ticks
+        if (wanted := self._wanted_ticks) != self._window_ticks:
+            begin = -(-self._closed_before // wanted) * wanted
+            if self._closed_before == begin:
+                self._window_ticks = wanted
+                end = tick - tick % wanted
+            else:
+                end = min(end, begin)
         if end <= self._closed_before:
             return ClosedWindows(RECORDS_SCHEMA.to_frame(), WINDOWS_SCHEMA.to_frame(), HOLDERS_SCHEMA.to_frame())
         held = pl.concat(self._held)
@@ -238,6 +252,8 @@ class WindowAssembler:
     def _close(self, records: pl.DataFrame, end: int, *, last_tick: int | None) -> ClosedWindows:
         scaled = scale_counters(records)
         holders = self._remembered.share_out(records)
+        if self._window_ticks != self._remembered.window_ticks:
+            holders = _in_windows_of(self._window_ticks, holders)
         windows = aggregate_windows(
             scaled,
             holders,
@@ -251,6 +267,13 @@ class WindowAssembler:
         self.merged += int(windows["records"].sum()) - windows.height
         self._closed_before = max(self._closed_before, end)
         return ClosedWindows(scaled, windows, holders)
+
+
+def _in_windows_of(window_ticks: int, holders: pl.DataFrame) -> pl.DataFrame:
+    """The same in longer windows."""
+    keys = [name for name in HOLDERS_SCHEMA if name != "wait_time_ns"]
+    longer = pl.col("window_tick") - pl.col("window_tick") % window_ticks
+    return holders.with_columns(longer).group_by(keys).agg(pl.sum("wait_time_ns")).select(HOLDERS_SCHEMA.names())
 
 
 def _ticks_of_run(window_ticks: int, first_tick: int, last_tick: int | None) -> pl.Expr:

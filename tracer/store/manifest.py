@@ -135,6 +135,15 @@ class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     drift_ns: int | None = None
 
 
+class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was not written for a while as the tracer could not keep up; `end` is None where that was to the end."""
+
+    what: str
+    reason: str
+    start: Instant
+    end: Instant | None
+
+
 class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
 
@@ -188,8 +197,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     A run that is killed says `running`, until `tracer recover` or the next run finds it: then it is `crashed`, `end` is
     the time of its last row, `totals` have as rows, files and bytes what is there, and `recovered` the rows, by table,
     that its journals had. `source` is where the records are from: a node's kernel, or a simulation of a node that does
-    not exist.
-    `configuration` holds the options as run. `notes` say why something is null or limited.
+    not exist. `left_out` says which parts of the results have a gap. `configuration` holds the options as run. `notes`
+    say why something is null or limited.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -213,6 +222,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     git_revision: str | None = None
     totals: Totals = Totals()
     recovered: dict[str, Count] = {}
+    left_out: list[LeftOut] = []
     notes: list[str] = []
 
 

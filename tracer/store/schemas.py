@@ -325,6 +325,21 @@ HEALTH: Final = Table(
                 "processes left for a later pass in this second because the pass had used up its CPU time",
             ),
             measured("own_cpu_time_ns", pa.int64(), "CPU time the tracer itself used in this second, ns"),
+            optional(
+                "kernel_cpu_time_ns",
+                pa.int64(),
+                "CPU time of the tracer's programs in the kernel since the last row that has it, ns: what a switch and "
+                "a tick cost in the run's first two seconds, times those since, as if each CPU had ticked all the "
+                "time; whoever was running has it in their CPU time; null before that, and where the kernel does not "
+                "tell",
+            ),
+            measured("drain_interval_ns", pa.int64(), "how often the rings were drained at the end of the second, ns"),
+            measured(
+                "parts_left_out",
+                pa.int64(),
+                "how many parts of the results were left out at the end of the second as the tracer could not keep "
+                "up: `ticks`, `waits`, windows of the usual length; the manifest's left_out says when and why",
+            ),
             measured("own_rss_bytes", pa.int64(), "resident memory of the tracer at the end of the second, bytes"),
             measured("files_closed", pa.int64(), "output files closed in this second"),
             measured("bytes_written", pa.int64(), "bytes of these files"),

@@ -114,7 +114,9 @@ class Store:
         keep_bytes: int | None,
         on_full: OnFull,
         journal: JournalOptions | None = None,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
+        """`buffer_bytes`: of rows that wait for their files, of which the largest are written early beyond that."""
         self._output = output
         self._run_id = run_id
         self._node_name = node_name
@@ -123,7 +125,7 @@ class Store:
         self._partition = partition_value(identifier)
         self._retention = Retention(output, self._partition, keep_bytes, on_full)
         # A file is smaller than its rows in memory, so a quarter of the bound always leaves some history.
-        self._buffer_bytes = BUFFER_BYTES if keep_bytes is None else min(BUFFER_BYTES, keep_bytes // 4)
+        self._buffer_bytes = buffer_bytes if keep_bytes is None else min(buffer_bytes, keep_bytes // 4)
         self._buffers: dict[tuple[str, int], _Buffer] = {}
         self._sequences: Counter[str] = Counter()
         self._totals = StoreTotals()

@@ -101,7 +101,8 @@ class WindowRows:
         ids = self._members["cgroup_id"].to_list()
         rows = self._recording.collect(
             self._recording.scan("windows", part.span)
-            .filter(pl.col("cgroup_id").is_in(ids), *self._of_node)
+            # Windows that are longer, as the tracer could not keep up, compare with no other.
+            .filter(pl.col("cgroup_id").is_in(ids), pl.col("ticks") <= self.window_ticks, *self._of_node)
             .select(
                 ((since_ns + self.step_ns // 2) // self.step_ns).cast(pl.Int64).alias("step"),
                 "cgroup_id",

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The row of `health` of each second."""
 
+from collections.abc import Callable
+
 from tracer.containers.inventory import Inventory
 from tracer.kernel.clock import RunClock
 from tracer.kernel.cpus import online_cpus
@@ -25,6 +27,9 @@ class HealthRows:
         clock: RunClock,
         node_name: str,
         sink: Sink,
+        kernel_time_ns: Callable[[], int | None],
+        drain_interval_ns: Callable[[], int],
+        parts_left_out: Callable[[], int],
     ) -> None:
         self._counts = counts
         self._meter = meter
@@ -34,19 +39,36 @@ class HealthRows:
         self._clock = clock
         self._node_name = node_name
         self._sink = sink
+        self.ring_fill_peak = 0.0
+        """The fullest a ring was found, 0 to 1, of the last row."""
+        self._parts_left_out = parts_left_out
+        self._drain_interval_ns = drain_interval_ns
+        self._kernel_time_ns = kernel_time_ns
+        self._kernel_before_ns = 0
 
     def put(self, now_ns: int) -> None:
         """Hands on the row of the time since the last one."""
-        fill, gap_ns = self._rings.take_peaks()
+        self.ring_fill_peak, gap_ns = self._rings.take_peaks()
         slept_ns = sum(sleep.slept_ns for sleep in self._clock.sleeps if sleep.after_ns < now_ns)
         row = self._meter.take(self._counts.counts()._replace(suspended_time_ns=slept_ns)) | {
             "node_name": self._node_name,
             "time": self._clock.utc_ns(now_ns),
             "reader_lag_max_ns": gap_ns,
-            "ring_fill_peak": fill,
+            "ring_fill_peak": self.ring_fill_peak,
+            "kernel_cpu_time_ns": self._kernel_time_since(),
+            "drain_interval_ns": self._drain_interval_ns(),
+            "parts_left_out": self._parts_left_out(),
             "unresolved_cgroups": self._inventory.unresolved,
             "own_rss_bytes": own_resident_bytes(),
             "online_cpus": len(online_cpus()),
             **self._readers.take(),
         }
         self._sink.put(HEALTH, health_rows(row))
+
+    def _kernel_time_since(self) -> int | None:
+        """Since the last row that knew it, or the start."""
+        now_ns, before_ns = self._kernel_time_ns(), self._kernel_before_ns
+        if now_ns is None:
+            return None
+        self._kernel_before_ns = now_ns
+        return now_ns - before_ns

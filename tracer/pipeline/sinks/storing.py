@@ -15,8 +15,6 @@ from tracer.store.manifest import Manifest
 from tracer.store.schemas import Table
 from tracer.store.writer import Store
 
-# Beside what the store itself holds until a file is due.
-_QUEUE_BYTES = 64 * 2**20
 _LOOK_SECONDS = 0.25
 
 
@@ -26,7 +24,10 @@ class Storing(Stage):
     A failure ends the run, not this stage: what comes until then is written if it can be.
     """
 
-    def __init__(self, store: Store, manifest: Callable[[], Manifest], stop_run: threading.Event) -> None:
+    def __init__(
+        self, store: Store, manifest: Callable[[], Manifest], stop_run: threading.Event, *, queue_bytes: int
+    ) -> None:
+        """`queue_bytes`: of rows that wait, beside what the store itself holds until a file is due."""
         super().__init__("storing", stop_run)
         self.rows_refused: Counter[str] = Counter()
         """By table, rows that found no room or came after the stage had ended, or that the store would not take."""
@@ -34,7 +35,8 @@ class Storing(Stage):
         """What the manifest's last version says."""
         self._store = store
         self._manifest = manifest
-        self._rows: Channel[tuple[Table, pa.Table]] = Channel(_QUEUE_BYTES, lambda item: item[1].nbytes)
+        self._rows: Channel[tuple[Table, pa.Table]] = Channel(queue_bytes, lambda item: item[1].nbytes)
+        self._queue_bytes = queue_bytes
         self._lock = threading.Lock()
 
     def work(self) -> None:
@@ -56,6 +58,11 @@ class Storing(Stage):
             self._store.close()
         self._write_manifest()
         self._store.release()
+
+    @property
+    def queue_fill(self) -> float:
+        """How much of the queue is taken, 0 to 1."""
+        return self._rows.size / self._queue_bytes
 
     def end(self) -> None:
         """Nothing is taken any more."""
