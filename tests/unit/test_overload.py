@@ -6,10 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from tracer.kernel.record_block import RecordBlock
-from tracer.pipeline.budget import DEFAULT_MEMORY_BYTES, LEAST_MEMORY_BYTES, default_cpu_limit, share_out
+from tracer.pipeline.budget import default_cpu_limit, share_out
 from tracer.pipeline.housekeeping.drain_interval import DrainInterval
 from tracer.pipeline.housekeeping.overload import LeftOut, Overload, Step, Strain
 from tracer.pipeline.housekeeping.strain import StrainMeter
+from tracer.pipeline.options import DEFAULT_MEMORY_BYTES, LEAST_MEMORY_BYTES
 
 SECOND_NS = 1_000_000_000
 MIB = 1 << 20

@@ -24,8 +24,7 @@ from tracer.experiment.pulsing import Pulsing
 from tracer.experiment.schedule import SLOT_WINDOWS, Schedule
 from tracer.experiment.state_file import RECORDING_PREFIX, State, StateFile, boot_id, runtime_directory
 from tracer.kernel.event_specs import parse_events
-from tracer.pipeline.budget import DEFAULT_MEMORY_BYTES
-from tracer.pipeline.options import RunOptions
+from tracer.pipeline.options import DEFAULT_MEMORY_BYTES, RunOptions
 from tracer.pipeline.starting import Signals, start_run
 from tracer.store.manifest import Manifest
 

@@ -9,10 +9,7 @@ from tracer.kernel.rings import default_ring_bytes
 _MIB = 1 << 20
 # Libraries, compiled queries and what a few containers take, as measured on idle nodes: 210 to 270 MiB.
 _BASE_BYTES = 260 * _MIB
-# With the least, a run of few containers leaves out what it can.
-LEAST_MEMORY_BYTES = 256 * _MIB
 _LEAST_SPARE_BYTES = 40 * _MIB
-DEFAULT_MEMORY_BYTES = 512 * _MIB
 
 _MOST_BLOCK_ROWS = 1 << 18
 _LEAST_BLOCK_ROWS = 1 << 14

@@ -8,7 +8,6 @@ import msgspec
 
 from tracer.errors import UsageError
 from tracer.kernel.event_specs import EventSpec
-from tracer.pipeline.budget import LEAST_MEMORY_BYTES
 from tracer.store.layout import partition_value
 from tracer.units import format_bytes
 
@@ -24,6 +23,9 @@ _LEAST_KEEP_BYTES = 1 << 20
 _SHORTEST_RESOURCES_NS = 100 * _MS
 _SHORTEST_PROCESSES_NS = 1_000 * _MS
 RING_BOUNDS_BYTES = (1 << 12, 1 << 30)
+DEFAULT_MEMORY_BYTES = 512 << 20
+# With the least, a run of few containers leaves out what it can.
+LEAST_MEMORY_BYTES = 256 << 20
 _LEAST_CPU_LIMIT = 0.01
 
 
