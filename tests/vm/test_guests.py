@@ -65,13 +65,14 @@ def test_memory_that_the_machine_does_not_have_is_told() -> None:
 
 def test_the_tracer_on_a_kernel_of_debian(tmp_path: Path) -> None:
     # That it works at all; `make vm-test` runs all that each kernel must do.
-    some = (f"tests/kernel/test_{name}.py" for name in ("accounting", "run", "waits"))
     guest = *ONLY_IN_GUESTS, "tests/guest/test_suspend.py"
-    tests = run_tests(tmp_path, "--timeout", "1500", "--", *PYTEST, "-m", "core", *some, *guest)
-    assert tests.run > 20
+    tests = run_tests(
+        tmp_path, "--timeout", "2400", "--", *PYTEST, "-m", "core", "tests/kernel/test_accounting.py", *guest
+    )
+    assert tests.run > 10
     assert (tests.failed, tests.skipped) == (0, 0)
 
 
 def test_counters_are_right(tmp_path: Path) -> None:
-    guest = ("--arch", "arm64", "--count-instructions", "--timeout", "600")
+    guest = ("--arch", "arm64", "--count-instructions", "--timeout", "1800")
     assert run_tests(tmp_path, *guest, "--", *PYTEST, "tests/guest/test_counters.py") == Outcome(2, 0, 0)
