@@ -52,7 +52,8 @@ def read() -> Iterator[Callable[[Cgroup], dict[str, int | float]]]:
 
     def one(cgroup: Cgroup) -> dict[str, int | float]:
         # As if it ended, so that settings are read as well.
-        (row,) = reader.read_ending([as_read(cgroup)]).rows["resources"].to_dicts()
+        reader.read_ending([as_read(cgroup)])
+        (row,) = reader.take_looks().rows["resources"].to_dicts()
         return row
 
     yield one

@@ -16,6 +16,7 @@ from tracer.containers.identity import ContainerKey
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import ContainerNames
 from tracer.kernel.clock import ClockAnchor, RunClock
+from tracer.pipeline import observing as observing_module
 from tracer.pipeline.housekeeping.health import ReaderHealth
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.observing import Observing
@@ -50,6 +51,7 @@ class Told(Reader):
     def __init__(self, *, fails: bool = False, costs_s: float = 0) -> None:
         self.passes: list[list[Cgroup]] = []
         self.endings: list[list[Cgroup]] = []
+        self._told = 0
         self.closed = threading.Event()
         self.passed = threading.Semaphore(0)
         self._fails = fails
@@ -65,10 +67,14 @@ class Told(Reader):
             raise ValueError("as the test wants it")
         return Observation({"resources": resources(*(cgroup.cgroup_id for cgroup in cgroups))}, {"process_reads": 1})
 
-    def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:
+    def read_ending(self, cgroups: Sequence[Cgroup]) -> None:
         self.endings.append(list(cgroups))
         self.passed.release()
-        return Observation({}, notes=["one has ended"])
+
+    def take_looks(self) -> Observation:
+        ended = [cgroup.cgroup_id for cgroups in self.endings[self._told :] for cgroup in cgroups]
+        self._told = len(self.endings)
+        return Observation({"resources": resources(*ended)}, notes=["one has ended"] * bool(ended))
 
     def close(self) -> None:
         self.closed.set()
@@ -165,6 +171,21 @@ def test_a_last_look_at_a_cgroup_that_ends(observe: Callable[..., Any], tree: Pa
     thread.join()
     assert [cgroup.cgroup_id for cgroups in reader.endings for cgroup in cgroups] == [cgroup_id]
     assert "one has ended" in notes
+
+
+def test_what_looks_found_is_handed_on_with_the_next_pass_or_sooner_if_that_is_far(
+    observe: Callable[..., Any], tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing_module, "_HOLD_NS", 10_000_000)
+    reader = Told()
+    thread, _health, notes, kept = observe(reader, interval_ns=3600 * 10**9)
+    assert reader.passed.acquire(timeout=10)
+    cgroup_id = (tree / CONTAINER).stat().st_ino
+    thread.see_end(cgroup_id)
+    while "one has ended" not in notes:
+        time.sleep(0.01)
+    assert kept.rows[-1]["cgroup_id"].to_list() == [cgroup_id]
+    assert len(reader.passes) == 1
 
 
 def test_columns_that_are_left_out_are_null_and_times_are_utc(tree: Path) -> None:

@@ -33,13 +33,11 @@ class Curious(Reader):
         self.said.put(("read", list(cgroups)))
         return Observation({})
 
-    def read_beginning(self, cgroups: Sequence[Cgroup]) -> Observation:
+    def read_beginning(self, cgroups: Sequence[Cgroup]) -> None:
         self.said.put(("beginning", list(cgroups)))
-        return Observation({})
 
-    def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:
+    def read_ending(self, cgroups: Sequence[Cgroup]) -> None:
         self.said.put(("ending", list(cgroups)))
-        return Observation({})
 
 
 class NoRows:

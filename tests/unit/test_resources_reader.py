@@ -120,15 +120,35 @@ def test_settings_are_read_again_when_a_cgroup_ends(new_reader: NewReader, tmp_p
     a = cgroup(tmp_path, "/a")
     rows_of(reader, a)
     (tmp_path / "a" / "memory.max").write_text("max\n")
-    assert reader.read_ending([a]).rows["resources"].columns.count("memory_max_bytes") == 0
+    reader.read_ending([a])
+    assert "memory_max_bytes" not in reader.take_looks().rows["resources"].columns
 
 
 def test_a_cgroup_that_ends_between_two_passes_has_a_last_row(new_reader: NewReader, tmp_path: Path) -> None:
     write_files(tmp_path / "short", {"cpu.stat": "usage_usec 9\n"})
     reader = new_reader()
     short = cgroup(tmp_path, "/short")
-    assert reader.read_ending([short]).rows["resources"]["cpu_usage_usec"].to_list() == [9]
+    reader.read_ending([short])
+    assert reader.take_looks().rows["resources"]["cpu_usage_usec"].to_list() == [9]
+    assert reader.take_looks().rows == {}
     assert rows_of(reader) == []
+
+
+def test_last_rows_of_many_are_told_at_once_and_one_that_ends_again_has_both(
+    new_reader: NewReader, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        write_files(tmp_path / name, {"cpu.stat": f"usage_usec {ord(name)}\n"})
+    reader = new_reader()
+    a, b = (cgroup(tmp_path, f"/{name}") for name in ("a", "b"))
+    reader.read_ending([a])
+    reader.read_ending([b])
+    (tmp_path / "a" / "cpu.stat").write_text("usage_usec 100\n")
+    reader.read_ending([a])
+    rows = reader.take_looks().rows["resources"]
+    assert sorted(rows.select("cgroup_id", "cpu_usage_usec").rows()) == sorted(
+        [(a.cgroup_id, 97), (a.cgroup_id, 100), (b.cgroup_id, 98)]
+    )
 
 
 def test_one_whose_directory_is_gone_has_no_row_more(new_reader: NewReader, tmp_path: Path) -> None:
@@ -138,7 +158,8 @@ def test_one_whose_directory_is_gone_has_no_row_more(new_reader: NewReader, tmp_
     (tmp_path / "a" / "cpu.stat").unlink()
     (tmp_path / "a").rmdir()
     assert rows_of(reader, a) == []
-    assert reader.read_ending([a]).rows["resources"].is_empty()
+    reader.read_ending([a])
+    assert not reader.take_looks().rows
 
 
 def test_a_path_that_is_another_cgroups_by_now_gives_no_row(new_reader: NewReader, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import polars as pl
+
 from tracer.containers.identity import Identity
 from tracer.containers.inventory import Inventory
 from tracer.kernel.cpus import online_cpus
@@ -17,12 +19,14 @@ from tracer.store.schemas import TABLES
 
 # More than these begin or end between two looks only in a storm of short lives, which must not cost more than it tells.
 _LOOKED_AT_AT_MOST = 256
+# So long what a look found may wait for more of the kind, or for a pass: each time rows are handed on costs the same.
+_HOLD_NS = 1_000_000_000
 
 
 class _Looks:
     """Cgroups that `read` looks at between passes, and when it may do so again."""
 
-    def __init__(self, read: Callable[[Sequence[Cgroup]], Observation]) -> None:
+    def __init__(self, read: Callable[[Sequence[Cgroup]], object]) -> None:
         self.read = read
         self.cgroup_ids: deque[int] = deque(maxlen=_LOOKED_AT_AT_MOST)
         self.due_ns = 0
@@ -55,6 +59,8 @@ class Observing(threading.Thread):
         self._cgroups: list[Cgroup] = []
         self._beginning = _Looks(reader.read_beginning)
         self._ending = _Looks(reader.read_ending)
+        # When what looks found is to be handed on; None where they found nothing yet.
+        self._looks_due_ns: int | None = None
         self._wake = threading.Event()
         self._finish = False
 
@@ -89,21 +95,26 @@ class Observing(threading.Thread):
             now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             if now_ns >= due_ns:
                 due_ns = self._pass()
-            until_ns = due_ns
+            if self._looks_due_ns is not None and now_ns >= self._looks_due_ns:
+                self._take(self._take_looks())
+            until_ns = due_ns if self._looks_due_ns is None else min(due_ns, self._looks_due_ns)
             for looks in (self._beginning, self._ending):
                 if looks.cgroup_ids and now_ns >= looks.due_ns:
                     looks.due_ns = now_ns + self._look(looks)
+                    until_ns = min(until_ns, now_ns + _HOLD_NS)
                 if looks.cgroup_ids:
                     until_ns = min(until_ns, looks.due_ns)
             if (left_ns := until_ns - time.clock_gettime_ns(time.CLOCK_MONOTONIC)) > 0:
                 self._wake.wait(left_ns / 1e9)
                 self._wake.clear()
+        self._take(self._take_looks())
         self._labelling.flush()
 
     def _pass(self) -> int:
         """One pass; returns when the next is due."""
         begin_ns, begin_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-        self._take(self._reader.read(self._readable()))
+        looks = self._take_looks()
+        self._take(looks, self._reader.read(self._readable()))
         cost_ns = time.thread_time_ns() - begin_cpu_ns
         due_ns = self._pace.next_ns(time.clock_gettime_ns(time.CLOCK_MONOTONIC), cost_ns)
         self._health.add(
@@ -125,17 +136,26 @@ class Observing(threading.Thread):
         """Reads those that began or ended; returns how long not to do so again, for a storm of them to cost little."""
         begin_cpu_ns = time.thread_time_ns()
         cgroup_ids = {looks.cgroup_ids.popleft() for _ in range(len(looks.cgroup_ids))}
-        self._take(looks.read(_cgroups(self._inventory.existing_of(cgroup_ids))))
+        looks.read(_cgroups(self._inventory.existing_of(cgroup_ids)))
+        if self._looks_due_ns is None:
+            self._looks_due_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + _HOLD_NS
         cost_ns = time.thread_time_ns() - begin_cpu_ns
         self._health.add({"reader_cpu_time_ns": cost_ns})
         return int(cost_ns / self._share)
 
-    def _take(self, observation: Observation) -> None:
-        for name, rows in observation.rows.items():
-            self._labelling.put(TABLES[name], rows)
-        self._health.add(observation.health)
-        for text in observation.notes:
-            self._note(text)
+    def _take_looks(self) -> Observation:
+        self._looks_due_ns = None
+        return self._reader.take_looks()
+
+    def _take(self, *observations: Observation) -> None:
+        """Hands on, the rows of a table together."""
+        for name in dict.fromkeys(name for observation in observations for name in observation.rows):
+            rows = [observation.rows[name] for observation in observations if name in observation.rows]
+            self._labelling.put(TABLES[name], rows[0] if len(rows) == 1 else pl.concat(rows, how="diagonal"))
+        for observation in observations:
+            self._health.add(observation.health)
+            for text in observation.notes:
+                self._note(text)
 
     def _readable(self) -> list[Cgroup]:
         """Those that exist; the same object as long as they are the same."""

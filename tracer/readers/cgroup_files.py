@@ -28,7 +28,7 @@ _Item = TypeVar("_Item", bound=np.generic)
 
 
 class Values(NamedTuple):
-    """What a pass found; only cgroups of which any file could be read are in it. Arrays are copies."""
+    """What was found; only cgroups of which any file could be read are in it. Arrays are copies."""
 
     cgroup_ids: npt.NDArray[np.uint64]
     monotonic_ns: npt.NDArray[np.int64]
@@ -109,7 +109,7 @@ class CgroupFiles:
                 os.close(descriptor)
         self._counts[keyed_text.KEPT_OPEN] -= int((self._files[row] >= 0).sum())
 
-    def read(self, cgroup_ids: list[int], *, with_settings: list[int], without_devices: Collection[str] = ()) -> Values:
+    def read(self, cgroup_ids: list[int], *, with_settings: list[int], without_devices: Collection[str] = ()) -> None:
         """Reads what changes of `cgroup_ids`, which are open, and all files of those that are in `with_settings`.
 
         Settings that are not read are those of the last time. Sums over devices are without those given, as
@@ -131,6 +131,10 @@ class CgroupFiles:
             if not self._counts[keyed_text.UNKNOWN_KEYS]:
                 break
             self._learn_keys()
+
+    def values(self, cgroup_ids: list[int]) -> Values:
+        """What was read of these, which are open, the last time."""
+        rows = np.array([self._rows[cgroup_id] for cgroup_id in cgroup_ids], np.int64)
         rows = rows[self._was_read[rows] != 0]
         slots = slice(len(COLUMNS) + len(self._extra))
         return Values(

@@ -58,12 +58,17 @@ class Reader(ABC):
     def read(self, cgroups: Sequence[Cgroup]) -> Observation:
         """One pass. `cgroups` are all that exist: what is kept for others can be given up."""
 
-    def read_beginning(self, cgroups: Sequence[Cgroup]) -> Observation:  # noqa: ARG002 - for those who override it
+    def read_beginning(self, cgroups: Sequence[Cgroup]) -> None:  # noqa: B027 - for those who override it
         """A first look, between passes, at cgroups into which the first process has just come."""
-        return Observation({})
 
-    def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:  # noqa: ARG002 - for those who override it
+    def read_ending(self, cgroups: Sequence[Cgroup]) -> None:  # noqa: B027 - for those who override it
         """A last look, between passes, at cgroups whose last process has just ended; they may be gone already."""
+
+    def take_looks(self) -> Observation:
+        """What looks found since the last call; rows are made of many at once, which costs as much as of one.
+
+        Called before a pass, and sooner than that where passes are rare.
+        """
         return Observation({})
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close

@@ -56,6 +56,9 @@ class ResourcesReader(Reader):
         self._settings_due_ns: dict[int, int] = {}
         self._seen: Sequence[Cgroup] | None = None
         self._unread = 0
+        # What `read_ending` found and `take_looks` has not told yet: cgroups, and rows of those that ended once more.
+        self._ended: list[int] = []
+        self._ended_before: list[pl.DataFrame] = []
 
     def read(self, cgroups: Sequence[Cgroup]) -> Observation:
         """All of them. The same object as last time says that none came and none went."""
@@ -76,7 +79,7 @@ class ResourcesReader(Reader):
         notes = [_RESTACKED] if self._stacks.changes != changes else []
         return Observation({"resources": rows}, {"unread_cgroups": self._unread}, notes)
 
-    def read_ending(self, cgroups: Sequence[Cgroup]) -> Observation:
+    def read_ending(self, cgroups: Sequence[Cgroup]) -> None:
         """A last row of those that still have files: their counters and peaks are final."""
         ending = []
         for cgroup in cgroups:
@@ -84,16 +87,34 @@ class ResourcesReader(Reader):
                 with suppress(OSError, ValueError):
                     self._open(cgroup)
                     ending.append(cgroup.cgroup_id)
-        return Observation({"resources": self._rows(ending, ending)})
+        if not set(ending).isdisjoint(self._ended):
+            self._ended_before.append(self._take_ended())
+        # Over the devices of the last pass, whose sums these go on from.
+        self._files.read(ending, with_settings=ending, without_devices=self._stacks.left_out)
+        self._ended += ending
+
+    def take_looks(self) -> Observation:
+        """Rows of those that ended."""
+        if not self._ended:
+            return Observation({})
+        rows = [*self._ended_before, self._take_ended()]
+        self._ended_before.clear()
+        return Observation({"resources": pl.concat(rows, how="diagonal")})
 
     def close(self) -> None:
         """Closes every file."""
+        self._ended.clear()
         self._follow([])
+
+    def _take_ended(self) -> pl.DataFrame:
+        rows = _frame(self._files.values(self._ended))
+        self._ended.clear()
+        return rows
 
     def _rows(self, cgroup_ids: list[int], with_settings: list[int]) -> pl.DataFrame:
         before, self._stacks = self._stacks, self._devices.stacks()
-        found = self._files.read(cgroup_ids, with_settings=with_settings, without_devices=self._stacks.left_out)
-        rows = _frame(found)
+        self._files.read(cgroup_ids, with_settings=with_settings, without_devices=self._stacks.left_out)
+        rows = _frame(self._files.values(cgroup_ids))
         # A sum over other devices than before is no continuation of the last one.
         return rows if self._stacks.changes == before.changes else rows.drop(IO_COLUMNS, strict=False)
 

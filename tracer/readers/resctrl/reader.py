@@ -92,9 +92,12 @@ class ResctrlReader(Reader):
                 self._placing.drop(held)
         return self._take_observation()
 
-    def read_beginning(self, cgroups: Sequence[Cgroup]) -> Observation:
+    def read_beginning(self, cgroups: Sequence[Cgroup]) -> None:
         """Finds their groups at once: a runtime's own process is there for some milliseconds before the container's."""
         self._placing.find(filter(_is_container, cgroups), self._pods)
+
+    def take_looks(self) -> Observation:
+        """What became of groups since the last pass."""
         return self._take_observation()
 
     def close(self) -> None:
