@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -103,13 +103,19 @@ class Inventory:
         self._keep_dead_seconds = max(keep_dead_seconds, _KEEP_DEAD_SECONDS)
         self._lock = threading.RLock()
         self._cgroups: dict[int, _Cgroup] = {}
+        # Those of them that exist, and those that nobody knows: what looks for these need not go through the dead.
+        self._living: dict[int, _Cgroup] = {}
+        self._unknown: set[int] = set()
+        # By path as the file system has it, those right below.
+        self._children: dict[str, set[int]] = {}
         self._labels = Labels()
         self._put(IDLE_ID, _Cgroup(None, "", IDLE, None, IDLE))
         self._pending: set[int] = set()
         # When a walk first missed them; in the order of that time.
         self._missing_since: dict[int, float] = {}
-        # Cgroups by the container and by the UID of the pod that their paths name.
+        # Cgroups by the container and by the UID of the pod that their paths name, and how many of those exist.
         self._members: dict[ContainerKey | str, set[int]] = {}
+        self._living_members: Counter[ContainerKey | str] = Counter()
         self._names = KnownNames()
         self._nameless_since: dict[ContainerKey | str, float] = {}
         self._moves: deque[Arrival | Departure] = deque(maxlen=_UNTAKEN_AT_MOST)
@@ -156,7 +162,7 @@ class Inventory:
         """
         with self._lock:
             self._walked_at = self._clock()
-            known = set(self._cgroups)
+            living = set(self._living)
             missing = set(self._missing_since)
             pending = set(self._pending)
         found = walk(self._root)
@@ -166,13 +172,14 @@ class Inventory:
                 self._learn(cgroup_id, raw_path, "walk", now_ns)
             for cgroup_id in pending.difference(self._cgroups):
                 self._put(cgroup_id, _Cgroup(None, "", UNKNOWN, None, UNKNOWN))
+                self._unknown.add(cgroup_id)
                 self._missing_since[cgroup_id] = self._walked_at
             self._pending -= pending
             for cgroup_id in missing & found.keys() & self._missing_since.keys():
                 del self._missing_since[cgroup_id]
-                self._existing = None
+                self._begin_life(cgroup_id)
                 self._tell_arrival(self._cgroups[cgroup_id], now_ns)
-            for cgroup_id in (known & self._cgroups.keys()) - found.keys() - {IDLE_ID} - self._missing_since.keys():
+            for cgroup_id in (living & self._living.keys()) - found.keys():
                 self._bury(cgroup_id, "walk", now_ns)
             self._forget_long_dead()
 
@@ -227,21 +234,20 @@ class Inventory:
         with self._lock:
             return [
                 (cgroup_id, cgroup.path)
-                for cgroup_id, cgroup in self._cgroups.items()
+                for cgroup_id, cgroup in self._living.items()
                 if cgroup.path is not None
                 and cgroup.identity.kind in ("container", "sandbox")
                 and not cgroup.identity.subpath
-                and cgroup_id not in self._missing_since
             ]
 
     def below(self, cgroup_id: int) -> list[int]:
         """Ids of a cgroup and of all that are known below it."""
         with self._lock:
-            top = self._cgroups.get(cgroup_id)
-            if top is None or top.path is None:
-                return [cgroup_id]
-            prefix = top.raw_path.rstrip("/") + "/"
-            return [id_ for id_, cgroup in self._cgroups.items() if (cgroup.raw_path + "/").startswith(prefix)]
+            found = [cgroup_id]
+            for one in found:
+                if (cgroup := self._cgroups.get(one)) is not None:
+                    found += self._children.get(cgroup.raw_path, ())
+            return found
 
     def cgroups_of(self, key: ContainerKey) -> set[int]:
         """Ids of the container's own cgroup and of those inside, as far as they are known."""
@@ -267,8 +273,7 @@ class Inventory:
     def unresolved(self) -> int:
         """How many ids have no path: those nobody has looked for yet, and those that a walk did not find."""
         with self._lock:
-            unknown = sum(1 for cgroup in self._cgroups.values() if cgroup.identity is UNKNOWN)
-            return len(self._pending) + unknown
+            return len(self._pending) + len(self._unknown)
 
     def __len__(self) -> int:
         return len(self._cgroups)
@@ -280,7 +285,7 @@ class Inventory:
         """
         with self._lock:
             if self._existing is None:
-                self._existing = self.existing_of(self._cgroups)
+                self._existing = self.existing_of(self._living)
             return self._existing
 
     def existing_of(self, cgroup_ids: Iterable[int]) -> list[tuple[int, str, Identity]]:
@@ -289,9 +294,7 @@ class Inventory:
             return [
                 (cgroup_id, cgroup.raw_path, cgroup.identity)
                 for cgroup_id in cgroup_ids
-                if (cgroup := self._cgroups.get(cgroup_id)) is not None
-                and cgroup.path is not None
-                and cgroup_id not in self._missing_since
+                if (cgroup := self._living.get(cgroup_id)) is not None
             ]
 
     def labels(self, cgroup_ids: Iterable[int] | None = None) -> pl.DataFrame:
@@ -319,6 +322,10 @@ class Inventory:
         cgroup = _Cgroup(path, raw_path, by_path, key, by_path)
         self._put(cgroup_id, cgroup)
         self._changes.append(Change(time_ns, "created", source, cgroup_id))
+        if (above := _above(raw_path)) is not None:
+            self._children.setdefault(above, set()).add(cgroup_id)
+        if cgroup_id not in self._missing_since:
+            self._begin_life(cgroup_id)
         for member_of in cgroup.belongs_to:
             self._members.setdefault(member_of, set()).add(cgroup_id)
             if not self._names.knows(member_of):
@@ -363,17 +370,30 @@ class Inventory:
     def _put(self, cgroup_id: int, cgroup: _Cgroup, since_ns: int | None = None) -> None:
         self._cgroups[cgroup_id] = cgroup
         self._labels.put(cgroup_id, cgroup.path, cgroup.identity, since_ns=since_ns)
+        if cgroup_id in self._living:
+            self._living[cgroup_id] = cgroup
+            self._existing = None
+
+    def _begin_life(self, cgroup_id: int) -> None:
+        """From now on it exists, as far as anybody knows."""
+        cgroup = self._living[cgroup_id] = self._cgroups[cgroup_id]
+        self._living_members.update(cgroup.belongs_to)
         self._existing = None
+
+    def _end_life(self, cgroup_id: int) -> None:
+        if (cgroup := self._living.pop(cgroup_id, None)) is not None:
+            self._living_members.subtract(cgroup.belongs_to)
+            self._existing = None
 
     def _bury(self, cgroup_id: int, source: Source, time_ns: int) -> None:
         self._missing_since[cgroup_id] = self._clock()
-        self._existing = None
+        self._end_life(cgroup_id)
         cgroup = self._cgroups[cgroup_id]
         if cgroup.path is None:
             return
         self._changes.append(Change(time_ns, "removed", source, cgroup_id))
         for member_of in cgroup.belongs_to:
-            if self._members[member_of] <= self._missing_since.keys():
+            if not self._living_members[member_of]:
                 self._nameless_since.pop(member_of, None)
                 if isinstance(member_of, ContainerKey):
                     self._moves.append(Departure(member_of))
@@ -393,12 +413,24 @@ class Inventory:
 
     def _leave(self, cgroup_id: int, cgroup: _Cgroup) -> None:
         """Forgets the container and the pod of a cgroup with the last of theirs."""
+        self._end_life(cgroup_id)
+        self._unknown.discard(cgroup_id)
+        if cgroup.path is not None and (above := _above(cgroup.raw_path)) is not None:
+            self._children[above].discard(cgroup_id)
+            if not self._children[above]:
+                del self._children[above]
         for member_of in cgroup.belongs_to:
             self._members[member_of].discard(cgroup_id)
             if not self._members[member_of]:
                 del self._members[member_of]
+                del self._living_members[member_of]
                 self._nameless_since.pop(member_of, None)
                 self._names.forget(member_of)
+
+
+def _above(raw_path: str) -> str | None:
+    """Path of the cgroup right above; None for the root."""
+    return None if raw_path == "/" else raw_path.rpartition("/")[0] or "/"
 
 
 def _monotonic_ns() -> int:
