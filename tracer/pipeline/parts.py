@@ -170,7 +170,7 @@ def build_parts(
             Duty(_SECOND_NS, cpus.follow),
             Duty(_WALK_NS, lambda _now_ns: inventory.refresh()),
             Duty(_SECOND_NS, lifecycle.look_at_limits),
-            Duty(_SECOND_NS // 2, lifecycle.hand_on, end=lifecycle.hand_on_all),
+            Duty(_SECOND_NS, lifecycle.hand_on, end=lifecycle.hand_on_all),
             Duty(_SECOND_NS, overload.look, end=overload.end),
             Duty(_SECOND_NS, health.put, end=health.put),
             Duty(_SECOND_NS, drain_interval.look),
