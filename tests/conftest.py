@@ -34,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-transcripts", action="store_true", help="record what commands print anew (test_transcripts.py)"
     )
+    parser.addoption(
+        "--kills",
+        type=int,
+        metavar="N",
+        help="kill N tracers, and processes at each of their system calls (tests/chaos)",
+    )
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs that were killed left in journals becomes closed files, exactly once.
 
-A journal is removed only once its file is on disk; if that is there already, the journal is only removed. So it does
-not matter where a recovery is itself killed. Runs that are live, by their lock, are left alone.
+First journals become files, which say that they were recovered; then the manifest says what is there; only then the
+journals are removed. So it does not matter where a recovery is itself killed: the next one finds the same, and all that
+it needs to know. Runs that are live, by their lock, are left alone.
 """
 
 import os
 import stat
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -27,7 +29,7 @@ from tracer.store.journal import (
     read_frames,
     remove_journal_directory,
 )
-from tracer.store.layout import file_path, journal_directory, manifest_path, partition_value
+from tracer.store.layout import IN_PROGRESS, file_path, journal_directory, manifest_path, partition_value
 from tracer.store.manifest import Instant, Manifest, encode_manifest, read_own_manifest
 from tracer.store.open_runs import RunLock
 from tracer.store.parquet import combine, conform, encode
@@ -36,6 +38,7 @@ from tracer.store.schemas import TABLES, Table
 from tracer.store.writer import BUFFER_BYTES, file_metadata
 
 _DAMAGED: Final = ".damaged"
+_RECOVERED: Final = "tracer.recovered"
 _RECENT_FRAMES: Final = 32
 # A run closes a file before its rows take more than `BUFFER_BYTES`; what came at once is beyond that.
 _MOST_BYTES: Final = 4 * BUFFER_BYTES
@@ -128,17 +131,25 @@ def _recover_run(
         with open_below(output, journal_directory(run_id)) as directory:
             journals = sorted(name for name in directory.names() if parse_journal_name(name) is not None)
         if manifest.status != "running" and not journals:
+            # The last that a recovery that was killed has left.
+            remove_journal_directory(output, run_id)
             return
         run = RecoveredRun(run_id, manifest.host.node_name, manifest.status == "running")
         partition = partition_value(manifest.host.identifier)
         room = Retention(output, partition, None, "stop") if retention is None else retention
         closed = {one.name for one in _closed_files(RecoveredRun(run_id, "", False), output, partition)}
-        for name in journals:
-            _recover_journal(run, output, partition, name, closed, room)
+        done = [
+            one
+            for name in journals
+            if (one := _recover_journal(run, output, partition, name, closed, room)) is not None
+        ]
+        files = _closed_files(run, output, partition)
+        run.rows = _recovered(files) - Counter(manifest.recovered)
         if run.was_killed or run.rows:
-            _write_manifest(run, output, manifest, _closed_files(run, output, partition), room)
-        remove_journal_directory(output, run_id)
-        found.runs.append(run)
+            _write_manifest(run, output, manifest, files, room)
+        _put_away(output, run_id, done)
+        if run.was_killed or run.rows or run.problems:
+            found.runs.append(run)
     finally:
         lock.close()
 
@@ -150,6 +161,14 @@ class _ClosedFile(NamedTuple):
     size: int
     rows: int
     last_ns: int
+    is_recovered: bool
+
+
+class _Done(NamedTuple):
+    """A journal that is not needed any more, or what is wrong with its end, for which it is kept aside."""
+
+    name: str
+    problem: str | None
 
 
 def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[_ClosedFile]:
@@ -166,7 +185,9 @@ def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[_Clos
         except (OSError, ValueError, pa.ArrowException) as error:
             run.problems.append(f"{path}: {_reason(error)}")
             continue
-        files.append(_ClosedFile(JournalName(path.parts[0], file.name.sequence), file.size, metadata.num_rows, last_ns))
+        name = JournalName(path.parts[0], file.name.sequence)
+        is_recovered = _RECOVERED.encode() in metadata.metadata
+        files.append(_ClosedFile(name, file.size, metadata.num_rows, last_ns, is_recovered))
     return files
 
 
@@ -191,16 +212,16 @@ def _last_ns(metadata: pq.FileMetaData, time_column: str) -> int:
 
 def _recover_journal(
     run: RecoveredRun, output: Path, partition: str, name: str, closed: set[JournalName], room: Retention
-) -> None:
-    """One journal to a closed file. Where it is damaged, what comes before that is recovered, and it is kept aside.
+) -> _Done | None:
+    """One journal to a closed file. Where it is damaged, what comes before that is recovered. None: it is to stay.
 
-    Raises OSError and OutputError; then it is as it was.
+    Raises OSError and OutputError.
     """
     parsed = parse_journal_name(name)
     assert parsed is not None
     if parsed.table not in TABLES:
         run.problems.append(f"{name}: there is no table {parsed.table!r}; it is kept")
-        return
+        return None
     with open_below(output, journal_directory(run.run_id)) as directory:
         try:
             rows, problem = _read(directory, name, TABLES[parsed.table])
@@ -208,12 +229,25 @@ def _recover_journal(
                 _close(run, output, partition, parsed, rows, room)
         except (ValueError, OverflowError, pa.ArrowException) as error:
             run.problems.append(f"{name}: {_reason(error)}; it is kept")
-            return
-        if problem is None:
-            os.unlink(name, dir_fd=directory.descriptor)
-        else:
-            os.rename(name, name + _DAMAGED, src_dir_fd=directory.descriptor, dst_dir_fd=directory.descriptor)
-            run.problems.append(f"{name}: {problem}; what comes after that is kept in {name + _DAMAGED}")
+            return None
+    if problem is not None:
+        run.problems.append(f"{name}: {problem}; what comes after that is kept in {name + _DAMAGED}")
+    return _Done(name, problem)
+
+
+def _put_away(output: Path, run_id: UUID, journals: list[_Done]) -> None:
+    """Removes what is done, and what a manifest that was not written to its end has left. Raises OSError."""
+    with open_below(output, journal_directory(run_id).parent) as directory:
+        for name in directory.names():
+            if name.endswith(IN_PROGRESS):
+                os.unlink(name, dir_fd=directory.descriptor)
+    with open_below(output, journal_directory(run_id)) as directory:
+        for name, problem in journals:
+            if problem is None:
+                os.unlink(name, dir_fd=directory.descriptor)
+            else:
+                os.rename(name, name + _DAMAGED, src_dir_fd=directory.descriptor, dst_dir_fd=directory.descriptor)
+    remove_journal_directory(output, run_id)
 
 
 def _read(directory: Directory, name: str, table: Table) -> tuple[pa.Table | None, str | None]:
@@ -255,8 +289,17 @@ def _close(run: RecoveredRun, output: Path, partition: str, name: JournalName, r
     table = TABLES[name.table]
     start_ns = pc.min(rows[table.time_column]).value * 1_000
     path = file_path(output, table.name, partition, start_ns, run.run_id, name.sequence)
-    room.write_closed_file(path, memoryview(encode(table, rows, file_metadata(table, run.run_id, run.node_name))))
-    run.rows[table.name] = run.rows.get(table.name, 0) + rows.num_rows
+    metadata = file_metadata(table, run.run_id, run.node_name) | {_RECOVERED: "true"}
+    room.write_closed_file(path, memoryview(encode(table, rows, metadata)))
+
+
+def _recovered(files: list[_ClosedFile]) -> Counter[str]:
+    """The rows of files that a recovery made, this one or one that was killed, by table."""
+    rows = Counter[str]()
+    for file in files:
+        if file.is_recovered:
+            rows[file.name.table] += file.rows
+    return rows
 
 
 def _write_manifest(
@@ -270,9 +313,7 @@ def _write_manifest(
         table = file.name.table
         for sums, amount in ((rows, file.rows), (counts, 1), (sizes, file.size)):
             sums[table] = sums.get(table, 0) + amount
-    recovered = {
-        name: manifest.recovered.get(name, 0) + run.rows.get(name, 0) for name in run.rows | manifest.recovered
-    }
+    recovered = dict(Counter(manifest.recovered) + Counter(run.rows))
     totals = msgspec.structs.replace(manifest.totals, rows=rows, files=counts, bytes=sizes)
     if not run.was_killed:
         # What a disk that was full had no room for.
