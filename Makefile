@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test lint check bench bench-analysis bench-hardware fuzz install uninstall lock messages tables vm-test
+.PHONY: help run demo test lint check bench bench-analysis bench-hardware fuzz soak install uninstall lock messages tables vm-test
 
 ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
 
@@ -26,6 +26,10 @@ test: ## Set up and run all tests, warnings being errors (what needs root throug
 fuzz: ## Damage recordings at random until interrupted; prints what a command does not bear
 	@scripts/setup dev
 	.venv/bin/python tests/fuzz_recordings.py
+
+soak: ## Trace for half an hour under a load that never rests: what rises, what is lost, what is left
+	@scripts/setup dev
+	@scripts/as-root .venv/bin/python bench/soak.py
 
 vm-test: ## Run the tests on other kernels and nodes, in guests (up to 40 minutes); writes docs/kernels.md
 	@scripts/setup dev
@@ -49,7 +53,7 @@ bench-hardware: ## Hold report to what real caches and memory cost on this machi
 
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in $(filter-out $(ANALYSIS) bench/hardware.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out $(ANALYSIS) bench/hardware.py bench/soak.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"

@@ -127,6 +127,7 @@ HEALTH_COLUMNS = {
     "waits_cut_ns": "int64",
     "throttlings_lost": "int64",
     "unresolved_cgroups": "int64",
+    "known_cgroups": "int64",
     "cgroup_events_lost": "int64",
     "nri_events_lost": "int64",
     "unknown_rows": "int64",

@@ -100,6 +100,7 @@ class _Writing:
             node.scenario, node.shape, cgroups.ids, first_tick=_FIRST_TICK, ticks=node.ticks, seed=seed
         )
         self._vital_signs = VitalSigns(node, cgroups, first_tick=_FIRST_TICK, seed=seed)
+        self._cgroups = cgroups
         self._labelling = Labelling(cgroups, self, clock=RunClock(anchor), node_name=node_name)
         self._tables = TickTables(
             self._labelling,
@@ -171,6 +172,7 @@ class _Writing:
             "drain_interval_ns": TICK_NS,
             "parts_left_out": 0,
             "unresolved_cgroups": 0,
+            "known_cgroups": len(self._cgroups.ids),
             "own_rss_bytes": 0,
             "online_cpus": self._node.shape.cpus,
             **ReaderHealth().take(),

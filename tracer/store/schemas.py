@@ -290,6 +290,12 @@ HEALTH: Final = Table(
             ),
             measured("unresolved_cgroups", pa.int64(), "cgroup ids without a known path at the end of the second"),
             measured(
+                "known_cgroups",
+                pa.int64(),
+                "cgroups that the tracer knows at the end of it: those that exist, and those of which a row may still "
+                "come",
+            ),
+            measured(
                 "cgroup_events_lost",
                 pa.int64(),
                 "events of cgroups that the kernel could not hand over in it",

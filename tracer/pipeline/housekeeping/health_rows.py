@@ -59,6 +59,7 @@ class HealthRows:
             "drain_interval_ns": self._drain_interval_ns(),
             "parts_left_out": self._parts_left_out(),
             "unresolved_cgroups": self._inventory.unresolved,
+            "known_cgroups": len(self._inventory),
             "own_rss_bytes": own_resident_bytes(),
             "online_cpus": len(online_cpus()),
             **self._readers.take(),
