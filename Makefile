@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test lint check bench bench-analysis bench-hardware fuzz soak install uninstall lock messages tables vm-test
+.PHONY: help run demo test lint check bench bench-analysis bench-hardware chaos fuzz soak install uninstall lock messages tables vm-test
 
 ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
 
@@ -23,9 +23,14 @@ test: ## Set up and run all tests, warnings being errors (what needs root throug
 	@scripts/setup dev
 	@scripts/test
 
-fuzz: ## Damage recordings at random until interrupted; prints what a command does not bear
+fuzz: ## Give a million damaged inputs to all that reads bytes from outside; prints a table (20 minutes)
 	@scripts/setup dev
-	.venv/bin/python tests/fuzz_recordings.py
+	.venv/bin/python tests/fuzz.py
+	.venv/bin/python tests/fuzz_recordings.py 0 200
+
+chaos: ## Kill 200 tracers, and a store and a recovery at each of their system calls; prints a table (an hour)
+	@scripts/setup dev
+	@scripts/as-root .venv/bin/pytest -s -p no:cacheprovider tests/chaos --kills 200
 
 soak: ## Trace for half an hour under a load that never rests: what rises, what is lost, what is left
 	@scripts/setup dev

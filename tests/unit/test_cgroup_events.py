@@ -50,5 +50,11 @@ def test_a_path_of_any_bytes_comes_back_as_it_was(path: bytes) -> None:
     assert event.truncated == (len(path) == PATH_BYTES - 1)
 
 
+@pytest.mark.parametrize("malformed", [b"", record(b"/a")[:23], record(b"/a", kind=0), record(b"/" * PATH_BYTES)])
+def test_what_is_no_record_is_no_event(malformed: bytes) -> None:
+    with pytest.raises(ValueError, match=r"record|event"):
+        decode(malformed)
+
+
 def test_a_path_that_could_not_be_read_is_truncated() -> None:
     assert decode(record(b"")) == CgroupEvent(5, "created", 7, "", truncated=True)

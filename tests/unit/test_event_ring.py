@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +79,20 @@ def test_a_record_still_being_written_holds_back_what_follows_it() -> None:
         assert reader.read(0) == []
         producer.commit(start, len(b"second"))
         assert reader.read(0) == [b"second", b"third"]
+
+
+@pytest.mark.parametrize("produced", [SIZE + 8, 1 << 63, (1 << 64) - 8])
+def test_a_producer_that_is_further_than_the_ring_is_long_gives_up_what_is_there(produced: int) -> None:
+    with ring() as (producer, reader):
+        struct.pack_into("=Q", producer.memory, mmap.PAGESIZE, produced)
+        assert reader.read_now() == []
+        assert struct.unpack_from("=Q", producer.memory, 0)[0] == produced
+
+
+def test_a_record_that_leads_beyond_the_producer_gives_up_what_is_there() -> None:
+    with ring() as (producer, reader):
+        producer.write(b"first")
+        producer.commit(producer.write(b"second"), DISCARDED - 1)
+        assert reader.read_now() == [b"first"]
+        producer.write(b"third")
+        assert reader.read_now() == [b"third"]

@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -83,3 +84,18 @@ def test_help_shows_no_types_of_python() -> None:
         shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"}).output
         assert "Usage: " in shown
         assert not re.search(r"<\w+(\[\w+\])?>|<[\w|-]+>", shown.replace("runs/<run id>/", "")), shown
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"keep = " + b"[" * 2000, "is not TOML that is read: it is nested too deeply"),
+        (b"#" * (2**20 + 1), "it is longer than 1048576 bytes"),
+        (b'keep = "\xff"', "is not TOML: "),
+        (b"keep = 7", "keep must be a string"),
+    ],
+)
+def test_a_configuration_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "tracer.toml"
+    path.write_bytes(content)
+    assert said in mistake(["run", "--config", str(path)])

@@ -386,8 +386,8 @@ store.close()
 
 
 def test_a_kill_before_a_file_has_its_name_leaves_nothing_of_it(tmp_path: Path):
-    here = Path(__file__).parent
-    environment = {"PYTHONPATH": f"{here}:{here.parent.parent}"}
+    tests = Path(__file__).parents[1]
+    environment = {"PYTHONPATH": f"{tests}:{tests.parent}"}
     child = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_NAME, tmp_path], env=environment, check=False)
     assert child.returncode == -signal.SIGKILL
     assert rows_in(tmp_path) == 1

@@ -18,6 +18,8 @@ from tracer.suggestions import not_among
 if TYPE_CHECKING:
     from tracer.pipeline.options import RunOptions
 
+_LONGEST_CONFIG = 2**20
+
 
 class Switch(StrEnum):
     """Whether something is done."""
@@ -79,9 +81,15 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
 def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
     """Options of a TOML file. Raises UsageError for one that cannot be read, or has a name or type of its own."""
     try:
-        values = tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_CONFIG + 1)
+        if len(content) > _LONGEST_CONFIG:
+            raise ValueError(f"it is longer than {_LONGEST_CONFIG} bytes")
+        values = tomllib.loads(content.decode())
     except OSError as error:
         raise UsageError(f"cannot read --config {str(path)!r}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UsageError(f"--config {str(path)!r} is not TOML that is read: it is nested too deeply") from error
     except ValueError as error:
         raise UsageError(f"--config {str(path)!r} is not TOML: {error}") from error
     if unknown := sorted(values.keys() - known.keys()):

@@ -52,6 +52,7 @@ class CgroupEvents:
         self._ring: EventRing | None = None
         self._state: mmap.mmap | None = None
         self._lost = 0
+        self._malformed = 0
         self._links: list[int] = []
         self.clock_offset_ns = 0
         """Added to the kernel's times: what CLOCK_MONOTONIC of this process is ahead, in a time namespace."""
@@ -70,7 +71,12 @@ class CgroupEvents:
     def read(self, timeout_seconds: float) -> list[CgroupEvent]:
         """What happened since the last call; waits up to `timeout_seconds` where that is nothing yet."""
         assert self._ring is not None
-        events = [decode(record) for record in self._ring.read(timeout_seconds)]
+        events = []
+        for record in self._ring.read(timeout_seconds):
+            try:
+                events.append(decode(record))
+            except ValueError:
+                self._malformed += 1
         if not self.clock_offset_ns:
             return events
         return [event._replace(time_ns=event.time_ns + self.clock_offset_ns) for event in events]
@@ -81,14 +87,14 @@ class CgroupEvents:
         if self._state is not None:
             # The first field of `struct lifecycle_state`.
             self._lost = int.from_bytes(self._state[:8], "little")
-        return self._lost
+        return self._lost + self._malformed
 
     def close(self) -> None:
         """Detaches and gives everything back to the kernel. Can be called at any time and twice."""
         while self._links:
             os.close(self._links.pop())
         if self._state is not None:
-            self._lost = self.lost
+            self._lost = self.lost - self._malformed
             self._state.close()
             self._state = None
         if self._ring is not None:
@@ -107,8 +113,12 @@ class CgroupEvents:
 
 
 def decode(record: bytes) -> CgroupEvent:
-    """The event in a `struct lifecycle_record`."""
+    """The event in a `struct lifecycle_record`. Raises ValueError for what is none."""
+    if len(record) < RECORD.size:
+        raise ValueError("shorter than a record")
     time_ns, cgroup_id, kind, path_length = RECORD.unpack_from(record)
+    if kind not in KINDS or path_length >= PATH_BYTES:
+        raise ValueError("no event that any program tells of")
     path = record[RECORD.size : RECORD.size + path_length]
     # A path of exactly the greatest length may be whole; a walk then gives the same again.
     truncated = path_length in (0, PATH_BYTES - 1)

@@ -25,11 +25,17 @@ def _committed(consumer, producer, data, size):  # type: ignore[no-untyped-def]
     """The position up to which records are complete; what lies before it may be read from then on."""
     position = load_u64(consumer)
     end = load_acquire_u64(producer)
+    if end - position > size:
+        # Only a ring that is not the kernel's looks like this.
+        return end
     while position < end:
         header = load_acquire_u32(data + (position & (size - np.uint64(1))))
         if header & np.uint32(_BUSY):
             break
-        position += np.uint64((np.int64(header & np.uint32(_LENGTH)) + _HEADER_BYTES + 7) & ~7)
+        step = np.uint64((np.int64(header & np.uint32(_LENGTH)) + _HEADER_BYTES + 7) & ~7)
+        if step > end - position:
+            return end
+        position += step
     return position
 
 
@@ -61,17 +67,23 @@ class EventRing:
         return self.read_now()
 
     def read_now(self) -> list[bytes]:
-        """All records that the ring holds."""
+        """All records that the ring holds. One that leads out of it, as no kernel writes any, gives up what is left."""
         end = int(_committed(*self._addresses, self._size))
         records = []
+        if end - self._position > self._size:
+            self._position = end
         while self._position < end:
             start = mmap.PAGESIZE + (self._position & (self._size - 1))
             header = int.from_bytes(self._producer[start : start + 4], "little")
             length = header & _LENGTH
             start += _HEADER_BYTES
+            step = (length + _HEADER_BYTES + 7) & ~7
+            if step > end - self._position:
+                break
             if not header & _DISCARDED:
                 records.append(self._producer[start : start + length])
-            self._position += (length + _HEADER_BYTES + 7) & ~7
+            self._position += step
+        self._position = end
         _release(self._addresses[0], end)
         return records
 
