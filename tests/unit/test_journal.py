@@ -46,7 +46,7 @@ from tracer.store.open_runs import RunLock
 from tracer.store.parquet import conform
 from tracer.store.recovery import recover
 from tracer.store.retention import Retention
-from tracer.store.schemas import HEALTH, TABLES, WINDOWS, Table
+from tracer.store.schemas import HEALTH, TABLES, WAITS, WINDOWS, Table
 from tracer.store.writer import JournalOptions, Store
 
 RUN_ID = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
@@ -135,6 +135,39 @@ def test_what_is_in_closed_files_is_not_recovered_again(tmp_path: Path) -> None:
     assert run.rows == {"windows": 10}
     assert all_rows(tmp_path, WINDOWS).equals(expected(WINDOWS, first, second))
     assert read_manifest(manifest_path(tmp_path, RUN_ID)).totals.rows == {"windows": 20}
+
+
+def test_what_comes_while_files_are_closed_waits_for_one_of_them(tmp_path: Path) -> None:
+    tables = [WINDOWS, HEALTH, WAITS]
+    store = with_journal(tmp_path, rotate_ns=SECOND_NS)
+    for table in tables:
+        store.append(table, rows_of(table, 10))
+    closed = []
+
+    def append() -> None:
+        closed.append(len(list(tmp_path.rglob("*.parquet"))))
+        store.append(WINDOWS, rows_of(WINDOWS, 1, len(closed)))
+        assert "windows-000001.journal" in [path.name for path in journals(tmp_path)]
+
+    store.rotate_if_due(0)
+    assert store.rotate_if_due(SECOND_NS, append)
+    assert closed == [1, 2, 3]
+    killed(store)
+    recover(tmp_path)
+    expected_parts = [rows_of(WINDOWS, 10), *(rows_of(WINDOWS, 1, salt) for salt in (1, 2, 3))]
+    assert all_rows(tmp_path, WINDOWS).equals(expected(WINDOWS, *expected_parts))
+
+
+def test_a_file_that_goes_early_while_others_are_closed_is_closed_once(tmp_path: Path) -> None:
+    tables = [WINDOWS, HEALTH, WAITS]
+    store = with_journal(tmp_path, rotate_ns=SECOND_NS, keep_bytes=4 * 200_000)
+    for table in tables:
+        store.append(table, rows_of(table, 10))
+    store.rotate_if_due(0)
+    # More than the store holds, so that this one goes at once: it is not its turn then any more.
+    store.rotate_if_due(SECOND_NS, lambda: store.append(WAITS, rows_of(WAITS, 2000, 1)))
+    store.close()
+    assert all_rows(tmp_path, WAITS).num_rows == 10 + 2 * 2000
 
 
 def test_a_run_that_ends_leaves_no_journal(tmp_path: Path) -> None:

@@ -162,19 +162,22 @@ class Store:
         while sum(buffer.size for buffer in self._buffers.values()) > self._buffer_bytes:
             self._write_files([max(self._buffers.values(), key=lambda buffer: buffer.size)])
 
-    def rotate_if_due(self, now_ns: int) -> bool:
+    def rotate_if_due(self, now_ns: int, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """Write what is due: everything each `rotate_ns`, and days that are over. True if it was everything.
 
-        `now_ns`: any clock that does not go back; the first call starts the first period. Raises OutputError.
+        `now_ns`: any clock that does not go back; the first call starts the first period. `meanwhile` is called after
+        each file, on a slow disk long after the one before: to append what came, so that it is in a journal. Raises
+        OutputError.
         """
         if self._rotate_at_ns is None:
             self._rotate_at_ns = now_ns + self._rotate_ns
         if now_ns >= self._rotate_at_ns:
             self._rotate_at_ns = now_ns + self._rotate_ns
-            self._write_files(list(self._buffers.values()))
+            self._write_files(list(self._buffers.values()), meanwhile)
             return True
         latest_days = dict(sorted(self._buffers))
-        self._write_files([buffer for buffer in self._buffers.values() if buffer.day < latest_days[buffer.table.name]])
+        over = [buffer for buffer in self._buffers.values() if buffer.day < latest_days[buffer.table.name]]
+        self._write_files(over, meanwhile)
         return False
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -249,15 +252,19 @@ class Store:
                 raise
             journal.append(rows)
 
-    def _write_files(self, buffers: Collection[_Buffer]) -> None:
+    def _write_files(self, buffers: Collection[_Buffer], meanwhile: Callable[[], None] = lambda: None) -> None:
         if not buffers:
             return
         failure: Exception | None = None
         for buffer in buffers:
+            # It may have been written meanwhile, as rows of others found no room.
+            if self._buffers.get((buffer.table.name, buffer.day)) is not buffer:
+                continue
             try:
                 self._write_file(buffer)
             except Exception as error:
                 failure = failure or error
+            meanwhile()
         # Encoding takes several times a file's size, which the allocator would keep until the next one.
         pa.default_memory_pool().release_unused()
         if failure is not None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -52,7 +53,8 @@ class Storing(Stage):
                 with self.surviving():
                     self._append(*item)
             with self.surviving():
-                if self._store.rotate_if_due(time.clock_gettime_ns(time.CLOCK_MONOTONIC)):
+                now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+                if self._store.rotate_if_due(now_ns, self._append_what_waits):
                     self._write_manifest()
         with self.surviving():
             self._store.close()
@@ -76,6 +78,12 @@ class Storing(Stage):
     def finish(self) -> None:
         """No more rows come."""
         self._rows.close()
+
+    def _append_what_waits(self) -> None:
+        with suppress(TimeoutError):
+            while (item := self._rows.take(0)) is not None:
+                with self.surviving():
+                    self._append(*item)
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         try:
