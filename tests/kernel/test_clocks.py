@@ -9,7 +9,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from live_node import SPIN, TRACER, Cgroup, Result
+import stepped_clock
+from live_node import SPIN, TRACER, Cgroup, Result, Tracer
 
 from tracer.kernel.cpus import online_cpus
 from tracer.store.manifest import read_manifest
@@ -60,3 +61,56 @@ def test_a_run_in_a_time_namespace(
     assert len(starts)
     # A process's start is known to 10 ms.
     assert begun_ns - 10_000_000 <= starts.min() <= starts.max() <= ended_ns  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seconds", [-7_200])
+def test_the_wall_clock_is_set_in_the_middle_of_a_run(
+    tmp_path: Path,
+    start_tracer: Callable[..., Tracer],
+    new_container: Callable[[], Cgroup],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+) -> None:
+    file, step_ns = tmp_path / "step", seconds * 10**9
+    monkeypatch.setenv(stepped_clock.FILE, str(file))
+    monkeypatch.setenv(stepped_clock.SECONDS, str(seconds))
+    tracer = start_tracer("--ticks", "--duration", "6s", "--processes", "1s", program=(stepped_clock.__file__,))
+    tracer.wait_until_tracing()
+    early, early_ns = new_container(), time.time_ns()
+    early.start(SPIN)
+    time.sleep(1)
+    file.touch()
+    # It is noticed within a second.
+    time.sleep(1.5)
+    late, late_ns = new_container(), time.time_ns() + step_ns
+    late.start(SPIN)
+    result = tracer.result()
+    ended_ns = time.time_ns()
+
+    clock = result.manifest.clock
+    (step,) = clock.steps
+    assert abs(step.step_ns - step_ns) < 1_000_000
+    assert abs(clock.drift_ns or 0) < 1_000_000
+    assert result.table("health").filter(pl.col("clock_step_ns") != 0)["clock_step_ns"].to_list() == [step.step_ns]
+    word = "forward" if seconds > 0 else "back"
+    assert f"warning: the wall clock was set {word} by {abs(seconds)}.000 s" in result.said
+    assert "tracer: 6 s traced" in result.said
+    assert result.manifest.totals.records_unaccounted == result.manifest.totals.records_lost == 0
+    ticks = result.table("ticks")["tick"].unique().sort()
+    assert (len(ticks), ticks.max() - ticks.min()) == (6_000, 5_999)  # type: ignore[operator]
+
+    def times(table: str, cgroup: Cgroup) -> pl.Series:
+        rows = result.table(table).filter(pl.col("cgroup_id") == cgroup.id)
+        assert rows.height, table
+        return rows[{"windows": "window_start", "waits": "window_start", "ticks": "tick_start"}.get(table, "time")]
+
+    for table in ("windows", "ticks", "waits", "resources", "processes", "lifecycle"):
+        spans = times(table, late).dt.epoch("ns")
+        assert late_ns - 62_000_000 <= spans.min() <= spans.max() <= ended_ns + step_ns, table  # type: ignore[operator]
+        before_ns = times(table, early).dt.epoch("ns").sort()[0 if seconds > 0 else -1]
+        assert early_ns - 62_000_000 <= before_ns <= ended_ns, table
+    # A process has one beginning, by the clock of then.
+    for cgroup, begun_ns in ((early, early_ns), (late, late_ns)):
+        starts = result.table("processes").filter(pl.col("cgroup_id") == cgroup.id)["start_time"].dt.epoch("ns")
+        (start_ns,) = starts.unique()
+        assert -20_000_000 <= start_ns - begun_ns < 2 * 10**9

@@ -14,6 +14,7 @@ from store_examples import files_below, new_store
 from tracer.errors import UsageError
 from tracer.store.manifest import (
     Instant,
+    Step,
     encode_manifest,
     read_manifest,
 )
@@ -134,3 +135,18 @@ def test_no_bytes_make_the_reader_fail_otherwise(tmp_path_factory: pytest.TempPa
     path.write_bytes(content)
     with pytest.raises(UsageError):
         read_manifest(path)
+
+
+def test_the_times_of_a_run_whose_clock_was_set_lie_between_bounds() -> None:
+    manifest = example_manifest(end=Instant.of(1_795_312_000 * 10**9))
+
+    def step(at: int, seconds: int) -> Step:
+        anchor = msgspec.structs.replace(manifest.clock.start, anchor_realtime_ns=at * 10**9)
+        return Step(after_monotonic_ns=1, step_ns=seconds * 10**9, anchor=anchor)
+
+    # Forward by an hour and back by two: the end is before the start.
+    steps = [step(1_795_315_680, 3_600), step(1_795_308_490, -7_200)]
+    stepped = msgspec.structs.replace(manifest, clock=msgspec.structs.replace(manifest.clock, steps=steps))
+    assert stepped.utc_bounds_ns == (1_795_308_490 * 10**9, 1_795_315_690 * 10**9)
+    assert msgspec.structs.replace(stepped, end=None).utc_bounds_ns == (1_795_308_490 * 10**9, None)
+    assert example_manifest(end=None).utc_bounds_ns == (1_795_312_075_000_000_001, None)

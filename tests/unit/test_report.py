@@ -300,6 +300,19 @@ def test_gaps_lost_records_and_runs_that_died_are_said(simulated: Any, tmp_path:
     assert found.victims[0].aggressors[0].container.name == "jobs/batch-7/etl"
 
 
+def test_a_clock_that_was_set_back_is_said(tmp_path: Path) -> None:
+    simulate("quiet", seed=1, duration_ns=5 * 10**9, output=tmp_path)
+    (path,) = tmp_path.glob("runs/*/session.json")
+    manifest = json.loads(path.read_bytes())
+    anchor = manifest["clock"]["start"]
+    forward = {"after_monotonic_ns": 1, "step_ns": 10**9, "anchor": anchor}
+    back = {"after_monotonic_ns": 2, "step_ns": -1_500_000_000, "anchor": anchor}
+    manifest["clock"]["steps"] = [forward, back]
+    path.write_text(json.dumps(manifest))
+    (caveat,) = (caveat for caveat in report_on(tmp_path).caveats if caveat.id == "clock-set-back")
+    assert caveat.text.startswith("the clock of simulated was set back by 1.500 s, to 20")
+
+
 def test_runs_with_ticks_of_different_length_are_refused(tmp_path: Path) -> None:
     simulate("quiet", seed=1, duration_ns=5 * 10**9, output=tmp_path)
     simulate("quiet", seed=2, duration_ns=5 * 10**9, output=tmp_path)

@@ -151,6 +151,7 @@ HEALTH_COLUMNS = {
     "bytes_written": "int64",
     "steal_time_ns": "int64",
     "suspended_time_ns": "int64",
+    "clock_step_ns": "int64",
     "online_cpus": "int64",
 }
 

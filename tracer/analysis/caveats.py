@@ -2,7 +2,7 @@
 """What could have hidden something, or bears on how sure one can be."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import polars as pl
@@ -168,6 +168,15 @@ def incomplete(recording: Recording) -> Iterator[Caveat]:
                 id="loss",
                 text=f"{count:,} of {count + records:,} records were lost ({percent(count / (count + records))})",
             )
+        for step in manifest.clock.steps:
+            if step.step_ns < 0:
+                set_at = datetime.fromtimestamp(step.anchor.anchor_realtime_ns // 10**9, UTC)
+                yield Caveat(
+                    id="clock-set-back",
+                    text=f"the clock of {manifest.host.node_name} was set back by {-step.step_ns / 1e9:.3f} s, to "
+                    f"{moment_text(recording.shown(set_at))}: so much time is there twice, and what ran one after the "
+                    "other in it looks as if it ran at once (--since and --until leave it out)",
+                )
     for node_name in recording.nodes:
         for before, after in pairwise(recording.recorded(node_name)):
             yield Caveat(

@@ -31,9 +31,8 @@ def timing_of(recording: Recording, node_name: str) -> Timing:
     found = {
         (manifest.tick_ns, manifest.window_ticks)
         for manifest in recording.manifests
-        if manifest.host.node_name == node_name
-        and manifest.start.utc_ns < end
-        and (manifest.end is None or manifest.end.utc_ns > start)
+        for first, last in [manifest.utc_bounds_ns]
+        if manifest.host.node_name == node_name and first < end and (last is None or last > start)
     }
     if not found:
         return Timing(_DEFAULT_TICK_NS, _DEFAULT_WINDOW_TICKS, is_known=False)

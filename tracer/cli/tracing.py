@@ -108,8 +108,10 @@ def _missing_counters(plan: "CounterPlan") -> str:
 
 def _say_totals(manifest: "Manifest", *, quiet: bool) -> None:
     totals = manifest.totals
-    assert manifest.end is not None
-    seconds = (manifest.end.utc_ns - manifest.start.utc_ns) / 1e9
+    assert manifest.first_tick is not None
+    assert manifest.last_tick is not None
+    # Whatever the wall clock did meanwhile.
+    seconds = (manifest.last_tick + 1 - manifest.first_tick) * manifest.tick_ns / 1e9
     written = ", ".join(f"{rows:,} rows of {table}" for table, rows in sorted(totals.rows.items()))
     files, size = sum(totals.files.values()), sum(totals.bytes.values())
     say(f"{seconds:g} s traced: {written or 'no rows'} in {files} files, {size / 1e6:.1f} MB", quiet=quiet)

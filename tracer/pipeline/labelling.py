@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From rows with a cgroup id to rows of a table: identity and UTC time are joined, and the sinks get them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import polars as pl
@@ -64,7 +64,7 @@ class Labelling:
             self._held[table.name] = rows.filter(is_pending)
             rows = rows.filter(~is_pending)
         further_times = [
-            (pl.col(field.name) + self._clock.boot_utc_ns).cast(pl.Datetime("ns", "UTC"))
+            boot_utc_ns(pl.col(field.name), self._clock).cast(pl.Datetime("ns", "UTC"))
             for field in table.schema
             if pa.types.is_timestamp(field.type) and rows.schema.get(field.name) == pl.Int64
         ]
@@ -90,10 +90,21 @@ class Labelling:
 
 def utc_ns(monotonic_ns: pl.Expr, clock: RunClock) -> pl.Expr:
     """Nanoseconds since the epoch of CLOCK_MONOTONIC times, as `RunClock.utc_ns`."""
-    times = monotonic_ns + clock.first.utc_ns(0)
-    for sleep in clock.sleeps:
-        times = pl.when(monotonic_ns > sleep.after_ns).then(monotonic_ns + sleep.anchor.utc_ns(0)).otherwise(times)
-    return times
+    return _through(monotonic_ns, [(after_ns, anchor.utc_ns(0)) for after_ns, anchor in clock.anchors])
+
+
+def boot_utc_ns(boottime_ns: pl.Expr, clock: RunClock) -> pl.Expr:
+    """The same of CLOCK_BOOTTIME times, each of which is the same UTC throughout the run."""
+    return _through(boottime_ns, clock.boot_utcs)
+
+
+def _through(times_ns: pl.Expr, distances: Sequence[tuple[int, int]]) -> pl.Expr:
+    """With the distance to UTC that holds at each time; `distances` are those after a time, in order."""
+    (_always, distance_ns), *later = distances
+    utc = times_ns + distance_ns
+    for after_ns, distance_ns in later:
+        utc = pl.when(times_ns > after_ns).then(times_ns + distance_ns).otherwise(utc)
+    return utc
 
 
 def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:

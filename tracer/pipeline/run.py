@@ -17,7 +17,7 @@ from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import RuntimeState
 from tracer.errors import NodeUnsupportedError, TracerError
 from tracer.kernel.cgroup_events import CgroupEvents
-from tracer.kernel.clock import ClockAnchor, RunClock, measure_anchor
+from tracer.kernel.clock import ClockAnchor, RunClock, Step, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.throttling import Throttling
@@ -28,7 +28,15 @@ from tracer.pipeline.housekeeping.overload import LeftOut
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.parts import build_parts
-from tracer.pipeline.session import begin_manifest, end_clock, event_notes, events_of, wait_notes, with_sleeps
+from tracer.pipeline.session import (
+    begin_manifest,
+    end_clock,
+    event_notes,
+    events_of,
+    step_text,
+    wait_notes,
+    with_changes,
+)
 from tracer.pipeline.stage import StuckError, await_end
 from tracer.pipeline.uncounted import Uncounted
 from tracer.pipeline.watching import Watching
@@ -99,7 +107,7 @@ class Run:
         """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
         options = self._options
         cgroup_root = find_cgroup2_mount()
-        self._clock = RunClock(measure_anchor(), self._source.rings.last_awake_ns)
+        self._clock = RunClock(measure_anchor(), self._source.rings.last_awake_ns, self._tell_of_step)
         self._start_cgroup_events(cgroup_root)
         # After the events began, so that no cgroup falls between them and the first walk.
         inventory = Inventory(cgroup_root, expect_names=True, keep_dead_seconds=2 * options.rotate_ns / 1e9)
@@ -257,6 +265,8 @@ class Run:
         events = events_of(self._plan.specs, cpus, self._counter_check.reasons(), self._topology.first)
         unkept = self._topology.changes_left_out
         left_out = [f"topology_changes lacks its first {unkept} changes"] if unkept else []
+        if unkept := self._clock.changes_left_out:
+            left_out.append(f"clock lacks its first {unkept} sleeps and steps")
         manifest = msgspec.structs.replace(
             self._manifest,
             events=events,
@@ -268,7 +278,7 @@ class Run:
                 *left_out,
             ],
             topology_changes=list(self._topology.changes),
-            clock=with_sleeps(self._manifest.clock, self._clock),
+            clock=with_changes(self._manifest.clock, self._clock),
             left_out=[self._stored_left_out(one) for one in self._parts.overload.left_out],
             totals=self._parts.counts.totals(),
         )
@@ -343,6 +353,9 @@ class Run:
     def _see_end(self, cgroup_id: int) -> None:
         for observing in self._parts.observing:
             observing.see_end(cgroup_id)
+
+    def _tell_of_step(self, step: Step) -> None:
+        self._alarm(step_text(step))
 
     def _note(self, text: str) -> None:
         self._notes.append(f"{Instant.of(self._clock.utc_ns(_monotonic_ns())).utc}: {text}")

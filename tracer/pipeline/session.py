@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tracer import __version__
-from tracer.kernel.clock import ClockAnchor, RunClock, clock_source
+from tracer.kernel.clock import ClockAnchor, RunClock, Step, clock_source
 from tracer.kernel.counter_plan import CounterPlan, CpuPlan, alike, missing_everywhere
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.event_specs import EventSpec
@@ -154,8 +154,8 @@ def _both(reasons: Sequence[str | None], further: Sequence[str | None] | None) -
     )
 
 
-def with_sleeps(stored_clock: stored.Clock, clock: RunClock) -> stored.Clock:
-    """The clock section with each time the machine slept."""
+def with_changes(stored_clock: stored.Clock, clock: RunClock) -> stored.Clock:
+    """The clock section with each time the machine slept, and each at which its clock was set."""
     return msgspec.structs.replace(
         stored_clock,
         sleeps=[
@@ -164,7 +164,18 @@ def with_sleeps(stored_clock: stored.Clock, clock: RunClock) -> stored.Clock:
             )
             for sleep in clock.sleeps
         ],
+        steps=[
+            stored.Step(after_monotonic_ns=step.after_ns, step_ns=step.step_ns, anchor=_stored_anchor(step.anchor))
+            for step in clock.steps
+        ],
     )
+
+
+def step_text(step: Step) -> str:
+    """What is to be said of a step when it is noticed."""
+    direction = "forward" if step.step_ns > 0 else "back"
+    text = f"the wall clock was set {direction} by {abs(step.step_ns) / 1e9:.3f} s: times from here on go by it"
+    return text if step.step_ns > 0 else f"{text}, and so much of them is there twice"
 
 
 def end_clock(stored_clock: stored.Clock, clock: RunClock, end: ClockAnchor) -> stored.Clock:

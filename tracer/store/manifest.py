@@ -123,14 +123,26 @@ class Sleep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     anchor: ClockAnchor
 
 
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The wall clock was set by `step_ns`, below 0 back; that was noticed within a second.
+
+    Times after `after_monotonic_ns` go through `anchor`, until the next one of a sleep or a step.
+    """
+
+    after_monotonic_ns: int
+    step_ns: int
+    anchor: ClockAnchor
+
+
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The anchor that all times of the run go through, and one for those after each sleep; another at the end.
+    """The anchor that all times of the run go through, and one for those after each sleep or step; another at the end.
 
     drift_ns: how far the wall clock moved against the run's own.
     """
 
     start: ClockAnchor
     sleeps: list[Sleep] = []
+    steps: list[Step] = []
     end: ClockAnchor | None = None
     drift_ns: int | None = None
 
@@ -224,6 +236,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     recovered: dict[str, Count] = {}
     left_out: list[LeftOut] = []
     notes: list[str] = []
+
+    @property
+    def utc_bounds_ns(self) -> tuple[int, int | None]:
+        """Between which its times are, in ns since the epoch; the last one is not known of a run without an end.
+
+        Its clock may have been set back, so that neither need be its start or end.
+        """
+        known = [self.start.utc_ns, *(() if self.end is None else (self.end.utc_ns,))]
+        for step in self.clock.steps:
+            known += [step.anchor.anchor_realtime_ns - step.step_ns, step.anchor.anchor_realtime_ns]
+        return min(known), None if self.end is None else max(known)
 
 
 class _Version(msgspec.Struct):

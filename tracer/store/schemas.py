@@ -360,13 +360,19 @@ HEALTH: Final = Table(
                 pa.int64(),
                 "time for which the machine was suspended before this row and after the last one, ns; no tick has it",
             ),
+            measured(
+                "clock_step_ns",
+                pa.int64(),
+                "by how much the wall clock was set, of which the rows from this one on know and the last one did not, "
+                "ns; below 0 it was set back",
+            ),
             measured("online_cpus", pa.int64(), "CPUs online at the end of the second"),
         ]
     ),
     time_column="time",
     sort_columns=("time",),
     # A hypervisor's count may go back too.
-    differences=frozenset({"uncounted_switches", "steal_time_ns"}),
+    differences=frozenset({"uncounted_switches", "steal_time_ns", "clock_step_ns"}),
 )
 
 TABLES: Final = {

@@ -192,7 +192,7 @@ def _runs(recording: Recording) -> pl.DataFrame:
         [
             (
                 node,
-                manifest.start.utc_ns - manifest.tick_ns * manifest.window_ticks,
+                manifest.utc_bounds_ns[0] - manifest.tick_ns * manifest.window_ticks,
                 manifest.tick_ns,
                 cpu_map([manifest], node, 1).line_bytes,
             )

@@ -47,6 +47,7 @@ class Counts(NamedTuple):
     own_cpu_time_ns: int = 0
     steal_time_ns: int = 0
     suspended_time_ns: int = 0
+    clock_step_ns: int = 0
     files_closed: int = 0
     bytes_written: int = 0
 

@@ -49,8 +49,12 @@ class HealthRows:
     def put(self, now_ns: int) -> None:
         """Hands on the row of the time since the last one."""
         self.ring_fill_peak, gap_ns = self._rings.take_peaks()
-        slept_ns = sum(sleep.slept_ns for sleep in self._clock.sleeps if sleep.after_ns < now_ns)
-        row = self._meter.take(self._counts.counts()._replace(suspended_time_ns=slept_ns)) | {
+        first, anchor = self._clock.first, self._clock.anchor_at(now_ns)
+        changes = {
+            "suspended_time_ns": anchor.slept_ns - first.slept_ns,
+            "clock_step_ns": anchor.boot_utc_ns - first.boot_utc_ns,
+        }
+        row = self._meter.take(self._counts.counts()._replace(**changes)) | {
             "node_name": self._node_name,
             "time": self._clock.utc_ns(now_ns),
             "reader_lag_max_ns": gap_ns,
