@@ -17,7 +17,7 @@ from emulated_pmus import VARIABLE, Answer, Processor
 from live_node import SPIN, Cgroup, Result, Tracer
 
 from tracer.kernel.counter_plan import STAYS_ZERO, plan_counters, plan_cpu
-from tracer.kernel.cpus import online_cpus
+from tracer.kernel.cpus import format_cpu_list, online_cpus
 from tracer.kernel.event_specs import parse_events
 from tracer.pipeline.counter_check import HAS_NOT_COUNTED, HAS_STOPPED
 
@@ -287,6 +287,31 @@ while True: pass'""")
     assert any(note.startswith("cycles did not count for a while on CPUs ") for note in result.manifest.notes)
     reasons = {cpu: why for cpu, _counted, why in on_cpus(result, "cycles")}
     assert HAS_STOPPED in reasons.values()
+
+
+def test_counters_that_are_given_back_count_again(
+    start_on: Callable[..., Tracer], new_container: Callable[[], Cgroup]
+) -> None:
+    """Held by somebody on every CPU when the run begins, and not any more a second later."""
+    given_back = f"EBUSY, {CLOCK}"
+    tracer = start_on(processor({CYCLES: given_back, INSTRUCTIONS: given_back}), "--duration", "5s")
+    container = new_container()
+    container.start(SPIN)
+    result = tracer.result()
+    container.stop()
+    assert f"cycles, instructions: {HELD}" in result.said
+    notes = [note.split(": ", 1)[1] for note in result.manifest.notes if note.endswith("again")]
+    assert notes == [f"CPU {cpu} counts cycles, instructions again" for cpu in online_cpus()]
+    assert (
+        on_cpus(result, "cycles") == on_cpus(result, "instructions") == [(format_cpu_list(online_cpus()), True, None)]
+    )
+    ticks = rows(result, "ticks", container).sort("tick")
+    assert ticks["cycles"][:50].null_count() == 50
+    # From then on all is counted: each nanosecond of the emulated cycles.
+    counted = ticks.filter(pl.col("tick") > ticks["tick"].max() - 1500)  # type: ignore[operator]
+    assert counted["cycles"].null_count() == counted["instructions"].null_count() == 0
+    assert counted["cycles"].sum() == pytest.approx(counted["cpu_time_ns"].sum(), rel=0.01)
+    assert result.manifest.totals.records_lost == result.manifest.totals.records_unaccounted == 0
 
 
 def test_a_cpu_that_comes_online_without_its_counters(

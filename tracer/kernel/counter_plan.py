@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tracer.kernel.cpus import format_cpu_list, online_cpus, parse_cpu_list
 from tracer.kernel.event_specs import EventSpec, is_steady, on_pmu
-from tracer.kernel.perf_events import CpuCounters, CpuOfflineError, open_counters
+from tracer.kernel.perf_events import HELD_BY_OTHERS, CpuCounters, CpuOfflineError, open_counters
 from tracer.kernel.topology.pmu import Pmu, read_pmus
 
 STAYS_ZERO = "it can be opened, but stays 0 while the CPU works, as in virtual machines that only pretend to have a PMU"
@@ -48,8 +48,8 @@ class CpuPlan(NamedTuple):
 class CounterPlan(NamedTuple):
     """The events of the counters cycles, instructions and llc_misses, in this order.
 
-    `reasons[i]` is None where event i can be counted on any CPU, else why it cannot. `grouped`: on no CPU they have to
-    take turns.
+    `reasons[i]` is None where event i can be counted on any CPU now, else why it cannot. `grouped`: on no CPU they have
+    to take turns.
     """
 
     specs: tuple[EventSpec, ...]
@@ -59,8 +59,8 @@ class CounterPlan(NamedTuple):
 
     @property
     def counted(self) -> list[bool]:
-        """Per counter, whether it is counted in this run."""
-        return [reason is None for reason in self.reasons]
+        """Per counter, whether it is counted in this run, or may be when somebody gives it back."""
+        return [reason in (None, HELD_BY_OTHERS) for reason in self.reasons]
 
     @property
     def counted_specs(self) -> list[EventSpec]:

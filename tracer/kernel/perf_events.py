@@ -34,6 +34,7 @@ _FORMAT_TOTAL_TIME_ENABLED = 1 << 0
 _FORMAT_TOTAL_TIME_RUNNING = 1 << 1
 _DISABLED = 1 << 0
 _IOC_ENABLE = 0x2400
+_IOC_DISABLE = 0x2401
 _IOC_SET_BPF = 0x40042408
 _NO_GROUP = -1
 
@@ -50,6 +51,9 @@ _REASONS = {
     errno.EBUSY: "another user of the PMU, such as a hypervisor or a debugger, holds the counters",
     errno.EPERM: "this process may not open perf events, by a seccomp profile or a security module",
 }
+HELD_BY_OTHERS = f"{_REASONS[errno.EBUSY]} (EBUSY)"
+"""Why an event cannot be opened now, but may be later."""
+
 # The kernel's name for what the C library also calls ENOTSUP.
 _ERRNO_NAMES = dict(errno.errorcode) | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
 
@@ -191,6 +195,11 @@ def attach_program(fd: int, program_fd: int) -> None:
 def enable(fd: int) -> None:
     """Starts an event that was opened disabled. Raises TracerError."""
     _ioctl(fd, _IOC_ENABLE, 0, "cannot enable a perf event")
+
+
+def disable(fd: int) -> None:
+    """Stops an event until it is enabled again. Raises TracerError."""
+    _ioctl(fd, _IOC_DISABLE, 0, "cannot disable a perf event")
 
 
 def enable_in_phase(fds: Iterable[int], tick_ns: int) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -19,11 +20,13 @@ from tracer.kernel.counter_plan import CounterPlan, CpuPlan, plan_cpu
 from tracer.kernel.cpus import online_cpus, present_cpus
 from tracer.kernel.loader import Programs
 from tracer.kernel.perf_events import (
+    HELD_BY_OTHERS,
     CpuCounters,
     CpuOfflineError,
     EventTimes,
     attach_program,
     coverage,
+    disable,
     enable_in_phase,
     open_counters,
     open_tick,
@@ -82,10 +85,14 @@ class _OnlineCpu:
     """The events of one CPU while it is online."""
 
     def __init__(self, counters: CpuCounters, tick_fd: int) -> None:
-        self.counters = counters
         self.tick_fd = tick_fd
-        self.counter_times = counters.read_times()
         self.tick_times = EventTimes(0, 0)
+        self.take(counters)
+
+    def take(self, counters: CpuCounters) -> None:
+        """From now on these are its counters."""
+        self.counters = counters
+        self.counter_times = counters.read_times()
 
     def close(self) -> None:
         self.counters.close()
@@ -103,6 +110,8 @@ class KernelTickSource:
         self._load = load
         self._plan = plan
         self._counting = dict(plan.cpus)
+        # Why CPUs that are online have neither tick nor counters.
+        self._without_events: dict[int, str] = {}
         self.rings = Rings(load.cpus, ring_bytes or default_ring_bytes(len(present_cpus())), load.tick_ns)
         self._programs: Programs | None = None
         self._states_map: mmap.mmap | None = None
@@ -211,7 +220,10 @@ class KernelTickSource:
             return _monotonic_ns() // self.tick_ns
 
     def maintain(self) -> list[str]:
-        """Follows CPUs that went offline or came online; call it about each second. Returns what changed, in words."""
+        """Follows CPUs that went offline or came online, and counters that were given back; returns what changed.
+
+        In words. Call it about each second. A CPU that cannot be measured now is tried again.
+        """
         with self._lock:
             changes: list[str] = []
             if self._switch_fd is None:
@@ -223,11 +235,19 @@ class KernelTickSource:
                 self._close_cpu(cpu)
                 changes.append(f"CPU {cpu} went offline")
             for cpu in sorted(online - set(self._cpus)):
-                if self._open_cpu(cpu):
-                    self._enable_ticks([cpu])
-                    changes.append(f"CPU {cpu} came online")
-                    changes += self._uncounted(cpu)
+                changes += self._begin_cpu(cpu)
+            for cpu in self._cpus:
+                changes += self._take_back(cpu)
             return changes
+
+    def bring_in_phase(self) -> None:
+        """Makes the ticks come just after their boundaries again: the kernel starts one that it held up at any time."""
+        with self._lock:
+            for opened in self._cpus.values():
+                # Of a CPU that goes offline at this moment there are none to be had.
+                with suppress(TracerError):
+                    disable(opened.tick_fd)
+                    enable_in_phase([opened.tick_fd], self.tick_ns)
 
     def take_coverage(self) -> dict[int, tuple[float | None, ...]]:
         """Per CPU, for each counter, the share of the time since the last call in which it counted; None if not open.
@@ -363,21 +383,12 @@ class KernelTickSource:
     def _open_cpu(self, cpu: int, plan: CpuPlan | None = None) -> bool:
         """Gives a CPU its ring and events, as planned or else as they can be had; False if it is offline."""
         try:
-            plan = plan or plan_cpu(cpu, self._plan.specs)
-            reasons = [
-                why if is_counted else why or _NOT_IN_THIS_RUN
-                for why, is_counted in zip(plan.reasons, self._plan.counted, strict=True)
-            ]
-            events = [event if why is None else None for event, why in zip(plan.events, reasons, strict=True)]
-            counters = open_counters(cpu, events, grouped=plan.grouped)
+            if cpu not in self.rings:
+                self.rings.add(cpu, self.programs["rings"])
+            counters = self._open_counters(cpu, plan)
         except CpuOfflineError:
             return False
         try:
-            if cpu not in self.rings:
-                self.rings.add(cpu, self.programs["rings"])
-            for name, fd in zip(_COUNTER_MAPS, counters.fds, strict=True):
-                if fd is not None:
-                    bpf.set_descriptor(self.programs[name], cpu, fd)
             tick_fd = open_tick(cpu, self.tick_ns)
         except CpuOfflineError:
             counters.close()
@@ -386,10 +397,71 @@ class KernelTickSource:
             counters.close()
             raise
         self._cpus[cpu] = _OnlineCpu(counters, tick_fd)
+        return True
+
+    def _open_counters(self, cpu: int, plan: CpuPlan | None = None) -> CpuCounters:
+        """Gives a CPU its counters, as planned or else as they can be had. Raises CpuOfflineError."""
+        plan = plan or plan_cpu(cpu, self._plan.specs)
+        reasons = [
+            why if is_counted else why or _NOT_IN_THIS_RUN
+            for why, is_counted in zip(plan.reasons, self._plan.counted, strict=True)
+        ]
+        events = [event if why is None else None for event, why in zip(plan.events, reasons, strict=True)]
+        counters = open_counters(cpu, events, grouped=plan.grouped)
+        try:
+            for name, fd in zip(_COUNTER_MAPS, counters.fds, strict=True):
+                if fd is not None:
+                    bpf.set_descriptor(self.programs[name], cpu, fd)
+                else:
+                    bpf.clear_descriptor(self.programs[name], cpu)
+        except BaseException:
+            counters.close()
+            raise
         # Somebody may have been faster meanwhile.
         refused = zip(reasons, counters.reasons, strict=True)
         self._counting[cpu] = plan._replace(reasons=tuple(why or now for why, now in refused))
-        return True
+        return counters
+
+    def _begin_cpu(self, cpu: int) -> list[str]:
+        """Measures a CPU that came online; what there is to say of it."""
+        try:
+            if not self._open_cpu(cpu):
+                return []
+            self._enable_ticks([cpu])
+        except (TracerError, OSError) as error:
+            if cpu in self._cpus:
+                self._close_cpu(cpu)
+            before, self._without_events[cpu] = self._without_events.get(cpu), str(error)
+            return [] if before == str(error) else [f"CPU {cpu} is online without its tick and counters: {error}"]
+        self._without_events.pop(cpu, None)
+        return [f"CPU {cpu} came online", *self._uncounted(cpu)]
+
+    def _take_back(self, cpu: int) -> list[str]:
+        """Opens the counters of a CPU anew if somebody gave one of them back; what there is to say of it."""
+        before = self._counting[cpu]
+        held = [
+            event if why == HELD_BY_OTHERS and counted else None
+            for event, why, counted in zip(before.events, before.reasons, self._plan.counted, strict=True)
+        ]
+        if not any(held):
+            return []
+        try:
+            with open_counters(cpu, held) as tried:
+                if not any(tried.fds):
+                    return []
+            opened = self._open_counters(cpu)
+        except (TracerError, OSError) as error:
+            # It went offline, or the process has no room for more files; it is tried again.
+            _log.debug("cannot open the counters of CPU %d: %s", cpu, error)
+            return []
+        self._cpus[cpu].counters.close()
+        self._cpus[cpu].take(opened)
+        columns = [
+            spec.column
+            for spec, was, now in zip(self._plan.specs, before.reasons, self._counting[cpu].reasons, strict=True)
+            if was is not None and now is None
+        ]
+        return [f"CPU {cpu} counts {', '.join(columns)} again"] if columns else []
 
     def _uncounted(self, cpu: int) -> list[str]:
         """What a CPU does not count, of what this run does, in words."""

@@ -26,6 +26,7 @@ from tracer.pipeline.housekeeping.lifecycle import Lifecycle
 from tracer.pipeline.housekeeping.overload import Overload
 from tracer.pipeline.housekeeping.parts_left_out import steps_of
 from tracer.pipeline.housekeeping.strain import StrainMeter, release_memory
+from tracer.pipeline.housekeeping.tick_rate import TickRate
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
@@ -168,6 +169,7 @@ def build_parts(
         [
             Duty(_SECOND_NS, lambda _now_ns: clock.look()),
             Duty(_SECOND_NS, cpus.follow),
+            Duty(_SECOND_NS, TickRate(source, alarm).look),
             Duty(_WALK_NS, lambda _now_ns: inventory.refresh()),
             Duty(_SECOND_NS, lifecycle.look_at_limits),
             Duty(_SECOND_NS, lifecycle.hand_on, end=lifecycle.hand_on_all),

@@ -8,6 +8,7 @@ from tracer.kernel.counter_plan import CounterPlan, alike
 from tracer.kernel.cpus import format_cpu_list, online_cpus
 from tracer.kernel.event_specs import COUNTER_COLUMNS, PERF_TYPE_SOFTWARE, EventSpec
 from tracer.kernel.perf_events import open_tick
+from tracer.kernel.sample_rate import needed_sample_rate, sample_rate_limit
 from tracer.kernel.topology.pmu import read_pmus
 from tracer.preflight.checks import Finding
 from tracer.preflight.files import SYSCTL, read_integer
@@ -17,18 +18,20 @@ from tracer.preflight.probes import Examination, Probe, Trial
 # The highest level at which the kernels of Debian and Ubuntu, which have more levels than others, heed CAP_PERFMON.
 _PERFMON_LEVEL = 2
 _CPU_WIDE_LEVEL = 0
+# The kernel may lower the limit again.
+_PLENTY = 10
 
 
 def judge_tick(tick_ns: int, highest_rate: int | None) -> Finding:
-    """`highest_rate` is kernel.perf_event_max_sample_rate: an event above it is throttled, so that ticks are missing.
+    """`highest_rate` is kernel.perf_event_max_sample_rate: an event near it is throttled, so that ticks are missing.
 
     The kernel lowers it by itself where it finds that samples take too long.
     """
     found = f"opens, every {tick_ns / 1_000_000:g} ms on each CPU"
-    rate = -(-1_000_000_000 // tick_ns)
-    if highest_rate is not None and highest_rate < rate:
-        found += f", but the kernel takes no more than {highest_rate} samples a second"
-        return Finding("warning", found, f"sysctl kernel.perf_event_max_sample_rate={100 * rate}")
+    needed = needed_sample_rate(tick_ns)
+    if highest_rate is not None and highest_rate < needed:
+        found += f", but kernel.perf_event_max_sample_rate is {highest_rate}, below {needed}, and holds up ticks"
+        return Finding("warning", found, f"sysctl kernel.perf_event_max_sample_rate={_PLENTY * needed}")
     return Finding("ok", found)
 
 
@@ -101,7 +104,7 @@ def judge_group(*, counted: int, turns: Sequence[int]) -> Finding:
 
 def _tick_event(trial: Trial) -> Finding:
     os.close(open_tick(online_cpus()[0], trial.tick_ns))
-    return judge_tick(trial.tick_ns, read_integer(SYSCTL / "kernel/perf_event_max_sample_rate"))
+    return judge_tick(trial.tick_ns, sample_rate_limit())
 
 
 def _paranoia(_trial: Trial) -> Finding:
