@@ -6,6 +6,7 @@ of a process that does nothing, measured here too.
 """
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -166,3 +167,40 @@ def test_more_events_than_counters(start_tracer: Callable[..., Tracer], new_cont
     print(f"{len(others)} events more: coverage {coverage}, exact {end - begin}, scaled {ticks['instructions'].sum()}")
     assert windows["counter_coverage"].max() < 1
     assert ticks["instructions"].sum() == pytest.approx(end - begin, rel=0.05)
+
+
+def test_counters_that_another_takes_and_gives_back(
+    start_tracer: Callable[..., Tracer], new_container: Callable[[], Cgroup]
+) -> None:
+    tracer = start_tracer("--ticks")
+    tracer.wait_until_tracing()
+    busy = new_container()
+    busy.start(SPIN)
+    time.sleep(2)
+    # Pinned ones come before all others; more than there are counters.
+    others = [open_counter(INST_RETIRED, type=RAW, pid=-1, cpu=0) for _ in range(12)]
+    taken_ns = time.monotonic_ns()
+    time.sleep(4)
+    given_back_ns = time.monotonic_ns()
+    for other in others:
+        os.close(other)
+    time.sleep(3)
+    busy.stop()
+    result = ended(tracer)
+
+    tick_ns = result.manifest.tick_ns
+    ticks = result.table("ticks").filter(pl.col("cgroup_id") == busy.id)
+    # A batch of records has one share of all of its time.
+    batch_ns = 10**9
+    before = ticks.filter(pl.col("tick") < (taken_ns - batch_ns) // tick_ns)
+    meanwhile = ticks.filter(
+        pl.col("tick").is_between((taken_ns + batch_ns) // tick_ns, (given_back_ns - batch_ns) // tick_ns)
+    )
+    after = ticks.filter(pl.col("tick") > (given_back_ns + batch_ns) // tick_ns)
+    for name in ("cycles", "instructions"):
+        nulls = [part[name].null_count() / part.height for part in (before, meanwhile, after)]
+        print(f"{name}: null before, meanwhile and after: {nulls}")
+        assert nulls == [0, 1, 0]
+        note = f"{name} did not count for a while on CPUs 0, and is null there meanwhile"
+        assert note in result.manifest.notes
+    assert [event.counted for event in result.manifest.events] == [True, True, False]

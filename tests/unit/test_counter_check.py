@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tracer.kernel.counter_plan import CpuPlan
 from tracer.kernel.event_specs import EventSpec, on_pmu, parse_events
 from tracer.kernel.record_block import RecordBlock
-from tracer.pipeline.counter_check import HAS_NOT_COUNTED, HAS_STOPPED, CounterCheck
+from tracer.pipeline.counter_check import HAS_NO_TURN, HAS_NOT_COUNTED, HAS_STOPPED, CounterCheck
 from tracer.pipeline.frames import counter_shares, records_frame
 from tracer.pipeline.windows import aggregate_windows, llc_lookup, scale_counters
 
@@ -138,18 +138,47 @@ def test_more_than_a_processor_can_do() -> None:
     rows = [
         (0, 5, MS, (at_3_ghz, at_3_ghz * 8, 0)), (0, 5, MS, (at_3_ghz * 12 // 10, 9, 0)),
         (0, 5, MS, (at_3_ghz * 13 // 10, 9, 0)), (0, 5, MS, (at_3_ghz, at_3_ghz * 9, 0)),
-        # Of a short time the moments of reading differ too much; of CPU 1 no frequency is known.
-        (0, 5, 500, (at_3_ghz, 9, 0)), (1, 5, MS, (at_3_ghz * 1000, 9, 0)),
+        # Of a short time the moments of reading differ too much; of CPU 1 no frequency is known, but none has 13 GHz.
+        (0, 5, 500, (at_3_ghz, 9, 0)), (1, 5, MS, (at_3_ghz * 3, 9, 0)), (1, 5, MS, (at_3_ghz * 1000, 9, 0)),
+        (1, 5, MS, (13_000_000, 9, 0)),
     ]  # fmt: skip
     assert refused(check, rows)[:2] == [
-        [False, False, True, True, False, False],
-        [False, False, False, True, False, False],
+        [False, False, True, True, False, False, True, True],
+        [False, False, False, True, False, False, False, False],
     ]
-    assert check.refused == 3
+    assert check.refused == 5
     # Events that somebody put in their place have no such bounds.
     other = CounterCheck(parse_events(["cycles=software:cpu-clock"]), 4)
     other.follow({cpu: plan(other._specs) for cpu in range(4)}, {0: 3_000_000})
     assert not np.any(refused(other, rows))
+    # Each is bounded without the other, too, and where they take turns each by itself.
+    assert refused(other, [(0, 5, MS, (9, at_3_ghz * 8 * 13 // 10, 0))])[1] == [True]
+    by_turns = {0: (0.9, 0.9, 0.9)}
+    assert refused(new_check(khz={0: 3_000_000}), [(0, 5, MS, (at_3_ghz, at_3_ghz * 9, 0))], by_turns)[0] == [False]
+    assert refused(new_check(khz={0: 3_000_000}), [(0, 5, MS, (at_3_ghz * 2, 9, 0))], by_turns)[0] == [True]
+
+
+def test_counters_that_get_no_turn_are_anothers_until_they_get_one() -> None:
+    now = [100.0]
+    check = CounterCheck(EVENTS, 4, lambda: now[0])
+    check.follow({0: plan(), 1: plan(reasons=("no PMU",) * 3)}, {})
+    taken: Shares = {0: (0.0, 0.0, 1.0), 1: (None, None, None)}
+    rows = [(0, 5, MS, (0, 0, 9)), (1, 5, MS, (0, 0, 0))]
+    for seconds, is_anothers in ((0, False), (0.9, False), (0.2, True), (60, True)):
+        now[0] += seconds
+        refused(check, rows, taken)
+        assert check.reasons() == {0: (HAS_NO_TURN if is_anothers else None,) * 2 + (None,), 1: (None,) * 3}
+    # A look that comes late says nothing by itself.
+    refused(check, [(0, 5, MS, (9, 9, 9))], {0: ALL})
+    now[0] += 60
+    assert check.reasons()[0] == (None,) * 3
+    refused(check, [(0, 5, MS, (9, 9, 9))], {0: ALL})
+    assert check.reasons()[0] == (None,) * 3
+    assert (check.stops(0), check.stops(1), check.stops(2)) == ([0], [0], [])
+    # Of a CPU whose events are opened anew it begins anew.
+    check.follow({0: plan()}, {})
+    refused(check, rows, taken)
+    assert check.reasons()[0] == (None,) * 3
 
 
 runs_strategy = st.lists(

@@ -7,7 +7,8 @@ count, and has none any more while it stays 0 for longer than it can.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ from tracer.kernel.counter_plan import CpuPlan
 from tracer.kernel.event_specs import EventSpec, is_processors_own, is_steady
 from tracer.kernel.record_block import RecordBlock
 from tracer.pipeline.frames import is_unread
-from tracer.pipeline.judging import judge_values
+from tracer.pipeline.judging import CYCLES_ARE_SUCH, INSTRUCTIONS_ARE_SUCH, OF_THE_SAME_TIME, judge_values
 
 HAS_NOT_COUNTED = "it can be opened, but has not counted anything yet; null until it does"
 HAS_STOPPED = "it has stopped counting"
+HAS_NO_TURN = "it gets no turn: another user of the PMU, such as a hypervisor or a debugger, has its counters"
 
 # CPU time in a row in which a steady event can count nothing: none that is measured from one event of the CPU to the
 # next, but where that is shared out among ticks, a sliver of time can be left without.
@@ -28,13 +30,16 @@ _STEADY_ZERO_NS = 100_000
 _OTHER_ZERO_NS = 10_000_000_000
 # Where the PMU is shared by turns, an event waits for its turn: some rotations of perf_event_mux_interval_ms, 4.
 _TURN_NS = 100_000_000
+_TURN_SECONDS = 1.0
+# Faster than any processor runs, for those whose highest frequency is not known, as in most virtual machines.
+_ANY_KHZ = 10_000_000
 
 
 class CounterCheck:
     """Goes over the records of a run as they come. Any thread may call any method."""
 
-    def __init__(self, specs: Sequence[EventSpec], cpus: int) -> None:
-        """`cpus`: possible ones, by the highest number."""
+    def __init__(self, specs: Sequence[EventSpec], cpus: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`cpus`: possible ones, by the highest number; `clock` gives monotonic seconds."""
         self.refused = 0
         """Values so far that were not to be believed."""
         self.cpus = cpus
@@ -48,8 +53,13 @@ class CounterCheck:
         self._kind = np.zeros((len(specs), cpus), np.int64)
         self._kinds: list[dict[EventSpec, int]] = [{} for _ in specs]
         self._has_counted: list[set[int]] = [set() for _ in specs]
-        self._has_bounds = is_processors_own(specs[0], "cycles") and is_processors_own(specs[1], "instructions")
-        self._highest_khz = np.zeros(cpus)
+        self._clock = clock
+        self._is_open = np.zeros((len(specs), cpus), np.bool_)
+        # When each last had a turn, or was looked at first.
+        self._turn_at = np.full((len(specs), cpus), np.inf)
+        self._has_no_turn = np.zeros((len(specs), cpus), np.bool_)
+        self._is_such = [is_processors_own(specs[0], "cycles"), is_processors_own(specs[1], "instructions")]
+        self._highest_khz = np.full(cpus, _ANY_KHZ, np.float64)
         # CPUs come and go while records are looked at.
         self._lock = threading.Lock()
 
@@ -69,10 +79,12 @@ class CounterCheck:
                 if plan.has_counted[index]:
                     self._has_counted[index].add(kind)
                 self._zero_ns[index, cpu] = np.inf
+                self._is_open[index, cpu] = plan.reasons[index] is None
+                self._turn_at[index, cpu] = np.inf
                 self._limit_ns[index, cpu] = _STEADY_ZERO_NS if is_steady(event) else _OTHER_ZERO_NS
         self._plans = plans
         self._forgive()
-        self._highest_khz[:] = 0
+        self._highest_khz[:] = _ANY_KHZ
         for cpu, khz in highest_khz.items():
             self._highest_khz[cpu] = khz
 
@@ -86,17 +98,21 @@ class CounterCheck:
 
     def _refuse(self, block: RecordBlock, rows: int, shares: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_] | None:
         ran = shares > 0
+        self._look_for_turns(ran)
         for index, kinds in enumerate(self._has_counted):
             if len(kinds) < len(self._kinds[index]):
                 self._look_for_counts(index, block, rows, ran[index])
         by_turns = ran & (shares < 1)
         limit_ns = self._limit_ns.copy()
         limit_ns[by_turns] += _TURN_NS / shares[by_turns]
-        is_bounded = (shares[:2] >= 1).all(axis=0) & self._has_bounds
+        cycles, instructions = self._is_such
+        bounds = np.full(self.cpus, CYCLES_ARE_SUCH * cycles | INSTRUCTIONS_ARE_SUCH * instructions, np.uint8)
+        if cycles and instructions:
+            bounds[(shares[:2] >= 1).all(axis=0)] |= OF_THE_SAME_TIME
         refused = np.zeros((len(self._specs), rows), np.uint8)
         count = judge_values(
             rows, block.cpu, block.cgroup_id, block.cpu_time_ns, block.counters, block.unread, ran.astype(np.uint8),
-            limit_ns, self._zero_ns, self._stopped, is_bounded.astype(np.uint8), self._highest_khz, refused,
+            limit_ns, self._zero_ns, self._stopped, bounds, self._highest_khz, refused,
         )  # fmt: skip
         self.refused += count
         return refused.astype(np.bool_) if count else None
@@ -116,10 +132,19 @@ class CounterCheck:
         return [int(cpu) for cpu in np.flatnonzero(self._stopped[index])]
 
     def _reason(self, index: int, cpu: int) -> str | None:
+        if self._has_no_turn[index, cpu]:
+            return HAS_NO_TURN
         zero_ns = self._zero_ns[index, cpu]
         if np.isinf(zero_ns):
             return HAS_NOT_COUNTED
         return HAS_STOPPED if zero_ns >= self._limit_ns[index, cpu] else None
+
+    def _look_for_turns(self, ran: npt.NDArray[np.bool_]) -> None:
+        """What waits for its turn for long has lost its counter to another user of the PMU."""
+        now = self._clock()
+        self._turn_at[self._is_open & (ran | np.isinf(self._turn_at))] = now
+        self._has_no_turn = self._is_open & (now - self._turn_at > _TURN_SECONDS)
+        self._stopped[self._has_no_turn] = 1
 
     def _look_for_counts(self, index: int, block: RecordBlock, rows: int, ran: npt.NDArray[np.bool_]) -> None:
         """An event that counted on one CPU does so on all of the same kind, until one of them says otherwise."""

@@ -9,6 +9,9 @@ JUDGED_FROM_NS = 100_000
 MOST_INSTRUCTIONS_A_CYCLE = 8
 FASTER_THAN_HIGHEST = 1.2
 
+# Which bounds hold on a CPU.
+CYCLES_ARE_SUCH, INSTRUCTIONS_ARE_SUCH, OF_THE_SAME_TIME = 1, 2, 4
+
 _CYCLES, _INSTRUCTIONS = 0, 1
 _U8 = types.uint8[:, ::1]
 _F64 = types.float64[:, ::1]
@@ -22,7 +25,7 @@ _F64 = types.float64[:, ::1]
     nogil=True, cache=True,
 )  # fmt: skip
 def judge_values(  # type: ignore[no-untyped-def]
-    rows, cpu, cgroup_id, cpu_time_ns, counters, unread, ran, limit_ns, zero_ns, stopped, is_bounded, highest_khz,
+    rows, cpu, cgroup_id, cpu_time_ns, counters, unread, ran, limit_ns, zero_ns, stopped, bounds, highest_khz,
     refused,
 ):  # fmt: skip
     """Marks in `refused`, as [counter, row], values that cannot be true; returns how many.
@@ -30,8 +33,8 @@ def judge_values(  # type: ignore[no-untyped-def]
     The first six are columns of a RecordBlock; rows of a CPU are in the order of time. All others are by counter and
     CPU: whether the counter `ran`; how long it can count nothing while the CPU works; the time since it counted last,
     infinite before it ever did, which is kept from one call to the next; and `stopped`, which is set where it fell
-    silent. By CPU, `is_bounded` says whether cycles and instructions are such, and ran all the time, and `highest_khz`
-    is the highest frequency, 0 if it is not known.
+    silent. By CPU, `bounds` says which bounds hold, as a sum of the constants above, and `highest_khz` is the highest
+    frequency.
 
     All zeros between two counts that are further apart than it can be are silence, and so are those that go on at the
     end. Idle CPUs need not count. More instructions than a cycle can have make both doubtful.
@@ -63,15 +66,16 @@ def judge_values(  # type: ignore[no-untyped-def]
                     count += 1
     for row in range(rows):
         of_cpu = cpu[row]
-        cycles = counters[_CYCLES, row]
-        if not is_bounded[of_cpu] or cpu_time_ns[row] < JUDGED_FROM_NS or unread[row] & 3 or not cycles:
+        if cpu_time_ns[row] < JUDGED_FROM_NS:
             continue
-        too_many = counters[_INSTRUCTIONS, row] / MOST_INSTRUCTIONS_A_CYCLE > cycles
+        cycles, instructions = counters[_CYCLES, row], counters[_INSTRUCTIONS, row] / MOST_INSTRUCTIONS_A_CYCLE
+        # What was not read is 0, or a part.
+        too_many = bounds[of_cpu] & OF_THE_SAME_TIME and not unread[row] & 3 and 0 < cycles < instructions
         most = FASTER_THAN_HIGHEST * highest_khz[of_cpu] * cpu_time_ns[row] / 1e6
-        if too_many or 0 < most < cycles:
+        if bounds[of_cpu] & CYCLES_ARE_SUCH and (too_many or cycles > most):
+            count += 1 - refused[_CYCLES, row]
             refused[_CYCLES, row] = 1
-            count += 1
-        if too_many:
+        if bounds[of_cpu] & INSTRUCTIONS_ARE_SUCH and (too_many or instructions > most):
             count += 1 - refused[_INSTRUCTIONS, row]
             refused[_INSTRUCTIONS, row] = 1
     return count
