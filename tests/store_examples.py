@@ -2,16 +2,19 @@
 """Rows, stores and small file systems for the tests of tracer.store."""
 
 import contextlib
+import functools
+import io
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tracer.store.retention import OnFull
 from tracer.store.schemas import Table
-from tracer.store.writer import JournalOptions, Store
+from tracer.store.writer import BUFFER_BYTES, JournalOptions, Store, file_metadata
 
 SECOND_NS = 10**9
 DAY_NS = 86_400 * SECOND_NS
@@ -46,6 +49,7 @@ def new_store(
     keep_bytes: int | None = None,
     on_full: OnFull = "delete-oldest",
     journal: JournalOptions | None = None,
+    buffer_bytes: int = BUFFER_BYTES,
 ) -> Store:
     return Store(
         output,
@@ -56,7 +60,23 @@ def new_store(
         keep_bytes=keep_bytes,
         on_full=on_full,
         journal=journal,
+        buffer_bytes=buffer_bytes,
     )
+
+
+@functools.cache
+def _smallest_file(run_id: UUID, node_name: str, identifier: str) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({}).replace_schema_metadata(file_metadata(run_id, node_name, identifier)), sink)
+    return sink.getvalue()
+
+
+def closed_file(size: int, run_id: UUID, *, node_name: str = "node-1", identifier: str = "n") -> bytes:
+    """A closed file without rows and columns that says whose it is, of `size` bytes, which must be some 1,000."""
+    smallest = _smallest_file(run_id, node_name, identifier)
+    assert size >= len(smallest)
+    # A Parquet file is read from its end.
+    return smallest[:4] + bytes(size - len(smallest)) + smallest[4:]
 
 
 def files_below(directory: Path) -> list[str]:
@@ -72,7 +92,7 @@ def mounted_tmpfs(directory: Path, options: str) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        subprocess.run(["umount", directory], check=True)
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def remount_read_only(directory: Path) -> None:

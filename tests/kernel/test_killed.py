@@ -72,7 +72,14 @@ def test_all_but_the_last_second_is_recovered_once(
     assert (run.problems, manifest.status) == ([], "crashed")
     assert set(run.rows) <= {"windows", "waits", "health", "resources", "lifecycle"}
     windows = pl.read_parquet(tracer.output / "windows/**/*.parquet", hive_partitioning=False)
-    assert manifest.totals.rows["windows"] == windows.height
+    totals = manifest.totals
+    assert totals.rows["windows"] == windows.height
+    assert totals.rows_present == totals.rows
+    # What had been received when it was last counted is there, and all that came has a place.
+    assert totals.rows_lost == 0
+    assert totals.rows_received.keys() >= run.rows.keys()
+    assert (totals.records_unaccounted, totals.rows_unaccounted) == (0, {})
+    assert 0 < totals.records_merged < totals.records + totals.records_expanded
     assert windows.is_unique().all()
     end_ns = int((windows["window_tick"] + windows["ticks"]).max()) * manifest.tick_ns
     print(f"killed {(killed_ns - end_ns) / _MS:.0f} ms after the end of the last window that is there")

@@ -139,7 +139,7 @@ def test_on_a_full_disk_room_is_made_as_long_as_there_is_something_to_remove(tmp
         fill_up(disk / "filler")
         asked = []
 
-        def free_space(needed_bytes: int) -> bool:
+        def free_space(_error: OSError, needed_bytes: int) -> bool:
             asked.append(needed_bytes)
             if not old:
                 return False

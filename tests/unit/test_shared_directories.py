@@ -13,11 +13,12 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from store_examples import MIDNIGHT_NS, SECOND_NS, example_rows, files_below, new_store
+from store_examples import MIDNIGHT_NS, SECOND_NS, closed_file, example_rows, files_below, new_store
 from test_manifest import example_manifest
 
 from tracer.errors import NodeUnsupportedError, OutputError, UsageError
 from tracer.experiment.state_file import StateFile, restore_after_a_kill
+from tracer.store.closed_files import closed_files
 from tracer.store.directories import open_directory
 from tracer.store.files import replacing, write_atomically
 from tracer.store.journal import encode_frame
@@ -26,7 +27,7 @@ from tracer.store.manifest import Manifest
 from tracer.store.open_runs import RunLock
 from tracer.store.output import prepare_output
 from tracer.store.recovery import recover
-from tracer.store.retention import Retention, closed_files
+from tracer.store.retention import Retention
 from tracer.store.schemas import WINDOWS
 from tracer.store.writer import JournalOptions
 
@@ -158,16 +159,16 @@ def test_a_file_of_a_strangers_is_replaced_and_not_written_to(shared: Path):
 def test_retention_counts_and_removes_nothing_behind_a_link(shared: Path, tmp_path: Path):
     outside = file_path(tmp_path, "windows", "n", MIDNIGHT_NS, UUID(int=1), 0)
     outside.parent.mkdir(parents=True)
-    outside.write_bytes(bytes(100))
+    outside.write_bytes(closed_file(2000, UUID(int=1)))
     plant("ln -s $2/windows $1/windows; mkdir $1/ticks; ln -s $2/windows/* $1/ticks", shared, tmp_path)
     assert closed_files(shared, "n") == []
     new = file_path(shared, "health", "n", MIDNIGHT_NS, UUID(int=2), 0)
-    Retention(shared, "n", 100, "delete-oldest").write_closed_file(new, bytes(100))
+    Retention(shared, "n", 100, "delete-oldest", node_name="node-1").write_closed_file(new, bytes(100))
     assert outside.exists()
 
 
 SWAPPED_BEFORE_REMOVAL = """
-import os, sys
+import errno, os, sys
 from pathlib import Path
 from tracer.store.retention import Retention
 
@@ -181,8 +182,8 @@ def swap(event, arguments):
         os.symlink(outside / "windows", shared / "windows")
 
 sys.addaudithook(swap)
-retention = Retention(shared, "n", 1000, "delete-oldest")
-assert retention.free_space(150)
+retention = Retention(shared, "n", 100_000, "delete-oldest", node_name="node-1")
+assert retention.free_space(OSError(errno.EDQUOT, "full"), 1500)
 assert swapped
 """
 
@@ -192,7 +193,7 @@ def test_retention_stays_in_the_output_that_is_swapped_meanwhile(shared: Path, t
         for second in range(2):
             path = file_path(top, "windows", "n", MIDNIGHT_NS + second * SECOND_NS, UUID(int=1), second)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(100))
+            path.write_bytes(closed_file(2000, UUID(int=1)))
     environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", SWAPPED_BEFORE_REMOVAL, shared, tmp_path], env=environment, check=True)
     assert len(files_below(tmp_path / "windows")) == 2

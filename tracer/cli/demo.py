@@ -11,8 +11,9 @@ import typer
 from tracer.cli.calling import command_name
 from tracer.cli.run import default_options
 from tracer.cli.run_options import parse_options
+from tracer.cli.saying import say, say_next
 from tracer.cli.stop_signals import StopSignals
-from tracer.cli.tracing import say, say_next, trace
+from tracer.cli.tracing import trace
 from tracer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tracer.cli.run_options import OnFull, Switch, parse_options, read_config
+from tracer.cli.saying import say, say_next
 from tracer.cli.stop_signals import StopSignals
-from tracer.cli.tracing import say, say_next, trace
+from tracer.cli.tracing import trace
 
 _RUN, _OUTPUT = "The run", "Files"
 _MEASURED, _EACH_SECOND, _NAMES = "What is measured by the millisecond", "What is read each second", "Names"

@@ -87,7 +87,7 @@ def build_parts(
 
     `alarm` takes what the user is to know at once as well.
     """
-    storing = Storing(store, manifest, stop_run, queue_bytes=budget.queue_bytes)
+    storing = Storing(store, manifest, stop_run, queue_bytes=budget.queue_bytes, totals=lambda: counts.totals())
     newest = NewestWindows()
     sinks = Sinks(storing, newest)
 

@@ -245,6 +245,11 @@ class Run:
         assert parts.storing.last_manifest is not None
         return parts.storing.last_manifest
 
+    @property
+    def last_manifest(self) -> Manifest | None:
+        """The one that was written last, or would have been."""
+        return self._parts.storing.last_manifest
+
     def progress(self) -> Progress:
         """As of now, while the run goes on. Any thread may ask."""
         options, losses, stored = self._options, self._source.losses(), self._store.totals

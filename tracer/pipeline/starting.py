@@ -13,9 +13,8 @@ from tracer.kernel.counter_plan import CounterPlan, plan_counters
 from tracer.kernel.cpus import present_cpus
 from tracer.kernel.tick_load import TickLoad
 from tracer.pipeline.options import RunOptions
-from tracer.store.layout import partition_value
 from tracer.store.output import PreparedOutput
-from tracer.store.retention import Retention
+from tracer.store.retention import Removed, Retention
 
 if TYPE_CHECKING:
     from tracer.kernel.tick_source import KernelTickSource
@@ -34,13 +33,17 @@ class Signals(Protocol):
 
 
 class StartedRun(NamedTuple):
-    """A run in progress, what its records come from, where they go, and what killed runs had left there."""
+    """A run in progress, what its records come from, where they go, and what killed runs had left there.
+
+    removed: older results that had to go for that, or for there to be any room at all.
+    """
 
     run: "Run"
     source: "KernelTickSource"
     plan: CounterPlan
     output: PreparedOutput
     recovery: "Recovery"
+    removed: Removed
 
 
 def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> StartedRun:
@@ -53,7 +56,9 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    retention = Retention(options.output, partition_value(options.identifier), options.keep_bytes, options.on_full)
+    retention = Retention(
+        options.output, options.identifier, options.keep_bytes, options.on_full, node_name=os.uname().nodename
+    )
     output = PreparedOutput(options.output)
     on_failure.callback(output.remove_if_empty)
     output.prepare(retention.free_space)
@@ -92,4 +97,4 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
     source.await_programs()
     signals.stop(run.stop)
     run.start()
-    return StartedRun(run, source, plan, output, recovery)
+    return StartedRun(run, source, plan, output, recovery, retention.removed)

@@ -175,6 +175,10 @@ class _Writing:
             "known_cgroups": len(self._cgroups.ids),
             "own_rss_bytes": 0,
             "online_cpus": self._node.shape.cpus,
+            # Of a disk, which is not simulated.
+            **dict.fromkeys(
+                ("rows_received", "rows_written", "rows_dropped", "rows_waiting", "bytes_waiting", "write_max_ns")
+            ),
             **ReaderHealth().take(),
         }
         self.put(HEALTH, health_rows(row))

@@ -61,21 +61,33 @@ def parse_journal_name(name: str) -> JournalName | None:
 
 
 class Journal:
-    """The journal of one closed file to be. Whoever makes it removes it once that file is on disk, or closes it."""
+    """The journal of one closed file to be. Whoever makes it closes it, and removes it once that file is on disk.
+
+    rows: how many it has.
+    """
 
     def __init__(self, output: Path, run_id: UUID, table: str, sequence: int, *, sync: bool) -> None:
         """Raises OSError and ValueError."""
-        self._output = output
-        self._directory = journal_directory(run_id)
         self._name = _file_name(table, sequence)
+        self.rows = 0
         self._sync = sync
         self._end = 0
-        with open_below(output, self._directory, make=True, mode=PRIVATE_DIRECTORY_MODE) as directory:
+        with open_below(output, journal_directory(run_id), make=True, mode=PRIVATE_DIRECTORY_MODE) as directory:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self._name, flags, 0o600, dir_fd=directory.descriptor)
-            give_to_caller(self._descriptor, directory.status, FILE_MODE)
-            if sync:
-                directory.sync()
+            try:
+                self._descriptor = os.open(self._name, flags, 0o600, dir_fd=directory.descriptor)
+            except FileExistsError:
+                # The run's own, from before the directory was moved away and back.
+                os.unlink(self._name, dir_fd=directory.descriptor)
+                self._descriptor = os.open(self._name, flags, 0o600, dir_fd=directory.descriptor)
+            try:
+                give_to_caller(self._descriptor, directory.status, FILE_MODE)
+                if sync:
+                    directory.sync()
+            except OSError:
+                os.close(self._descriptor)
+                os.unlink(self._name, dir_fd=directory.descriptor)
+                raise
 
     def append(self, rows: pa.Table) -> int:
         """Write a frame of these rows; returns its length. Raises OSError; then the journal is as it was before."""
@@ -92,17 +104,20 @@ class Journal:
                 os.ftruncate(self._descriptor, self._end)
             raise
         self._end += len(frame)
+        self.rows += rows.num_rows
         return len(frame)
 
     def close(self) -> None:
         """It stays there, to be recovered."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
-    def remove(self) -> None:
-        """What it has is in a closed file."""
-        self.close()
-        with suppress(OSError, ValueError), open_below(self._output, self._directory) as directory:
-            os.unlink(self._name, dir_fd=directory.descriptor)
+
+def remove_journal(output: Path, run_id: UUID, table: str, sequence: int) -> None:
+    """Of a closed file that is on disk; nothing where there is none."""
+    with suppress(OSError, ValueError), open_below(output, journal_directory(run_id)) as directory:
+        os.unlink(_file_name(table, sequence), dir_fd=directory.descriptor)
 
 
 def remove_journal_directory(output: Path, run_id: UUID) -> None:

@@ -80,6 +80,16 @@ class ClosedFileName:
     sequence: int
     relative_path: str
 
+    @property
+    def table(self) -> str:
+        """Its first directory, too."""
+        return self.relative_path.partition("/")[0]
+
+    @property
+    def run(self) -> str:
+        """The first digits of the run's id."""
+        return self.relative_path.rpartition("/")[2].split("-")[2]
+
 
 def parse_closed_file(relative_path: str) -> ClosedFileName | None:
     """What a path relative to the output says; None unless `file_path` could have made it."""

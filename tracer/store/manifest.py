@@ -15,6 +15,7 @@ import msgspec
 
 from tracer.errors import UsageError
 from tracer.store.directories import open_below
+from tracer.store.gone import TimeSpan
 from tracer.store.layout import manifest_path
 from tracer.store.schemas import SCHEMA_VERSION
 
@@ -156,30 +157,57 @@ class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     end: Instant | None
 
 
+class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The times of a first and a last row."""
+
+    first: Instant
+    last: Instant
+
+    @classmethod
+    def of(cls, span: TimeSpan) -> "Span":
+        """The same, as it is stored."""
+        return cls(first=Instant.of(span.first_us * 1_000), last=Instant.of(span.last_us * 1_000))
+
+
 class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
 
-    `files_removed` counts closed files, of any run, that this run removed to make room. `counter_values_refused`
-    counts values of counters that could not be true, and are null. `sums` are of columns of `windows` over the run, but
-    for idle time; a column that is null throughout has none. Null: not measured.
+    Of `rows_received` by the store, by table, each was written, or lost (`rows_lost_by_table`, `rows_lost_by_cause`,
+    within the times of `rows_lost_span`), or is in a journal of which `tracer recover` makes a file
+    (`rows_in_journals`). `files_removed` counts closed files, of any run, that this run removed to make room, with rows
+    within `removed_span`; `rows_removed` are those of them that were this run's own. `rows_present`, `files_present`
+    and `bytes_present` are what was there at the end, whoever removed the rest; null until then.
+    `counter_values_refused` counts values of counters that could not be true, and are null. `sums` are of columns of
+    `windows` over the run, but for idle time; a column that is null throughout has none. Null: not measured.
 
     Each of the `records` that came, and each further tick of those that speak of a run of ticks (`records_expanded`),
-    was either added to a row of `windows` that was there (`records_merged`), made one that was written or lost
-    (`rows_lost_by_table`), was of a tick before or after the run (`records_outside_run`), or came to a part of the
-    tracer that had failed (`records_unassembled`). `records_lost` never came.
+    was either added to a row of `windows` that was there (`records_merged`), made one that was written, lost or left in
+    a journal, was of a tick before or after the run (`records_outside_run`), came to a part of the tracer that had
+    failed (`records_unassembled`), or was in no row yet when the run was killed (`records_in_progress`). `records_lost`
+    never came.
     """
 
     rows: dict[str, Count] = {}
     files: dict[str, Count] = {}
     bytes: dict[str, Count] = {}
+    rows_received: dict[str, Count] = {}
     rows_lost: Count = 0
     rows_lost_by_table: dict[str, Count] = {}
+    rows_lost_span: Span | None = None
+    rows_lost_by_cause: dict[str, Count] = {}
+    rows_in_journals: dict[str, Count] = {}
     files_removed: Count = 0
+    removed_span: Span | None = None
+    rows_removed: dict[str, Count] = {}
+    rows_present: dict[str, Count] | None = None
+    files_present: Count | None = None
+    bytes_present: Count | None = None
     records: Count = 0
     records_expanded: Count = 0
     records_merged: Count = 0
     records_outside_run: Count = 0
     records_unassembled: Count = 0
+    records_in_progress: Count = 0
     records_lost: Count = 0
     lost_by_cpu: dict[Count, dict[str, Count]] = {}
     recursion_misses: Count | None = None
@@ -193,12 +221,21 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """What the sums above miss, at the end of a run: anything but 0 is a defect."""
         accounted = (
             self.records_merged
-            + self.rows.get("windows", 0)
-            + self.rows_lost_by_table.get("windows", 0)
+            + self._rows_accounted("windows")
             + self.records_outside_run
             + self.records_unassembled
+            + self.records_in_progress
         )
         return self.records + self.records_expanded - accounted
+
+    @property
+    def rows_unaccounted(self) -> dict[str, int]:
+        """By table, what the store received beyond the sums above, at the end of a run: anything is a defect."""
+        differences = {table: rows - self._rows_accounted(table) for table, rows in self.rows_received.items()}
+        return {table: difference for table, difference in differences.items() if difference}
+
+    def _rows_accounted(self, table: str) -> int:
+        return sum(rows.get(table, 0) for rows in (self.rows, self.rows_lost_by_table, self.rows_in_journals))
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -207,10 +244,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `topology` is the node's at the start, and whatever msgspec can encode; it comes back as plain dicts and lists.
     `topology_changes` has it as it was after CPUs came or went; of very many the latest, which `notes` says.
     A run that is killed says `running`, until `tracer recover` or the next run finds it: then it is `crashed`, `end` is
-    the time of its last row, `totals` have as rows, files and bytes what is there, and `recovered` the rows, by table,
-    that its journals had. `source` is where the records are from: a node's kernel, or a simulation of a node that does
-    not exist. `left_out` says which parts of the results have a gap. `configuration` holds the options as run. `notes`
-    say why something is null or limited.
+    the time of its last row, `totals` are those of its last second with the rows that were found and, as files and
+    bytes, what is there, and `recovered` the rows, by table, that its journals had. `source` is where the records are
+    from: a node's kernel, or a simulation of a node that does not exist. `left_out` says which parts of the results
+    have a gap. `configuration` holds the options as run. `notes` say why something is null or limited.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -10,9 +10,11 @@ from pathlib import Path, PurePath
 from tracer.errors import OutputError
 from tracer.store.directories import open_directory, open_parent
 from tracer.store.files import remove_below, write_atomically
-from tracer.store.retention import NO_SPACE
 
 _PROBE_BYTES = 4096
+
+# Whether it frees so many bytes where a write failed so: `Retention.free_space`.
+FreeSpace = Callable[[OSError, int], bool]
 
 
 class PreparedOutput:
@@ -22,10 +24,10 @@ class PreparedOutput:
         self.path = path
         self._created: list[Path] = []
 
-    def prepare(self, free_space: Callable[[int], bool] = lambda _bytes: False) -> None:
+    def prepare(self, free_space: FreeSpace = lambda _error, _bytes: False) -> None:
         """Make the directory if it is missing, and write, sync and remove a file in it.
 
-        On a full disk, `free_space` is asked for the bytes needed, as long as it frees some (`Retention.free_space`).
+        Where it cannot, `free_space` is asked for the bytes needed, as long as it frees some.
         Raises OutputError, naming the path and the reason; then, or where it is interrupted, nothing is left behind
         but what `remove_if_empty` removes.
         """
@@ -65,19 +67,19 @@ class PreparedOutput:
                     os.rmdir(name, dir_fd=above.descriptor)
 
 
-def prepare_output(path: Path, free_space: Callable[[int], bool] = lambda _bytes: False) -> PreparedOutput:
+def prepare_output(path: Path, free_space: FreeSpace = lambda _error, _bytes: False) -> PreparedOutput:
     """An output that was prepared; see `PreparedOutput.prepare`. Raises OutputError."""
     output = PreparedOutput(path)
     output.prepare(free_space)
     return output
 
 
-def _is_written(output: Path, probe: PurePath, free_space: Callable[[int], bool]) -> bool:
+def _is_written(output: Path, probe: PurePath, free_space: FreeSpace) -> bool:
     """False where it should be tried again, as some space was freed."""
     try:
         write_atomically(output, probe, bytes(_PROBE_BYTES))
     except OSError as error:
-        if error.errno not in NO_SPACE or not free_space(_PROBE_BYTES):
+        if not free_space(error, _PROBE_BYTES):
             raise
         return False
     return True

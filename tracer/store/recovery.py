@@ -9,6 +9,7 @@ it needs to know. Runs that are live, by their lock, are left alone.
 import os
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -17,10 +18,10 @@ from uuid import UUID
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tracer.errors import OutputError, UsageError
+from tracer.store.checkpoint import read_checkpoint, remove_checkpoint
+from tracer.store.closed_files import closed_files, read_facts
 from tracer.store.directories import Directory, open_below
 from tracer.store.journal import (
     DamagedJournalError,
@@ -30,12 +31,12 @@ from tracer.store.journal import (
     remove_journal_directory,
 )
 from tracer.store.layout import IN_PROGRESS, file_path, journal_directory, manifest_path, partition_value
-from tracer.store.manifest import Instant, Manifest, encode_manifest, read_own_manifest
+from tracer.store.manifest import Instant, Manifest, Totals, encode_manifest, read_own_manifest
 from tracer.store.open_runs import RunLock
 from tracer.store.parquet import combine, conform, encode
-from tracer.store.retention import Retention, closed_files
+from tracer.store.retention import Retention
 from tracer.store.schemas import TABLES, Table
-from tracer.store.writer import BUFFER_BYTES, file_metadata
+from tracer.store.writer import BUFFER_BYTES, file_metadata, span_of
 
 _DAMAGED: Final = ".damaged"
 _RECOVERED: Final = "tracer.recovered"
@@ -43,8 +44,6 @@ _RECENT_FRAMES: Final = 32
 # A run closes a file before its rows take more than `BUFFER_BYTES`; what came at once is beyond that.
 _MOST_BYTES: Final = 4 * BUFFER_BYTES
 _LONGEST_REASON: Final = 300
-# What 64 bits hold of nanoseconds since the epoch: until 2262.
-_LAST_US: Final = (2**63 - 1) // 1_000
 
 
 @dataclass
@@ -130,23 +129,31 @@ def _recover_run(
         manifest = read_own_manifest(output, run_id)
         with open_below(output, journal_directory(run_id)) as directory:
             journals = sorted(name for name in directory.names() if parse_journal_name(name) is not None)
+            checkpoint = read_checkpoint(directory)
         if manifest.status != "running" and not journals:
             # The last that a recovery that was killed has left.
+            remove_checkpoint(output, run_id)
             remove_journal_directory(output, run_id)
             return
         run = RecoveredRun(run_id, manifest.host.node_name, manifest.status == "running")
-        partition = partition_value(manifest.host.identifier)
-        room = Retention(output, partition, None, "stop") if retention is None else retention
+        host = manifest.host
+        partition = partition_value(host.identifier)
+        room = (
+            Retention(output, host.identifier, None, "stop", node_name=host.node_name)
+            if retention is None
+            else retention
+        )
         closed = {one.name for one in _closed_files(RecoveredRun(run_id, "", False), output, partition)}
+        metadata = file_metadata(run_id, host.node_name, host.identifier) | {_RECOVERED: "true"}
         done = [
             one
             for name in journals
-            if (one := _recover_journal(run, output, partition, name, closed, room)) is not None
+            if (one := _recover_journal(run, output, partition, name, closed, metadata, room)) is not None
         ]
         files = _closed_files(run, output, partition)
         run.rows = _recovered(files) - Counter(manifest.recovered)
         if run.was_killed or run.rows:
-            _write_manifest(run, output, manifest, files, room)
+            _write_manifest(run, output, manifest, checkpoint, files, room)
         _put_away(output, run_id, done)
         if run.was_killed or run.rows or run.problems:
             found.runs.append(run)
@@ -180,38 +187,26 @@ def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[_Clos
         if path.parts[0] not in TABLES or of_run not in path.name:
             continue
         try:
-            metadata = _metadata(output, path, run.run_id)
-            last_ns = _last_ns(metadata, TABLES[path.parts[0]].time_column)
-        except (OSError, ValueError, pa.ArrowException) as error:
+            facts = read_facts(output, path)
+            if facts.run_id != str(run.run_id):
+                raise ValueError("is of another run than its name says")
+        except (OSError, ValueError) as error:
             run.problems.append(f"{path}: {_reason(error)}")
             continue
         name = JournalName(path.parts[0], file.name.sequence)
-        is_recovered = _RECOVERED.encode() in metadata.metadata
-        files.append(_ClosedFile(name, file.size, metadata.num_rows, last_ns, is_recovered))
+        last_ns = 0 if facts.span is None else facts.span.last_us * 1_000
+        files.append(_ClosedFile(name, file.size, facts.rows, last_ns, _RECOVERED in facts.metadata))
     return files
 
 
-def _metadata(output: Path, path: PurePath, run_id: UUID) -> pq.FileMetaData:
-    """Raises OSError, ValueError and pa.ArrowException, also for a file of another run whose id begins alike."""
-    with open_below(output, path.parent) as directory, directory.open_file(path.name) as file:
-        metadata = pq.read_metadata(file)
-    if (metadata.metadata or {}).get(b"tracer.run_id") != str(run_id).encode():
-        raise ValueError("is of another run than its name says")
-    return metadata
-
-
-def _last_ns(metadata: pq.FileMetaData, time_column: str) -> int:
-    """The last time in a closed file, from its statistics; 0 if it has none. Raises ValueError."""
-    place = metadata.schema.names.index(time_column)
-    groups = (metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups))
-    last_us = max((int(group.max_raw) for group in groups if group is not None and group.has_min_max), default=0)
-    if not 0 <= last_us <= _LAST_US:
-        raise ValueError(f"has rows of a time that is none: {last_us} us since the epoch")
-    return last_us * 1_000
-
-
 def _recover_journal(
-    run: RecoveredRun, output: Path, partition: str, name: str, closed: set[JournalName], room: Retention
+    run: RecoveredRun,
+    output: Path,
+    partition: str,
+    name: str,
+    closed: set[JournalName],
+    metadata: dict[str, str],
+    room: Retention,
 ) -> _Done | None:
     """One journal to a closed file. Where it is damaged, what comes before that is recovered. None: it is to stay.
 
@@ -226,7 +221,7 @@ def _recover_journal(
         try:
             rows, problem = _read(directory, name, TABLES[parsed.table])
             if rows is not None and parsed not in closed:
-                _close(run, output, partition, parsed, rows, room)
+                _close(run, output, partition, parsed, rows, metadata, room)
         except (ValueError, OverflowError, pa.ArrowException) as error:
             run.problems.append(f"{name}: {_reason(error)}; it is kept")
             return None
@@ -247,6 +242,7 @@ def _put_away(output: Path, run_id: UUID, journals: list[_Done]) -> None:
                 os.unlink(name, dir_fd=directory.descriptor)
             else:
                 os.rename(name, name + _DAMAGED, src_dir_fd=directory.descriptor, dst_dir_fd=directory.descriptor)
+    remove_checkpoint(output, run_id)
     remove_journal_directory(output, run_id)
 
 
@@ -285,12 +281,19 @@ def _with_columns(table: Table, rows: pa.Table) -> pa.Table:
     return rows.select(table.schema.names)
 
 
-def _close(run: RecoveredRun, output: Path, partition: str, name: JournalName, rows: pa.Table, room: Retention) -> None:
+def _close(
+    run: RecoveredRun,
+    output: Path,
+    partition: str,
+    name: JournalName,
+    rows: pa.Table,
+    metadata: dict[str, str],
+    room: Retention,
+) -> None:
     table = TABLES[name.table]
-    start_ns = pc.min(rows[table.time_column]).value * 1_000
+    start_ns = span_of(table, rows).first_us * 1_000
     path = file_path(output, table.name, partition, start_ns, run.run_id, name.sequence)
-    metadata = file_metadata(table, run.run_id, run.node_name) | {_RECOVERED: "true"}
-    room.write_closed_file(path, memoryview(encode(table, rows, metadata)))
+    room.write_closed_file(path, memoryview(encode(table, rows, {**metadata, "tracer.table": table.name})))
 
 
 def _recovered(files: list[_ClosedFile]) -> Counter[str]:
@@ -303,26 +306,33 @@ def _recovered(files: list[_ClosedFile]) -> Counter[str]:
 
 
 def _write_manifest(
-    run: RecoveredRun, output: Path, manifest: Manifest, files: list[_ClosedFile], room: Retention
+    run: RecoveredRun,
+    output: Path,
+    manifest: Manifest,
+    checkpoint: Totals | None,
+    files: list[_ClosedFile],
+    room: Retention,
 ) -> None:
     """The manifest says then what is there."""
-    rows: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    sizes: dict[str, int] = {}
+    rows: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for file in files:
-        table = file.name.table
-        for sums, amount in ((rows, file.rows), (counts, 1), (sizes, file.size)):
-            sums[table] = sums.get(table, 0) + amount
+        rows[file.name.table] += file.rows
+        counts[file.name.table] += 1
+        sizes[file.name.table] += file.size
+    before = manifest.totals if checkpoint is None else checkpoint
+    totals = msgspec.structs.replace(
+        before,
+        rows=_written(before, rows, run.rows),
+        files=dict(counts),
+        bytes=dict(sizes),
+        rows_present=dict(rows),
+        files_present=counts.total(),
+        bytes_present=sizes.total(),
+    )
+    totals = _of_killed(totals) if run.was_killed else _without_recovered(totals, before)
     recovered = dict(Counter(manifest.recovered) + Counter(run.rows))
-    totals = msgspec.structs.replace(manifest.totals, rows=rows, files=counts, bytes=sizes)
-    if not run.was_killed:
-        # What a disk that was full had no room for.
-        left = {
-            name: count - run.rows.get(name, 0)
-            for name, count in totals.rows_lost_by_table.items()
-            if count > run.rows.get(name, 0)
-        }
-        totals = msgspec.structs.replace(totals, rows_lost=sum(left.values()), rows_lost_by_table=left)
     changed = msgspec.structs.replace(manifest, totals=totals, recovered=recovered)
     if last_ns := max((file.last_ns for file in files), default=0):
         run.last = Instant.of(last_ns)
@@ -335,6 +345,51 @@ def _write_manifest(
             notes=[*manifest.notes, *run.problems],
         )
     room.write(manifest_path(output, run.run_id), encode_manifest(changed))
+
+
+def _written(before: Totals, found: Mapping[str, int], recovered: Mapping[str, int]) -> dict[str, int]:
+    """Rows by table that were ever in a closed file: those of the run, at least as many as it said, and from journals.
+
+    What it removed itself, or somebody else did, is among them.
+    """
+    closed = Counter(found)
+    closed.subtract(recovered)
+    closed.update(before.rows_removed)
+    return {
+        table: max(closed[table], before.rows.get(table, 0)) + recovered.get(table, 0)
+        for table in sorted({*closed, *before.rows})
+    }
+
+
+def _without_recovered(totals: Totals, before: Totals) -> Totals:
+    """Of a run that ended, but had no room for all files: what journals had is in files now."""
+    left = Counter(before.rows_in_journals)
+    left.subtract({table: rows - before.rows.get(table, 0) for table, rows in totals.rows.items()})
+    return msgspec.structs.replace(totals, rows_in_journals={table: rows for table, rows in left.items() if rows > 0})
+
+
+def _of_killed(totals: Totals) -> Totals:
+    """What was counted last, up to a second before the kill, with what has been found: so that all has a place.
+
+    Rows that were received by then and are nowhere are lost. Rows and their records may also have come since.
+    """
+    received, written = Counter(totals.rows_received), Counter(totals.rows)
+    lost = Counter(totals.rows_lost_by_table)
+    killed = received - written - lost
+    lost += killed
+    causes = {**totals.rows_lost_by_cause, **({"killed": killed.total()} if killed else {})}
+    totals = msgspec.structs.replace(
+        totals,
+        rows_received=dict(written + lost),
+        rows_lost=lost.total(),
+        rows_lost_by_table=dict(lost),
+        rows_lost_by_cause=causes,
+        rows_in_journals={},
+    )
+    in_progress = totals.records_unaccounted
+    return msgspec.structs.replace(
+        totals, records=totals.records + max(0, -in_progress), records_in_progress=max(0, in_progress)
+    )
 
 
 def _reason(error: BaseException) -> str:

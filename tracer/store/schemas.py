@@ -349,6 +349,22 @@ HEALTH: Final = Table(
             measured("own_rss_bytes", pa.int64(), "resident memory of the tracer at the end of the second, bytes"),
             measured("files_closed", pa.int64(), "output files closed in this second"),
             measured("bytes_written", pa.int64(), "bytes of these files"),
+            optional(
+                "files_removed", pa.int64(), "closed files, of any run, that were removed in this second to make room"
+            ),
+            optional("records_unassembled", pa.int64(), "records that came to a part of the tracer that had failed"),
+            # Null where a run of a version without them was recovered.
+            optional("rows_received", pa.int64(), "rows of all tables that came to the store in this second"),
+            optional("rows_written", pa.int64(), "rows of the files that were closed in it"),
+            optional("rows_dropped", pa.int64(), "rows dropped in it, as the output could not be written"),
+            optional(
+                "rows_waiting",
+                pa.int64(),
+                "rows in no closed file at the end of the second: all that were received and neither written nor "
+                "dropped; but for an outage they are in the journal",
+            ),
+            optional("bytes_waiting", pa.int64(), "memory that these take, bytes"),
+            optional("write_max_ns", pa.int64(), "longest write of a file or to the journal in it, with its sync, ns"),
             measured(
                 "steal_time_ns",
                 pa.int64(),

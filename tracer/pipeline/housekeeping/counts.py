@@ -2,7 +2,6 @@
 """What a run has counted so far: each second for `health`, and in all for the manifest."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from tracer.kernel.throttling import Throttling
@@ -15,7 +14,7 @@ from tracer.pipeline.reading import Reading
 from tracer.pipeline.sinks.storing import Storing
 from tracer.pipeline.tick_tables import TickTables
 from tracer.pipeline.watching import Watching
-from tracer.store.manifest import Totals
+from tracer.store.manifest import Span, Totals
 from tracer.store.writer import Store
 
 
@@ -87,7 +86,21 @@ class RunCounts:
             nri_events_lost=self._watching.nri_dropped,
             files_closed=sum(totals.files.values()),
             bytes_written=sum(totals.bytes.values()),
+            files_removed=totals.removed.files,
+            rows_written=sum(totals.rows.values()),
+            rows_dropped=totals.lost.rows.total() + self._storing.rows_refused.total(),
+            # After those, so that it is not less than they are.
+            rows_received=self._storing.rows_received.total(),
+            records_unassembled=self._reading.rows_abandoned + self._assembling.rows_failed,
         )
+
+    def bytes_waiting(self) -> int:
+        """Of rows that are in no closed file yet."""
+        return self._storing.bytes_queued + self._store.totals.bytes_waiting
+
+    def take_longest_write_ns(self) -> int:
+        """Of one write since the last call."""
+        return self._store.take_longest_write_ns()
 
     def totals(self) -> Totals:
         """For the manifest."""
@@ -95,20 +108,26 @@ class RunCounts:
         counts = self.counts()
         rest = "unexplained" if self._reading.failure is None else "not_read"
         losses = {cpu: _causes(loss, rest) for cpu, loss in self._source.losses().items()}
-        rows_lost = Counter(stored.rows_lost)
-        rows_lost.update(self._storing.rows_refused)
+        lost = stored.lost + self._storing.refused
+        removed = stored.removed
         return Totals(
             rows=stored.rows,
             files=stored.files,
             bytes=stored.bytes,
-            rows_lost=rows_lost.total(),
-            rows_lost_by_table=dict(rows_lost),
-            files_removed=stored.files_removed,
+            rows_received=dict(self._storing.rows_received),
+            rows_lost=lost.rows.total(),
+            rows_lost_by_table=dict(lost.rows),
+            rows_lost_span=None if lost.span is None else Span.of(lost.span),
+            rows_lost_by_cause=dict(lost.causes),
+            rows_in_journals=stored.rows_in_journals,
+            files_removed=removed.files,
+            removed_span=None if removed.gone.span is None else Span.of(removed.gone.span),
+            rows_removed=dict(removed.own.rows),
             records=counts.records,
             records_expanded=counts.records_expanded,
             records_outside_run=counts.records_outside_run,
             records_merged=counts.records_merged,
-            records_unassembled=self._reading.rows_abandoned + self._assembling.rows_failed,
+            records_unassembled=counts.records_unassembled,
             records_lost=sum(sum(causes.values()) for causes in losses.values()),
             lost_by_cpu={cpu: causes for cpu, causes in losses.items() if causes},
             recursion_misses=counts.recursion_misses,

@@ -50,6 +50,11 @@ class Counts(NamedTuple):
     clock_step_ns: int = 0
     files_closed: int = 0
     bytes_written: int = 0
+    records_unassembled: int = 0
+    rows_received: int = 0
+    rows_written: int = 0
+    rows_dropped: int = 0
+    files_removed: int = 0
 
 
 class HealthMeter:

@@ -54,7 +54,8 @@ class HealthRows:
             "suspended_time_ns": anchor.slept_ns - first.slept_ns,
             "clock_step_ns": anchor.boot_utc_ns - first.boot_utc_ns,
         }
-        row = self._meter.take(self._counts.counts()._replace(**changes)) | {
+        counts = self._counts.counts()._replace(**changes)
+        row = self._meter.take(counts) | {
             "node_name": self._node_name,
             "time": self._clock.utc_ns(now_ns),
             "reader_lag_max_ns": gap_ns,
@@ -66,6 +67,9 @@ class HealthRows:
             "known_cgroups": len(self._inventory),
             "own_rss_bytes": own_resident_bytes(),
             "online_cpus": len(online_cpus()),
+            "rows_waiting": counts.rows_received - counts.rows_written - counts.rows_dropped,
+            "bytes_waiting": self._counts.bytes_waiting(),
+            "write_max_ns": self._counts.take_longest_write_ns(),
             **self._readers.take(),
         }
         self._sink.put(HEALTH, health_rows(row))
