@@ -54,6 +54,7 @@ def a_run(output: Path, told: Path, *, sync: bool) -> None:
                 safe.write(b".")
         store.rotate_if_due(SECOND_NS)
         store.write_manifest(manifest("running", store))
+        store.note_totals(manifest("running", store).totals)
         for table in TABLES:
             store.append(table, rows_of(table, 2))
             safe.write(b".")

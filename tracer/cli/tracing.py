@@ -61,8 +61,8 @@ def trace(
     try:
         final = run.finish()
     except OutputError:
-        if run.last_manifest is not None:
-            say_totals(run.last_manifest, quiet=quiet)
+        if (last := run.last_manifest) is not None and last.end is not None:
+            say_totals(last, quiet=quiet)
         raise
     except StuckError as error:
         # What is stuck may still use all that would be given back here. The kernel takes it.
