@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from live_node import SPIN, Cgroup, Tracer
 
-pytestmark = [pytest.mark.root, pytest.mark.core]
+pytestmark = pytest.mark.root
 
 SECOND = 10**9
 TIME_COLUMNS = {"windows": "window_start", "ticks": "tick_start", "waits": "window_start"}

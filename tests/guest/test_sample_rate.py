@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from live_node import SPIN, Cgroup, Tracer, agrees_with_cpu_stat, stolen_ns
 
-pytestmark = [pytest.mark.root, pytest.mark.core]
+pytestmark = pytest.mark.root
 
 LIMIT = Path("/proc/sys/kernel/perf_event_max_sample_rate")
 

@@ -46,3 +46,8 @@ def test_a_new_user_of_such_a_node(guest: "Ended") -> None:
 def test_cpu_time_where_time_is_made_of_instructions(guest: "Ended") -> None:
     """What an emulator's own waits do to a guest's clock is not in the way of agreement with cpu.stat."""
     assert guest.tests == Outcome(3, 0, 0)
+
+
+@pytest.mark.guest("--", *PYTEST, "tests/guest/test_clock_set.py", "tests/guest/test_sample_rate.py")
+def test_a_clock_that_is_set_and_ticks_that_are_held_up(guest: "Ended") -> None:
+    assert guest.tests == Outcome(3, 0, 0)
