@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
-from _common import need_root, print_machine
+from _common import need_root, prefer, print_machine
 from _containers import cgroup_tree
 from _flatness import Course, course
 from _renames import Renames
@@ -107,7 +107,10 @@ class Soak:
             [sys.executable, "-m", "tracer.cli.main", "run", *options],
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
+        # What else the machine does must not keep it from its rings: that loses records, and counts them.
+        prefer(tracer.pid)
         try:
             self._soak(tracer, seconds)
         finally:
