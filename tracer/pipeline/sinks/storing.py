@@ -126,6 +126,7 @@ class Storing(Stage):
             while (item := self._rows.take(0)) is not None:
                 with self.surviving():
                     self._append(*item)
+        self._note_totals()
 
     def _append(self, table: Table, rows: pa.Table) -> None:
         try:
