@@ -96,19 +96,24 @@ def test_the_wall_clock_is_set_in_the_middle_of_a_run(
     assert f"warning: the wall clock was set {word} by {abs(seconds)}.000 s" in result.said
     assert "tracer: 6 s traced" in result.said
     assert result.manifest.totals.records_unaccounted == result.manifest.totals.records_lost == 0
-    ticks = result.table("ticks")["tick"].unique().sort()
-    assert (len(ticks), ticks.max() - ticks.min()) == (6_000, 5_999)  # type: ignore[operator]
+    # By the ticks nothing happened.
+    windows = result.table("windows")
+    assert windows["cpu_time_ns"].sum() == 6 * 10**9 * len(online_cpus())
+    assert windows["window_tick"].max() - windows["window_tick"].min() <= 6_000  # type: ignore[operator]
 
     def times(table: str, cgroup: Cgroup) -> pl.Series:
         rows = result.table(table).filter(pl.col("cgroup_id") == cgroup.id)
-        assert rows.height, table
+        # Where the machine has no time for the tracer, these are left out first.
+        assert rows.height or (table in ("ticks", "waits") and result.manifest.left_out), table
         return rows[{"windows": "window_start", "waits": "window_start", "ticks": "tick_start"}.get(table, "time")]
 
     for table in ("windows", "ticks", "waits", "resources", "processes", "lifecycle"):
-        spans = times(table, late).dt.epoch("ns")
+        if (spans := times(table, late).dt.epoch("ns")).is_empty():
+            continue
         assert late_ns - 62_000_000 <= spans.min() <= spans.max() <= ended_ns + step_ns, table  # type: ignore[operator]
-        before_ns = times(table, early).dt.epoch("ns").sort()[0 if seconds > 0 else -1]
-        assert early_ns - 62_000_000 <= before_ns <= ended_ns, table
+    for table in ("windows", "lifecycle"):
+        before = times(table, early).dt.epoch("ns").sort()
+        assert early_ns - 62_000_000 <= before[0 if seconds > 0 else -1] <= ended_ns, table
     # A process has one beginning, by the clock of then.
     for cgroup, begun_ns in ((early, early_ns), (late, late_ns)):
         starts = result.table("processes").filter(pl.col("cgroup_id") == cgroup.id)["start_time"].dt.epoch("ns")

@@ -63,8 +63,7 @@ def test_all_of_them_are_right(
 ) -> None:
     container = new_container()
     tracers = [
-        start_tracer("--ticks", "--event", "cycles=software:cpu-clock", output=tmp_path / name)
-        for name in ("first", "second")
+        start_tracer("--event", "cycles=software:cpu-clock", output=tmp_path / name) for name in ("first", "second")
     ]
     for tracer in tracers:
         tracer.wait_until_tracing()
@@ -79,8 +78,8 @@ def test_all_of_them_are_right(
     for result in results:
         totals = result.manifest.totals
         assert (totals.records_lost, totals.records_unaccounted, totals.counter_values_refused) == (0, 0, 0)
-        by_tick = result.table("ticks").group_by("tick").agg(pl.sum("cpu_time_ns"))
-        assert by_tick["cpu_time_ns"].unique().to_list() == [1_000_000 * len(online_cpus())]
+        ticks = result.manifest.last_tick - result.manifest.first_tick + 1  # type: ignore[operator]
+        assert result.table("windows")["cpu_time_ns"].sum() == 1_000_000 * ticks * len(online_cpus())
         rows = result.table("windows").filter(pl.col("cgroup_id") == container.id)
         # The scheduler takes off what the hypervisor took.
         ran = rows.select(pl.sum("cpu_time_ns") - pl.sum("stolen_time_ns").fill_null(0)).item()
@@ -90,11 +89,3 @@ def test_all_of_them_are_right(
         assert rows["cycles"].null_count() == 0
         assert rows["cycles"].sum() == pytest.approx(rows["cpu_time_ns"].sum(), rel=0.01)
         assert (rows["counter_coverage"] == 1).all()
-    # Both have the same ticks, and the same in them but for the order in which they are called at an event.
-    first, second = (
-        result.table("ticks").filter(pl.col("cgroup_id") == container.id).group_by("tick").agg(pl.sum("cpu_time_ns"))
-        for result in results
-    )
-    both = first.join(second, on="tick")
-    assert both.height > 1_000
-    assert (both["cpu_time_ns"] - both["cpu_time_ns_right"]).abs().mean() < 0.01 * both["cpu_time_ns"].mean()  # type: ignore[operator]
