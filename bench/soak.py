@@ -6,9 +6,9 @@
 For SECONDS (1,800 if not given) `tracer run` follows containers that come and go at twelve a second, two processes
 that throw a byte to and fro as fast as they can, and files that are renamed under it: what names containers, and
 results that somebody collects. Files are closed every few seconds, and the oldest go. What it holds is looked at each
-second; what is not flat after the first third (or eleven minutes, when the first dead containers are forgotten) is
-named, and so is each record, row, event and container that is missing. At the end SIGTERM must end it well, with
-nothing left. Exits with 1 if anything is wrong.
+second; what is not flat after eleven minutes, when the first dead containers are forgotten (or, in less than fifteen,
+after the first third), is named, and so is each record, row, event and container that is missing. At the end SIGTERM
+must end it well, with nothing left. Exits with 1 if anything is wrong.
 """
 
 import os
@@ -39,6 +39,7 @@ ROTATE_SECONDS = 3
 KEEP_BYTES = 1 << 20
 # By then as many of the dead are forgotten as come: the inventory keeps them for ten minutes.
 STEADY_AFTER_SECONDS = 660.0
+LEAST_STEADY_SECONDS = 240.0
 # What may be gained in an hour.
 STEADY_BOUNDS = {
     "resident memory, MB": 10.0,
@@ -174,9 +175,14 @@ class Soak:
         return pl.read_parquet(self.collected / name / "*.parquet")
 
 
+def is_long(seconds: float) -> bool:
+    """Whether it is steady for long enough to say what an hour adds."""
+    return seconds >= STEADY_AFTER_SECONDS + LEAST_STEADY_SECONDS
+
+
 def courses(soak: Soak, seconds: float) -> dict[str, Course]:
     """By name of what was held."""
-    steady = min(STEADY_AFTER_SECONDS, seconds / 3)
+    steady = STEADY_AFTER_SECONDS if is_long(seconds) else seconds / 3
     first = next(index for index, second in enumerate(soak.seconds) if second >= steady)
     found = {
         name: course(soak.seconds[first:], values[first:], period_seconds=ROTATE_SECONDS)
@@ -193,8 +199,11 @@ def courses(soak: Soak, seconds: float) -> dict[str, Course]:
 def what_rises(soak: Soak, seconds: float) -> list[str]:
     """Prints the table; names what is not flat."""
     found, made = courses(soak, seconds), len(soak.made)
-    is_long = seconds >= 2 * STEADY_AFTER_SECONDS
-    bounds = STEADY_BOUNDS if is_long else {n: one * made / seconds * 3600 for n, one in BOUNDS_BY_CONTAINER.items()}
+    bounds = (
+        STEADY_BOUNDS
+        if is_long(seconds)
+        else {n: one * made / seconds * 3600 for n, one in BOUNDS_BY_CONTAINER.items()}
+    )
     rising = []
     print(f"{'':22}{'first third':>12}{'last third':>12}{'slope an hour':>16}{'+-':>10}{'at most':>10}")
     for name, bound in bounds.items():
@@ -205,8 +214,8 @@ def what_rises(soak: Soak, seconds: float) -> list[str]:
             f"{name:22}{one.first:12,.2f}{one.last:12,.2f}{one.slope:16,.2f}{one.uncertainty:10,.2f}{bound:10,.1f}"
             f"  {verdict}"
         )
-    if not is_long:
-        print("bounds are by new container: in less than 22 minutes nothing that depends on the dead is steady")
+    if not is_long(seconds):
+        print("bounds are by new container: in less than 15 minutes nothing that depends on the dead is steady")
     wrong = [f"{name} rises" for name in rising]
     results = max(soak.held[_RESULTS])
     print(f"results took at most {results / 1e6:.2f} MB, of {KEEP_BYTES / 1e6:.2f} MB that they may")

@@ -312,6 +312,21 @@ def test_the_dead_are_kept_for_two_rotations_if_these_are_longer(tmp_path: Path,
     assert kind_of(inventory, SHORT_LIVED) == "unit"
 
 
+def test_the_dead_are_below_what_they_were_in_until_they_are_forgotten(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    top, child, grandchild = SHORT_LIVED, SHORT_LIVED + 1, SHORT_LIVED + 2
+    for cgroup_id, path in ((top, "/a.slice"), (child, "/a.slice/b.slice"), (grandchild, "/a.slice/b.slice/c.service")):
+        inventory.see(told("created", path, cgroup_id), "kernel")
+    for cgroup_id in (grandchild, child):
+        inventory.see(told("removed", "", cgroup_id), "kernel")
+    assert inventory.below(top) == [top, child, grandchild]
+    assert [cgroup_id for cgroup_id, _path, _identity in inventory.existing_of((top, child, grandchild))] == [top]
+    clock.now += 601
+    inventory.see(told("created", "/a.slice/new.service", grandchild + 1), "kernel")
+    inventory.refresh()
+    assert inventory.below(top) == [top, grandchild + 1]
+
+
 def test_names_reach_all_cgroups_of_a_container_whenever_they_come(tmp_path: Path, clock: Clock) -> None:
     inventory = Inventory(tmp_path, clock, expect_names=True)
     path = f"/kubepods/burstable/pod{UID}/{ID}"
