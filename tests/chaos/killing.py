@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -93,25 +94,27 @@ class Starvation(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._tasks = Path(f"/proc/{pid}/task")
-        self._samples = [(0, 0)]
+        self._samples = [(0, self._waited())]
         self.start()
 
     def run(self) -> None:
         # Threads that end take theirs with them; those of a run last as long as it does.
         with contextlib.suppress(OSError):
             while True:
-                waited = 0
-                for task in self._tasks.iterdir():
-                    with contextlib.suppress(OSError, IndexError):
-                        waited += int((task / "schedstat").read_text().split()[1])
-                self._samples.append((time.monotonic_ns(), waited))
+                self._samples.append((time.monotonic_ns(), self._waited()))
                 time.sleep(0.1)
 
-    def since(self, begin_ns: int) -> int:
-        """Until the process ended, in ns."""
-        self.join()
-        before = max(waited for time_ns, waited in self._samples if time_ns <= begin_ns)
-        return max(waited for _time_ns, waited in self._samples) - before
+    def _waited(self) -> int:
+        waited = 0
+        for task in self._tasks.iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                waited += int((task / "schedstat").read_text().split()[1])
+        return waited
+
+    def between(self, begin_ns: int, end_ns: int) -> int:
+        """In ns, until the process ended at the latest."""
+        until = [[waited for at_ns, waited in self._samples if at_ns <= time_ns] for time_ns in (begin_ns, end_ns)]
+        return max(until[1]) - max(until[0])
 
 
 class Kill(NamedTuple):
@@ -149,6 +152,7 @@ class Slot(threading.Thread):
             while len(self.kills) < self._wanted:
                 self._kill_one()
         except BaseException as error:
+            traceback.print_exc()
             self.failure = error
 
     def _kill_one(self) -> None:
@@ -178,7 +182,7 @@ class Slot(threading.Thread):
             self._add(Kill(how, lived_ns, 0, 0, 0, 0.0, killed))
             return
         missing_ns, compared_ns, error = self._check(how, read_manifest(path), tracing_ns, killed_ns)
-        starved_ns = starvation.since(killed_ns - missing_ns)
+        starved_ns = starvation.between(killed_ns - missing_ns, killed_ns)
         self._add(Kill(how, lived_ns, missing_ns, starved_ns, compared_ns, error, killed))
 
     def _add(self, kill: Kill) -> None:
@@ -226,9 +230,9 @@ class Slot(threading.Thread):
             assert done.returncode == 0, done.stderr
             assert "cannot be recovered" not in done.stdout, done.stdout
             path = self._own_manifest(look=True)
-            if path is None or read_manifest(path).status != "running":
+            if path is None or (read_manifest(path).status != "running" and not (path.parent / "journal").exists()):
                 return killed
-            # Somebody else is at it.
+            # Somebody else is at it, or was killed at it.
             time.sleep(0.1)
         raise AssertionError("a killed run is not recovered")
 
