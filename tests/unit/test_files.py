@@ -77,15 +77,22 @@ def test_modes_are_the_same_whatever_the_umask(umask: int, tmp_path: Path):
             file.write(b"page")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o755
-    assert stat.S_IMODE((tmp_path / "a" / "file").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "a" / "file").stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "page.html").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(("mode", "of_directories"), [(0o600, 0o700), (0o644, 0o755), (0o604, 0o705)])
+def test_directories_can_be_searched_by_who_may_read_files(mode: int, of_directories: int, tmp_path: Path):
+    write_atomically(tmp_path, PurePath("a/b/file"), b"one", mode=mode)
+    found = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/file")]
+    assert found == [of_directories, of_directories, mode]
 
 
 def test_a_group_that_a_directory_hands_on_is_kept(tmp_path: Path):
     tmp_path.chmod(0o2755)
     write_atomically(tmp_path, PurePath("a/file"), b"one")
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o2755
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o2750
 
 
 def _bind_socket(path: Path) -> None:

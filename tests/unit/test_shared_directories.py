@@ -245,14 +245,14 @@ def test_a_lock_of_a_strangers_stops_neither_a_run_nor_its_recovery(shared: Path
         assert recover(shared).runs[0].rows == {"windows": 2}
 
 
-def test_a_stranger_sees_whether_a_run_is_live(shared: Path):
+def test_who_may_read_a_run_sees_whether_it_is_live(shared: Path):
     program = (
         "import sys; from pathlib import Path; from uuid import UUID; from tracer.store.open_runs import is_open;"
         "print(is_open(Path(sys.argv[1]), UUID(int=1)))"
     )
     shared.chmod(0o1777)
     for is_live in (True, False):
-        lock = RunLock.take(shared, UUID(int=1), make=True)
+        lock = RunLock.take(shared, UUID(int=1), make=True, mode=0o644)
         assert lock is not None
         if not is_live:
             lock.close()

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from tracer.store.directories import FILE_MODE, PRIVATE_DIRECTORY_MODE, Directory, give_to_caller, open_below
+from tracer.store.directories import PRIVATE_FILE_MODE, Directory, give_to_caller, open_below
 from tracer.store.layout import IN_PROGRESS, journal_directory
 from tracer.store.manifest import Totals
 
@@ -24,12 +24,12 @@ _LONGEST: Final = 2**20
 
 def write_checkpoint(output: Path, run_id: UUID, totals: Totals) -> None:
     """Raises OSError and ValueError; then the last one is as it was."""
-    with open_below(output, journal_directory(run_id), make=True, mode=PRIVATE_DIRECTORY_MODE) as directory:
+    with open_below(output, journal_directory(run_id), make=True, private=True) as directory:
         # A directory of the run's own, which nobody else may open.
         name = CHECKPOINT + IN_PROGRESS
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory.descriptor), "wb") as file:
-            give_to_caller(file.fileno(), directory.status, FILE_MODE)
+            give_to_caller(file.fileno(), directory.status, PRIVATE_FILE_MODE)
             file.write(msgspec.json.encode(totals))
         os.rename(name, CHECKPOINT, src_dir_fd=directory.descriptor, dst_dir_fd=directory.descriptor)
 

@@ -23,9 +23,14 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
-DIRECTORY_MODE: Final = 0o755
+FILE_MODE: Final = 0o640
+"""Of results, unless `--mode` says otherwise; directories: see `directory_mode`."""
+NAMED_FILE_MODE: Final = 0o644
+"""Of a single file that the user named."""
 PRIVATE_DIRECTORY_MODE: Final = 0o700
-FILE_MODE: Final = 0o644
+PRIVATE_FILE_MODE: Final = 0o600
+
+_READ_BITS: Final = 0o444
 
 _ROOT: Final = 0
 _MOST_LINKS: Final = 40  # as in path_resolution(7)
@@ -58,7 +63,7 @@ class Directory:
     ) -> None:
         os.close(self.descriptor)
 
-    def child(self, name: str, *, make: bool = False, mode: int = DIRECTORY_MODE) -> "Directory":
+    def child(self, name: str, *, make: bool = False, mode: int = PRIVATE_DIRECTORY_MODE) -> "Directory":
         """The directory `name` in this one; made with `mode`, synced, if it is missing and `make`. Raises OSError."""
         if make:
             _make(self, name, mode)
@@ -101,12 +106,21 @@ class Directory:
                     raise
 
 
-def open_directory(path: Path, *, made: list[Path] | None = None) -> Directory:
+def directory_mode(file_mode: int) -> int:
+    """Of the directories of files with that mode: who may read those may search these."""
+    return file_mode | (file_mode & _READ_BITS) >> 2
+
+
+def open_directory(
+    path: Path, *, made: list[Path] | None = None, mode: int = FILE_MODE, trusted: int = _ROOT
+) -> Directory:
     """The directory that the user named, open. With `made`, what is missing is made, and its paths are put in there.
+
+    `mode` is that of files which are to lie there. `trusted` is a user whose directories and links are followed too.
 
     Raises OSError, whose `strerror` says which part of the path is in the way where it is not the last, and ValueError.
     """
-    directory, _name = _walk(path, whole=True, made=made)
+    directory, _name = _walk(path, whole=True, made=made, mode=directory_mode(mode), trusted=trusted)
     return directory
 
 
@@ -120,16 +134,17 @@ def open_parent(path: Path) -> tuple[Directory, str]:
 
 @contextlib.contextmanager
 def open_below(
-    output: Path, relative: PurePath, *, make: bool = False, mode: int = DIRECTORY_MODE
+    output: Path, relative: PurePath, *, make: bool = False, mode: int = FILE_MODE, private: bool = False
 ) -> Iterator[Directory]:
     """A directory below the `output` directory; what is missing is made if `make`. Raises OSError and ValueError.
 
-    `mode` is that of the last one, where it is made.
+    `mode` is that of files which are to lie there; a `private` one is its owner's only.
     """
     with contextlib.ExitStack() as opened:
-        directory = opened.enter_context(open_directory(output, made=[] if make else None))
+        directory = opened.enter_context(open_directory(output, made=[] if make else None, mode=mode))
         for position, name in enumerate(relative.parts, start=1):
-            own = mode if position == len(relative.parts) else DIRECTORY_MODE
+            is_private = private and position == len(relative.parts)
+            own = PRIVATE_DIRECTORY_MODE if is_private else directory_mode(mode)
             directory = opened.enter_context(directory.child(name, make=make, mode=own))
         yield directory
 
@@ -138,7 +153,7 @@ def give_to_caller(descriptor: int, above: os.stat_result, mode: int) -> None:
     """What was just made in `above` gets its mode, whatever the umask is, and under sudo its owner, who called that."""
     # A file system without owners or modes has its own for all files.
     with contextlib.suppress(OSError):
-        caller = _sudo_caller()
+        caller = sudo_caller()
         if caller is not None:
             # In a directory that hands its group on, it is to stay that one.
             os.fchown(descriptor, caller.uid, -1 if above.st_mode & stat.S_ISGID else caller.gid)
@@ -159,26 +174,30 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-class _Caller(NamedTuple):
+class Caller(NamedTuple):
+    """Who called sudo."""
+
     uid: int
     gid: int
 
 
-def _sudo_caller() -> _Caller | None:
+def sudo_caller() -> Caller | None:
     """Who called sudo, if this runs as root by it."""
     values = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
     if os.geteuid() != _ROOT or not all(value.isascii() and value.isdigit() and len(value) <= 10 for value in values):
         return None
-    caller = _Caller(*map(int, values))
+    caller = Caller(*map(int, values))
     return caller if _ROOT < caller.uid <= _LARGEST_ID and caller.gid <= _LARGEST_ID else None
 
 
 def _trusted() -> set[int]:
-    caller = _sudo_caller()
+    caller = sudo_caller()
     return {_ROOT, os.geteuid()} | ({caller.uid} if caller else set())
 
 
-def _walk(path: Path, *, whole: bool, made: list[Path] | None) -> tuple[Directory, str]:
+def _walk(
+    path: Path, *, whole: bool, made: list[Path] | None, mode: int = PRIVATE_DIRECTORY_MODE, trusted: int = _ROOT
+) -> tuple[Directory, str]:
     """The directory at `path` and nothing, or without `whole` the one above it and its name there."""
     # The names that are still to come, the next one last, and whether they are from a link.
     names = [(name, False) for name in reversed(path.absolute().parts[1:])]
@@ -189,7 +208,7 @@ def _walk(path: Path, *, whole: bool, made: list[Path] | None) -> tuple[Director
             name, from_link = names.pop()
             is_last = not names and not whole
             if made is not None and not from_link and not is_last and name != os.pardir:
-                _make(directory, name, DIRECTORY_MODE, made)
+                _make(directory, name, mode, made)
             try:
                 entry = _open_entry(directory, name)
             except FileNotFoundError:
@@ -201,7 +220,7 @@ def _walk(path: Path, *, whole: bool, made: list[Path] | None) -> tuple[Director
             with contextlib.ExitStack() as closing:
                 closing.callback(os.close, entry.descriptor)
                 if stat.S_ISLNK(entry.status.st_mode):
-                    _require_link_followed(directory, entry)
+                    _require_link_followed(directory, entry, trusted)
                     links += 1
                     if links > _MOST_LINKS:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -218,7 +237,7 @@ def _walk(path: Path, *, whole: bool, made: list[Path] | None) -> tuple[Director
                 if not stat.S_ISDIR(entry.status.st_mode):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 if name != os.pardir:
-                    _require_followed(directory, entry, _BY_EVERYBODY)
+                    _require_followed(directory, entry, _BY_EVERYBODY, trusted)
                 closing.pop_all()
             os.close(directory.descriptor)
             directory = entry
@@ -260,15 +279,15 @@ def _names(descriptor: int) -> list[str]:
         return [entry.name for entry in entries]
 
 
-def _require_followed(above: Directory, entry: Directory, writable: int) -> None:
-    owners = _trusted() | {above.status.st_uid}
+def _require_followed(above: Directory, entry: Directory, writable: int, trusted: int = _ROOT) -> None:
+    owners = _trusted() | {trusted} | {above.status.st_uid}
     if entry.status.st_uid not in owners and above.status.st_mode & writable:
         raise PermissionError(errno.EPERM, f"{_shown(entry)}, and others may make such in {str(above.path)!r}")
 
 
-def _require_link_followed(above: Directory, link: Directory) -> None:
-    trusted = _trusted()
-    if link.status.st_uid in trusted or (above.status.st_uid in trusted and not above.status.st_mode & _BY_OTHERS):
+def _require_link_followed(above: Directory, link: Directory, trusted: int) -> None:
+    owners = _trusted() | {trusted}
+    if link.status.st_uid in owners or (above.status.st_uid in owners and not above.status.st_mode & _BY_OTHERS):
         return
     raise PermissionError(errno.EPERM, f"{_shown(link)}, which is not followed")
 

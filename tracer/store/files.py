@@ -16,7 +16,15 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
 from tracer.errors import OutputError
-from tracer.store.directories import FILE_MODE, Directory, give_to_caller, kind_of, open_below, open_parent
+from tracer.store.directories import (
+    FILE_MODE,
+    NAMED_FILE_MODE,
+    Directory,
+    give_to_caller,
+    kind_of,
+    open_below,
+    open_parent,
+)
 from tracer.store.layout import IN_PROGRESS
 
 _ATTEMPTS: Final = 10
@@ -25,7 +33,9 @@ _OPEN_FILES: Final = Path("/proc/self/fd")
 _NO_UNNAMED_FILES: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)
 
 
-def write_atomically(output: Path, relative_path: PurePath, payload: bytes | memoryview) -> None:
+def write_atomically(
+    output: Path, relative_path: PurePath, payload: bytes | memoryview, *, mode: int = FILE_MODE
+) -> None:
     """Write `payload` to `relative_path` below `output`, synced, with its directories. An older file is replaced.
 
     After a crash at any point the file is as it was before, or complete. Raises OSError and ValueError; then nothing is
@@ -34,8 +44,8 @@ def write_atomically(output: Path, relative_path: PurePath, payload: bytes | mem
     for attempt in range(_ATTEMPTS):
         try:
             with (
-                open_below(output, relative_path.parent, make=True) as directory,
-                _new_file(directory, relative_path.name) as file,
+                open_below(output, relative_path.parent, make=True, mode=mode) as directory,
+                _new_file(directory, relative_path.name, mode) as file,
             ):
                 file.write(payload)
             return
@@ -53,7 +63,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         directory, name = open_parent(path)
-        with directory, _new_file(directory, name) as file:
+        with directory, _new_file(directory, name, NAMED_FILE_MODE) as file:
             yield file
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -67,14 +77,14 @@ def remove_below(output: Path, relative_path: PurePath) -> None:
 
 
 @contextlib.contextmanager
-def _new_file(directory: Directory, name: str) -> Iterator[BinaryIO]:
+def _new_file(directory: Directory, name: str, mode: int) -> Iterator[BinaryIO]:
     _require_replaceable(directory, name)
     descriptor, temporary = _open_new(directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            give_to_caller(descriptor, directory.status, FILE_MODE)
+            give_to_caller(descriptor, directory.status, mode)
             os.fsync(descriptor)
             if temporary is None and _is_linked(descriptor, directory, name):
                 directory.sync()

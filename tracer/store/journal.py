@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from tracer.store.directories import (
     FILE_MODE,
-    PRIVATE_DIRECTORY_MODE,
+    PRIVATE_FILE_MODE,
     give_to_caller,
     open_below,
 )
@@ -66,13 +66,15 @@ class Journal:
     rows: how many it has.
     """
 
-    def __init__(self, output: Path, run_id: UUID, table: str, sequence: int, *, sync: bool) -> None:
-        """Raises OSError and ValueError."""
+    def __init__(
+        self, output: Path, run_id: UUID, table: str, sequence: int, *, sync: bool, mode: int = FILE_MODE
+    ) -> None:
+        """`mode`: of the run's results. Raises OSError and ValueError."""
         self._name = _file_name(table, sequence)
         self.rows = 0
         self._sync = sync
         self._end = 0
-        with open_below(output, journal_directory(run_id), make=True, mode=PRIVATE_DIRECTORY_MODE) as directory:
+        with open_below(output, journal_directory(run_id), make=True, mode=mode, private=True) as directory:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
                 self._descriptor = os.open(self._name, flags, 0o600, dir_fd=directory.descriptor)
@@ -81,7 +83,7 @@ class Journal:
                 os.unlink(self._name, dir_fd=directory.descriptor)
                 self._descriptor = os.open(self._name, flags, 0o600, dir_fd=directory.descriptor)
             try:
-                give_to_caller(self._descriptor, directory.status, FILE_MODE)
+                give_to_caller(self._descriptor, directory.status, PRIVATE_FILE_MODE)
                 if sync:
                     directory.sync()
             except OSError:

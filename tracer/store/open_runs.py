@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from tracer.store.directories import PRIVATE_DIRECTORY_MODE, open_below
+from tracer.store.directories import FILE_MODE, open_below
 from tracer.store.layout import journal_directory
 
 _LOCKS: Final = Path("/proc/locks")
@@ -26,9 +26,12 @@ class RunLock:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, output: Path, run_id: UUID, *, make: bool = False) -> "RunLock | None":
-        """None where another process has it. Raises OSError and ValueError, also where files cannot be locked."""
-        with open_below(output, journal_directory(run_id), make=make, mode=PRIVATE_DIRECTORY_MODE) as directory:
+    def take(cls, output: Path, run_id: UUID, *, make: bool = False, mode: int = FILE_MODE) -> "RunLock | None":
+        """None where another process has it. `mode`: of the run's results.
+
+        Raises OSError and ValueError, also where files cannot be locked.
+        """
+        with open_below(output, journal_directory(run_id), make=make, mode=mode, private=True) as directory:
             descriptor = os.open(".", _FLAGS, dir_fd=directory.descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

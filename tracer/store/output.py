@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from tracer.errors import OutputError
-from tracer.store.directories import open_directory, open_parent
+from tracer.store.directories import FILE_MODE, open_directory, open_parent
 from tracer.store.files import remove_below, write_atomically
 
 _PROBE_BYTES = 4096
@@ -18,10 +18,11 @@ FreeSpace = Callable[[OSError, int], bool]
 
 
 class PreparedOutput:
-    """An output directory that is found writable by `prepare`. `path` is absolute."""
+    """An output directory that is found writable by `prepare`. `path` is absolute, `mode` that of the results."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = FILE_MODE) -> None:
         self.path = path
+        self._mode = mode
         self._created: list[Path] = []
 
     def prepare(self, free_space: FreeSpace = lambda _error, _bytes: False) -> None:
@@ -38,7 +39,7 @@ class PreparedOutput:
 
         try:
             self.path = self.path.absolute()
-            with open_directory(self.path, made=self._created) as directory:
+            with open_directory(self.path, made=self._created, mode=self._mode) as directory:
                 # What is in the way is found now, and not when the first file is due.
                 for name in {"runs", *TABLES}.intersection(directory.names()):
                     with directory.child(name):
@@ -53,18 +54,11 @@ class PreparedOutput:
                     remove_below(self.path, probe)
         except (OSError, ValueError) as error:
             self.remove_if_empty()
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise OutputError(
-                f"cannot write to the output {str(self.path)!r}: {reason}; choose another --output"
-            ) from error
+            raise OutputError(_refusal(self.path, error)) from error
 
     def remove_if_empty(self) -> None:
         """Remove the directories that `prepare` made, as far as they are empty: for a run that does not start."""
-        for path in reversed(self._created):
-            with contextlib.suppress(OSError, ValueError):
-                above, name = open_parent(path)
-                with above:
-                    os.rmdir(name, dir_fd=above.descriptor)
+        _remove_if_empty(self._created)
 
 
 def prepare_output(path: Path, free_space: FreeSpace = lambda _error, _bytes: False) -> PreparedOutput:
@@ -72,6 +66,33 @@ def prepare_output(path: Path, free_space: FreeSpace = lambda _error, _bytes: Fa
     output = PreparedOutput(path)
     output.prepare(free_space)
     return output
+
+
+def make_output_for(path: Path, uid: int, gid: int, mode: int = FILE_MODE) -> None:
+    """Make the output and the directories above it that are missing; they belong to that user. Raises OutputError."""
+    made: list[Path] = []
+    try:
+        with open_directory(path.absolute(), made=made, mode=mode, trusted=uid):
+            # The lowest first: what is above it is not another user's yet.
+            for directory in reversed(made):
+                with open_directory(directory, trusted=uid) as opened:
+                    os.chown(".", uid, gid, dir_fd=opened.descriptor)
+    except (OSError, ValueError) as error:
+        _remove_if_empty(made)
+        raise OutputError(_refusal(path, error)) from error
+
+
+def _remove_if_empty(made: list[Path]) -> None:
+    for path in reversed(made):
+        with contextlib.suppress(OSError, ValueError):
+            above, name = open_parent(path)
+            with above:
+                os.rmdir(name, dir_fd=above.descriptor)
+
+
+def _refusal(path: Path, error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"cannot write to the output {str(path.absolute())!r}: {reason}; choose another --output"
 
 
 def _is_written(output: Path, probe: PurePath, free_space: FreeSpace) -> bool:

@@ -40,6 +40,7 @@ from tracer.store.writer import BUFFER_BYTES, file_metadata, span_of
 
 _DAMAGED: Final = ".damaged"
 _RECOVERED: Final = "tracer.recovered"
+_READ_AND_WRITE: Final = 0o666
 _RECENT_FRAMES: Final = 32
 # A run closes a file before its rows take more than `BUFFER_BYTES`; what came at once is beyond that.
 _MOST_BYTES: Final = 4 * BUFFER_BYTES
@@ -143,6 +144,7 @@ def _recover_run(
             if retention is None
             else retention
         )
+        room.mode = _mode(output, run_id)
         closed = {one.name for one in _closed_files(RecoveredRun(run_id, "", False), output, partition)}
         metadata = file_metadata(run_id, host.node_name, host.identifier) | {_RECOVERED: "true"}
         done = [
@@ -159,6 +161,13 @@ def _recover_run(
             found.runs.append(run)
     finally:
         lock.close()
+
+
+def _mode(output: Path, run_id: UUID) -> int:
+    """Of the run's results, as its manifest has it. Raises OSError and ValueError."""
+    path = manifest_path(output, run_id).relative_to(output)
+    with open_below(output, path.parent) as directory:
+        return os.stat(path.name, dir_fd=directory.descriptor, follow_symlinks=False).st_mode & _READ_AND_WRITE
 
 
 class _ClosedFile(NamedTuple):

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from tracer.errors import OutputError
 from tracer.store.closed_files import ClosedFile, FileFacts, closed_files, read_facts
-from tracer.store.directories import open_below, open_directory
+from tracer.store.directories import FILE_MODE, open_below, open_directory
 from tracer.store.files import remove_below, write_atomically
 from tracer.store.gone import Gone, TimeSpan
 from tracer.store.layout import partition_value
@@ -76,7 +76,10 @@ class Retention:
         node_name: str,
         run_id: UUID | None = None,
         removed_when_full: Callable[[int, TimeSpan | None], None] = lambda _files, _span: None,
+        mode: int = FILE_MODE,
     ) -> None:
+        self.mode = mode
+        """Of the files that are written."""
         self.removed = Removed()
         self.longest_write_ns = 0
         """Of one file, with its sync, until somebody sets it to 0."""
@@ -106,7 +109,7 @@ class Retention:
         while True:
             begun = time.monotonic_ns()
             try:
-                return write_atomically(self._output, path.relative_to(self._output), payload)
+                return write_atomically(self._output, path.relative_to(self._output), payload, mode=self.mode)
             except (OSError, ValueError) as error:
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
                 if not isinstance(error, OSError) or error.errno not in _NO_SPACE:

@@ -23,6 +23,7 @@ from tracer.errors import OutputError
 from tracer.store.buffer import Buffer, WaitingFile
 from tracer.store.checkpoint import remove_checkpoint, write_checkpoint
 from tracer.store.closed_files import closed_files, read_facts
+from tracer.store.directories import FILE_MODE
 from tracer.store.gone import Gone, TimeSpan
 from tracer.store.journal import Journal, remove_journal, remove_journal_directory
 from tracer.store.layout import file_path, manifest_path, partition_value
@@ -117,11 +118,13 @@ class Store:
         on_full: OnFull,
         journal: JournalOptions | None = None,
         buffer_bytes: int = BUFFER_BYTES,
+        mode: int = FILE_MODE,
     ) -> None:
         """`buffer_bytes`: of rows that wait for their files, of which the largest are written early beyond that.
 
-        Half of it is for files that cannot be written for now; rows have what these leave.
+        Half of it is for files that cannot be written for now; rows have what these leave. `mode`: of the files.
         """
+        self._mode = mode
         self._output = output
         self._run_id = run_id
         self._rotate_ns = rotate_ns
@@ -149,6 +152,7 @@ class Store:
             node_name=node_name,
             run_id=run_id,
             removed_when_full=self.outage.remove,
+            mode=mode,
         )
         self._metadata = file_metadata(run_id, node_name, identifier)
         self._lock: RunLock | None = None
@@ -292,7 +296,7 @@ class Store:
                 self._lock.close()
                 self._lock = None
                 self._begin_journals_anew(options)
-            self._lock = RunLock.take(self._output, self._run_id, make=True)
+            self._lock = RunLock.take(self._output, self._run_id, make=True, mode=self._mode)
 
     def _begin_journals_anew(self, options: JournalOptions) -> None:
         options.note(
@@ -315,7 +319,7 @@ class Store:
             self._hold(options)
             if buffer.journal is None:
                 names = buffer.table.name, buffer.sequence
-                buffer.journal = Journal(self._output, self._run_id, *names, sync=options.sync)
+                buffer.journal = Journal(self._output, self._run_id, *names, sync=options.sync, mode=self._mode)
             if (rows := buffer.unjournaled()) is not None:
                 self._append_frame(buffer.journal, rows)
         except (OSError, ValueError) as error:
