@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tracer.store.directories import FILE_MODE
 from tracer.store.retention import OnFull
 from tracer.store.schemas import Table
 from tracer.store.writer import BUFFER_BYTES, JournalOptions, Store, file_metadata
@@ -50,6 +51,7 @@ def new_store(
     on_full: OnFull = "delete-oldest",
     journal: JournalOptions | None = None,
     buffer_bytes: int = BUFFER_BYTES,
+    mode: int = FILE_MODE,
 ) -> Store:
     return Store(
         output,
@@ -61,6 +63,7 @@ def new_store(
         on_full=on_full,
         journal=journal,
         buffer_bytes=buffer_bytes,
+        mode=mode,
     )
 
 

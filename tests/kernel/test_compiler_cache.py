@@ -22,9 +22,9 @@ print(os.environ.get("NUMBA_CACHE_DIR"))
 """
 
 
-def compiled(home: str, temporary: Path) -> str:
+def compiled(home: str, temporary: Path, program: str = COMPILE) -> str:
     ended = subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", READ_ONLY, "sh", PACKAGE, sys.executable, COMPILE],
+        ["unshare", "--mount", "sh", "-ec", READ_ONLY, "sh", PACKAGE, sys.executable, program],
         capture_output=True,
         text=True,
         check=False,
@@ -44,3 +44,9 @@ def test_a_directory_of_its_own_is_last_and_does_not_stay(tmp_path: Path) -> Non
     # Not even root can make a directory in procfs.
     assert compiled("/proc/self", tmp_path).startswith(f"{tmp_path}/tracer-numba-")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_memory_takes_it(tmp_path: Path) -> None:
+    nowhere = "/proc/self"
+    program = f"import tempfile; tempfile._candidate_tempdir_list = lambda: [{nowhere!r}]\n{COMPILE}"
+    assert compiled(nowhere, tmp_path, program).startswith("/dev/shm/tracer-numba-")

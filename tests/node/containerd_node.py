@@ -26,6 +26,14 @@ from tracer.containers.cgroupfs import find_cgroup2_mount
 _HERE = Path(__file__).parent
 _TREE_SCRIPT = _HERE.parents[1] / "scripts" / "containerd-tree"
 _WAIT_SECONDS = 30.0
+# What containerd gives a container (defaultUnixCaps() of its oci package).
+_DEFAULT_CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in (
+        "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
+        "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    )
+)  # fmt: skip
 _CALL_SECONDS = 60.0
 
 _Result = TypeVar("_Result")
@@ -185,6 +193,27 @@ class ContainerdNode:
         if answer.exit_code:
             raise RuntimeError(f"{command} ended with {answer.exit_code}: {answer.stderr.decode()}")
         return str(answer.stdout.decode())
+
+    def run_installed(
+        self, *command: str | Path, capabilities: tuple[str, ...], environment: dict[str, str], writable: Path
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs what is installed on the machine in a container of uid 0, and waits for its end.
+
+        It has the machine's root, read-only, containerd's default seccomp profile and, of all capabilities, those that
+        are named; the machine's cgroups, read-only; and `writable`, a directory below the node's own, at /mnt.
+        """
+        client = self._in_node("ctr", "--address", self._socket)
+        options = ["--rm", "--rootfs", "--read-only", "--seccomp", "--cwd", "/"]
+        options += [option for one in _DEFAULT_CAPABILITIES for option in ("--cap-drop", one)]
+        options += [option for one in capabilities for option in ("--cap-add", one)]
+        options += [option for name, value in environment.items() for option in ("--env", f"{name}={value}")]
+        options += ["--mount", f"type=bind,src={writable},dst=/mnt,options=rbind:rw"]
+        options += ["--mount", "type=bind,src=/cgroups,dst=/sys/fs/cgroup,options=rbind:ro"]
+        options += ["--runc-binary", str(self.directory / "runc_in_node.sh")]
+        return subprocess.run(
+            [*client, "run", *options, "/machine", f"installed-{uuid.uuid4()}", *command],
+            stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True, timeout=600,
+        )  # fmt: skip
 
     def running_pods(self) -> set[str]:
         """Sandbox ids of the pods that run."""

@@ -22,6 +22,11 @@ mount --bind "$cgroup" "$root/sys/fs/cgroup"
 mkdir -p "$root$directory" "$root/host"
 mount --bind "$directory" "$root$directory"
 
+# The machine's own root and cgroups, for containers that are to run what is installed here.
+mkdir "$root/machine" "$root/cgroups"
+mount --bind / "$root/machine"
+mount --bind "$(findmnt -n -o TARGET -t cgroup2 | head -n 1)" "$root/cgroups"
+
 # Not chroot: who enters the namespace of a container made in a chroot, as exec does, would find the host's root.
 cd "$root"
 pivot_root . host

@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from tracer.cli.main import app
+from tracer.preflight.rights import RIGHTS
 from tracer.simulate import SCENARIOS
 from tracer.simulate.physical.scenarios import PHYSICAL_SCENARIOS
 from tracer.store.schemas import TABLES
@@ -60,6 +61,15 @@ def test_running_md_has_every_option_of_run_in_the_groups_of_its_help() -> None:
     for parameter in parameters:
         _before, _heading, group = page.partition(f"\n### {parameter.rich_help_panel}\n")
         assert f"| `{parameter.opts[0]}" in group.partition("\n#")[0], parameter.opts
+
+
+def test_privileges_md_has_every_right_and_no_other() -> None:
+    page = (ROOT / "docs" / "privileges.md").read_text()
+    rows = [row for row in page.splitlines() if row.startswith("|")][2:]
+    assert rows == [
+        f"| {right.when} | {right.capability.names[0]} | {'start' if right.needed is None else 'end'} | {right.why} |"
+        for right in RIGHTS
+    ]
 
 
 def test_the_readme_is_short() -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import zlib
@@ -33,7 +34,7 @@ from test_manifest import example_manifest
 from tracer.cli.main import app
 from tracer.errors import OutputError, UsageError
 from tracer.store import recovery
-from tracer.store.directories import open_below
+from tracer.store.directories import directory_mode, open_below
 from tracer.store.journal import (
     DamagedJournalError,
     Journal,
@@ -118,6 +119,20 @@ def test_rows_of_a_killed_run_become_its_files(tmp_path: Path, table: Table) -> 
     assert manifest.end is not None
     assert manifest.end.utc_ns == MIDNIGHT_NS + 2 * SECOND_NS + 19_000_000
     assert recover(tmp_path).runs == []
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_what_is_recovered_can_be_read_by_whom_the_run_let(tmp_path: Path, mode: int) -> None:
+    store = with_journal(tmp_path, mode=mode)
+    store.append(WINDOWS, rows_of(WINDOWS, 1))
+    (journal,) = journals(tmp_path)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (journal, journal.parent)] == [0o600, 0o700]
+    killed(store)
+    retention = Retention(tmp_path, "node-1", None, "stop", node_name="node-1", mode=0o604)
+    assert recover(tmp_path, retention).runs[0].rows == {"windows": 1}
+    made = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert made == {True: directory_mode(mode), False: mode}
+    assert len({(path.is_dir(), path.stat().st_mode) for path in tmp_path.rglob("*")}) == 2
 
 
 def test_what_is_in_closed_files_is_not_recovered_again(tmp_path: Path) -> None:

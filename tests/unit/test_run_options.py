@@ -5,11 +5,35 @@ from typing import Any
 import msgspec
 import pytest
 
+from tracer.cli.run import default_options
+from tracer.cli.run_options import parse_options
 from tracer.errors import UsageError
 from tracer.kernel.event_specs import parse_events
 from tracer.pipeline.options import RunOptions
+from tracer.pipeline.users import User
 
 SECOND = 10**9
+
+
+@pytest.mark.parametrize("text", ["640", "0600", "644", "604", "0640"])
+def test_modes(text: str) -> None:
+    assert parse_options(default_options() | {"mode": text}).mode == int(text, 8)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "6", "400", "660", "646", "755", "1640", "0o640", "abc", "6 4", "640\n", "٦٤٠", "-640"]
+)
+def test_modes_that_let_others_write_or_the_owner_not(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--mode must be 600, 640, 644 or 604"):
+        parse_options(default_options() | {"mode": text})
+
+
+def test_a_run_that_is_another_users_mounts_nothing() -> None:
+    with pytest.raises(UsageError, match=r"--resctrl-mount needs root to the end"):
+        msgspec.structs.replace(GOOD, user=User(1, 1, (1,)), resctrl_mount=True).check()
+    msgspec.structs.replace(GOOD, user=User(0, 0, (0,)), resctrl_mount=True).check()
+
+
 GOOD = RunOptions(
     output=Path("results"), duration_ns=None, tick_ns=10**6, window_ticks=60, rotate_ns=90 * SECOND, keep_bytes=None,
     on_full="delete-oldest", sync=False, ticks=False, events=parse_events([]), identifier="node-1", ring_bytes=None,

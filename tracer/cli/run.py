@@ -33,6 +33,15 @@ def run(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|UID:GID",
+            help="Turn into this user, to whom the results belong.",
+            show_default="who calls it",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Say at the end who slowed down whom.", rich_help_panel=_RUN)
     ] = False,
@@ -180,6 +189,14 @@ def run(
     on_full: Annotated[
         OnFull, typer.Option(help="What to do when they reach it.", rich_help_panel=_OUTPUT)
     ] = OnFull.delete_oldest,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="OCTAL",
+            help="Mode of the files; their directories can be searched by who may read them.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "640",
     sync: Annotated[
         bool,
         typer.Option(
@@ -191,11 +208,13 @@ def run(
     given: dict[str, Any] = {
         "output": output,
         "duration": duration,
+        "user": user,
         "tick": tick,
         "window": window,
         "rotate": rotate,
         "keep": keep,
         "on-full": on_full.value,
+        "mode": mode,
         "sync": sync,
         "ticks": ticks,
         "waits": waits.value,

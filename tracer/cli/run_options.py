@@ -7,7 +7,7 @@ import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tracer.cli.file_or_stdout import require_directory
 from tracer.cli.mistakes import of_option
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tracer.pipeline.options import RunOptions
 
 _LONGEST_CONFIG = 2**20
+
+
+_MODE: Final = re.compile("0?6[04][04]")
 
 
 class Switch(StrEnum):
@@ -40,6 +43,7 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
     from tracer.containers.runtime_state import state_directory
     from tracer.kernel.event_specs import parse_events
     from tracer.pipeline.options import RunOptions
+    from tracer.pipeline.users import parse_user
     from tracer.units import parse_bytes, parse_duration_ns
 
     for name, values in (("on-full", OnFull), ("waits", Switch)):
@@ -73,6 +77,8 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         else of_option("processes", given["processes"], parse_duration_ns),
         processes_max_rss_bytes=of_option("processes-max-rss", given["processes-max-rss"], parse_bytes),
         regions=given["regions"],
+        mode=_mode(given["mode"]),
+        user=None if given["user"] is None else parse_user(given["user"]),
     )
     options.check()
     return options
@@ -122,6 +128,13 @@ def _cpu_limit(text: str) -> float:
     if match is None:
         raise UsageError(f"not a share of a core: {text!r} (examples: 10%, 150%, none)")
     return float(match[1]) / 100
+
+
+def _mode(text: str) -> int:
+    """Raises UsageError for what is no mode of files that only their owner writes."""
+    if not _MODE.fullmatch(text):
+        raise UsageError(f"--mode must be 600, 640, 644 or 604: who may read the results, not {text!r}")
+    return int(text, 8)
 
 
 def _nri_socket(text: str) -> Path | None:

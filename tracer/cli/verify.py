@@ -12,6 +12,7 @@ from tracer.cli.leftovers import restore_leftovers
 from tracer.cli.mistakes import of_option
 from tracer.cli.stop_signals import StopSignals
 from tracer.errors import UsageError
+from tracer.kernel.capabilities import import_without_rights
 from tracer.suggestions import not_among
 
 
@@ -59,6 +60,7 @@ def verify(
     with StopSignals() as signals, ExitStack() as on_failure:
         signals.give_back(on_failure.close)
         with signals.while_importing():
+            import_without_rights("tracer.experiment.experiment")
             import numpy as np
 
             from tracer.cli.verify_text import plan_text, print_outcome, print_plan

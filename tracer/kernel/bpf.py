@@ -6,6 +6,7 @@ Everything here raises OSError with the kernel's errno; the callers know what it
 """
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -93,6 +94,20 @@ def run_on_cpu(program_fd: int, cpu: int) -> None:
 def run_with_arguments(program_fd: int, *arguments: int) -> None:
     """Runs a raw tracepoint program once on this CPU with up to 12 u64 arguments in its context."""
     _test_run(program_fd, arguments, 0, 0)
+
+
+def asks_for_capability() -> bool:
+    """Whether a thread without CAP_BPF may not even change maps that are open.
+
+    So it was before Linux kernel commit c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour") (in
+    v5.19), if kernel.unprivileged_bpf_disabled is set.
+    """
+    no_map = 0xFFFFFFFF
+    try:
+        _bpf(_MAP_DELETE_ELEM, struct.pack("IxxxxQ", no_map, 0))
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 def enable_statistics() -> int:

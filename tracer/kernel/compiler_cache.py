@@ -10,6 +10,7 @@ from pathlib import Path
 from tracer.errors import NodeUnsupportedError
 
 _VARIABLE = "NUMBA_CACHE_DIR"
+_IN_MEMORY = "/dev/shm"
 
 
 def ensure_compiler_cache() -> None:
@@ -21,14 +22,24 @@ def ensure_compiler_cache() -> None:
     places = (Path(__file__).parent / "__pycache__", Path.home() / ".cache" / "numba")
     if _VARIABLE in os.environ or any(_can_be_written(place) for place in places):
         return
+    directory = _new_directory()
+    os.environ[_VARIABLE] = directory
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _new_directory() -> str:
+    prefix = "tracer-numba-"
     try:
-        directory = tempfile.mkdtemp(prefix="tracer-numba-")
+        return tempfile.mkdtemp(prefix=prefix)
+    except OSError:
+        pass
+    try:
+        # Containers have it also where all else is read-only.
+        return tempfile.mkdtemp(prefix=prefix, dir=_IN_MEMORY)
     except OSError as error:
         raise NodeUnsupportedError(
             f"no place for compiled code ({error.strerror}): set {_VARIABLE} to a directory that can be written"
         ) from error
-    os.environ[_VARIABLE] = directory
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _can_be_written(directory: Path) -> bool:

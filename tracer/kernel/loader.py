@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -119,8 +118,9 @@ class ProgramLoad:
         self._start()
 
     def _start(self) -> None:
-        # A file, not a pipe: a verifier's log is longer than a pipe holds, and is read only at the end.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        # A file, not a pipe: a verifier's log is longer than a pipe holds, and is read only at the end. In memory, as
+        # there may be no directory that can be written.
+        self._said = os.fdopen(os.memfd_create("loader-said"), "w+b")
         ours, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(

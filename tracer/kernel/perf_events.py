@@ -19,7 +19,7 @@ import resource
 import struct
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -36,7 +36,8 @@ _DISABLED = 1 << 0
 _IOC_ENABLE = 0x2400
 _IOC_DISABLE = 0x2401
 _IOC_SET_BPF = 0x40042408
-_NO_GROUP = -1
+NO_GROUP = -1
+_FORBIDDEN = (errno.EPERM, errno.EACCES)
 
 _KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 
@@ -60,6 +61,20 @@ _ERRNO_NAMES = dict(errno.errorcode) | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
 
 class CpuOfflineError(TracerError):
     """The CPU went offline: its events are to be closed, and opened anew when it is back."""
+
+
+class CpuEvent(NamedTuple):
+    """An event of a whole CPU, by the fields of `struct perf_event_attr`; `leader` of its group, or NO_GROUP.
+
+    config1 is an address for some events, which only this process can open then.
+    """
+
+    cpu: int
+    leader: int
+    type: int
+    config: int
+    sample_period: int = 0
+    config1: int = 0
 
 
 class EventTimes(NamedTuple):
@@ -88,6 +103,8 @@ class _PerfEventAttr(ctypes.Structure):
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+
+_open_elsewhere: "Callable[[CpuEvent], int] | None" = None
 
 
 class CpuCounters:
@@ -139,13 +156,13 @@ def open_counters(cpu: int, specs: Iterable[EventSpec | None], *, grouped: bool 
     """
     fds: list[int | None] = []
     reasons: list[str | None] = []
-    leader = _NO_GROUP
+    leader = NO_GROUP
     try:
         for spec in specs:
             fd, reason = (None, None) if spec is None else _open_counter(cpu, spec, leader)
             fds.append(fd)
             reasons.append(reason)
-            if grouped and fd is not None and leader == _NO_GROUP:
+            if grouped and fd is not None and leader == NO_GROUP:
                 leader = fd
         # The leader last: on 6.18 a member of another PMU than the leader's (cpu-clock is one of its own) is
         # never scheduled if it joins a group that already runs.
@@ -165,7 +182,7 @@ def open_tick(cpu: int, tick_ns: int) -> int:
     sched_switch. Raises CpuOfflineError, or NodeUnsupportedError since nothing can be measured without it.
     """
     try:
-        return _perf_event_open(cpu, _NO_GROUP, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, sample_period=tick_ns)
+        return open_event(CpuEvent(cpu, NO_GROUP, PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, tick_ns))
     except OSError as error:
         raise NodeUnsupportedError(f"cannot open the tick of CPU {cpu}: {explain(error)}") from error
 
@@ -180,7 +197,7 @@ def open_kprobe(function: str) -> int:
         kind = int(_KPROBE_TYPE.read_text())
         name = ctypes.create_string_buffer(function.encode())
         # Of all CPUs, whichever one is named.
-        return _perf_event_open(online_cpus()[0], _NO_GROUP, kind, 0, config1=ctypes.addressof(name))
+        return open_event(CpuEvent(online_cpus()[0], NO_GROUP, kind, 0, config1=ctypes.addressof(name)))
     except FileNotFoundError as error:
         raise NodeUnsupportedError("the kernel is built without kprobes") from error
     except OSError as error:
@@ -263,26 +280,42 @@ def _paranoid() -> str:
 def _open_counter(cpu: int, spec: EventSpec, leader: int) -> tuple[int | None, str | None]:
     """The descriptor, or why there is none."""
     try:
-        return _perf_event_open(cpu, leader, spec.type, spec.config), None
+        return open_event(CpuEvent(cpu, leader, spec.type, spec.config)), None
     except OSError as error:
-        if leader == _NO_GROUP:
+        if leader == NO_GROUP:
             return None, explain(error)
-    return _open_counter(cpu, spec, _NO_GROUP)
+    return _open_counter(cpu, spec, NO_GROUP)
 
 
-def _perf_event_open(
-    cpu: int, group_fd: int, event_type: int, config: int, *, sample_period: int = 0, config1: int = 0
-) -> int:
-    """perf_event_open(2) of an event, not yet enabled, for whatever runs on `cpu`; raises OSError, CpuOfflineError."""
+def open_event(event: CpuEvent) -> int:
+    """A descriptor of an event, not yet enabled, for whatever runs on its CPU. Raises OSError, CpuOfflineError."""
+    try:
+        return _perf_event_open(event)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise CpuOfflineError(f"CPU {event.cpu} is offline") from error
+        if error.errno not in _FORBIDDEN or _open_elsewhere is None:
+            raise
+    return _open_elsewhere(event)
+
+
+def open_events_by(opener: Callable[[CpuEvent], int] | None) -> None:
+    """Who opens, from now on, the events that this process may not open; raises what `open_event` does."""
+    global _open_elsewhere
+    _open_elsewhere = opener
+
+
+def _perf_event_open(event: CpuEvent) -> int:
+    """perf_event_open(2)."""
     number = _SYSCALL_NUMBER.get(platform.machine())
     if number is None:
         raise NodeUnsupportedError(f"perf events work on x86_64 and aarch64 only, not on {platform.machine()}")
     attr = _PerfEventAttr(
-        type=event_type,
+        type=event.type,
         size=ctypes.sizeof(_PerfEventAttr),
-        config=config,
-        sample_period=sample_period,
-        config1=config1,
+        config=event.config,
+        sample_period=event.sample_period,
+        config1=event.config1,
         read_format=_FORMAT_TOTAL_TIME_ENABLED | _FORMAT_TOTAL_TIME_RUNNING,
         flags=_DISABLED,
     )
@@ -292,15 +325,13 @@ def _perf_event_open(
             ctypes.c_long(number),
             ctypes.byref(attr),
             every_task,
-            ctypes.c_int(cpu),
-            ctypes.c_int(group_fd),
+            ctypes.c_int(event.cpu),
+            ctypes.c_int(event.leader),
             ctypes.c_ulong(_FLAG_FD_CLOEXEC),
         )
     )
     if fd < 0:
         code = ctypes.get_errno()
-        if code == errno.ENODEV:
-            raise CpuOfflineError(f"CPU {cpu} is offline")
         raise OSError(code, os.strerror(code))
     return fd
 

@@ -8,6 +8,8 @@ import msgspec
 
 from tracer.errors import UsageError
 from tracer.kernel.event_specs import EventSpec
+from tracer.pipeline.users import User
+from tracer.store.directories import FILE_MODE
 from tracer.store.layout import partition_value
 from tracer.units import format_bytes
 
@@ -32,7 +34,8 @@ _LEAST_CPU_LIMIT = 0.01
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
 
-    resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound.
+    resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound. user: whom the
+    process turns into. mode: of files of results.
     """
 
     output: Path
@@ -59,6 +62,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     processes_interval_ns: int | None
     processes_max_rss_bytes: int
     regions: bool
+    user: User | None = None
+    mode: int = FILE_MODE
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""
@@ -99,4 +104,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.resctrl_mount and self.resctrl != "auto":
             raise UsageError("--resctrl-mount needs --resctrl auto")
+        if self.resctrl_mount and self.user is not None and self.user.uid != 0:
+            raise UsageError("--resctrl-mount needs root to the end: it cannot be with --user")
         partition_value(self.identifier)

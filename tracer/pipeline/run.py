@@ -5,7 +5,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,8 +103,11 @@ class Run:
         self._ending: _Ending | None = None
         self._stuck: list[str] = []
 
-    def start(self) -> None:
-        """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError."""
+    def start(self, opened: Callable[[], Iterable[str]] = tuple) -> None:
+        """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError.
+
+        `opened` is called once all is open that takes rights to open, before a thread is started; it returns notes.
+        """
         options = self._options
         cgroup_root = find_cgroup2_mount()
         self._clock = RunClock(measure_anchor(), self._source.rings.last_awake_ns, self._tell_of_step)
@@ -126,6 +129,8 @@ class Run:
         self._source.start()
         if self._cgroup_events is not None:
             self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
+        for text in opened():
+            self._note(text)
         # After the source took the CPUs that are online, so that it tells of each change from here on.
         self._topology = TopologyRecord()
         counting = self._source.counting()
@@ -152,6 +157,7 @@ class Run:
             on_full=options.on_full,
             journal=JournalOptions(options.sync, self._alarm),
             buffer_bytes=self._budget.store_bytes,
+            mode=options.mode,
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))

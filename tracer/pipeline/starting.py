@@ -1,19 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The start of a run on the live node. The order keeps it short: what takes long goes on beside the compiler."""
+"""The start of a run on the live node. The order keeps it short: what takes long goes on beside the compiler.
 
+This thread loads, opens and attaches, and gives up its rights (docs/privileges.md) before the run's threads come about.
+What brings threads of its own, libraries and recovery, goes on in threads that have given them up already.
+"""
+
+import importlib
 import os
 import resource
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from tracer.errors import NodeUnsupportedError
+from tracer.errors import NodeUnsupportedError, UsageError
+from tracer.kernel.capabilities import (
+    Capabilities,
+    give_up_all_but,
+    hand_on,
+    import_without_rights,
+    in_thread,
+    permitted,
+)
 from tracer.kernel.compiler_cache import ensure_compiler_cache
 from tracer.kernel.counter_plan import CounterPlan, plan_counters
 from tracer.kernel.cpus import present_cpus
 from tracer.kernel.tick_load import TickLoad
 from tracer.pipeline.options import RunOptions
-from tracer.store.output import PreparedOutput
+from tracer.pipeline.users import may_turn, turn_into
+from tracer.preflight.rights import (
+    Circumstances,
+    has_others_directories,
+    kernel_circumstances,
+    lacking,
+    needed_to_start,
+    needed_to_the_end,
+)
+from tracer.store.directories import sudo_caller
+from tracer.store.output import PreparedOutput, make_output_for
 from tracer.store.retention import Removed, Retention
 
 if TYPE_CHECKING:
@@ -49,28 +72,52 @@ class StartedRun(NamedTuple):
 def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> StartedRun:
     """Starts a run of options that were checked; what it takes is given back by `on_failure`.
 
-    Raises ProgramLoadError, NodeUnsupportedError and OutputError.
+    Raises ProgramLoadError, NodeUnsupportedError, UsageError and OutputError.
     """
     # Four events, a ring and a few maps for each CPU.
     with suppress(OSError, ValueError):
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    retention = Retention(
-        options.output, options.identifier, options.keep_bytes, options.on_full, node_name=os.uname().nodename
+    asked_for = Circumstances(
+        processes=options.processes_interval_ns is not None,
+        nri=options.nri_socket is not None,
+        resctrl_mount=options.resctrl_mount,
     )
-    output = PreparedOutput(options.output)
+    user = options.user
+    if user is not None and (user.uid, user.gid) != (os.geteuid(), os.getegid()):
+        if not may_turn():
+            raise UsageError("--user needs root, or CAP_SETUID and CAP_SETGID")
+        make_output_for(options.output, user.uid, user.gid, options.mode)
+        turn_into(user, needed_to_start(asked_for))
+    elif os.geteuid() != 0:
+        # To the loaders, which have them of themselves only where they are root's.
+        hand_on(needed_to_start(asked_for))
+
+    # Polars' threads are for large nodes; more than two would compete with what is measured. NumPy needs none.
+    os.environ.setdefault("POLARS_MAX_THREADS", "2")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import_without_rights("tracer.store.schemas")
+    retention = Retention(
+        options.output,
+        options.identifier,
+        options.keep_bytes,
+        options.on_full,
+        node_name=os.uname().nodename,
+        mode=options.mode,
+    )
+    output = PreparedOutput(options.output, options.mode)
     on_failure.callback(output.remove_if_empty)
     output.prepare(retention.free_space)
     plan = plan_counters(options.events)
     load = TickLoad(tick_ns=options.tick_ns, counted=plan.counted, waits=options.waits)
     on_failure.callback(load.cancel)
-    # Polars' threads are for large nodes; more than two would compete with what is measured.
-    os.environ.setdefault("POLARS_MAX_THREADS", "2")
-    ensure_compiler_cache()
 
+    # While the programs are compiled.
     with signals.while_importing():
+        in_thread(Capabilities.NONE, _import_libraries)
         from tracer.kernel.cgroup_events import CgroupEvents
+        from tracer.kernel.event_opener import EventOpener
         from tracer.kernel.throttling import Throttling
         from tracer.kernel.tick_source import KernelTickSource
         from tracer.pipeline.budget import share_out
@@ -78,8 +125,14 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
         from tracer.pipeline.run import Run
         from tracer.store.recovery import recover
 
-    # While the programs are compiled.
-    recovery = recover(output.path, retention, identifier=options.identifier)
+    circumstances = kernel_circumstances(
+        asked_for._replace(
+            is_sudo=sudo_caller() is not None,
+            others_output=has_others_directories(output.path),
+        )
+    )
+    kept = needed_to_the_end(circumstances)
+    recovery = in_thread(kept, lambda: recover(output.path, retention, identifier=options.identifier))
     budget = share_out(options.memory_limit_bytes, len(present_cpus()), BLOCKS)
     ring_bytes = options.ring_bytes or budget.ring_bytes
     source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=ring_bytes))
@@ -93,8 +146,22 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
             throttling = on_failure.enter_context(Throttling())
         except NodeUnsupportedError as error:
             throttling = str(error)
+    if not circumstances.perfmon_is_enough:
+        on_failure.enter_context(EventOpener())
     run = Run(options, plan, source, cgroup_events, throttling, output, budget)
     source.await_programs()
     signals.stop(run.stop)
-    run.start()
+    run.start(lambda: _give_up_rights(circumstances))
     return StartedRun(run, source, plan, output, recovery, retention.removed)
+
+
+def _give_up_rights(circumstances: Circumstances) -> list[str]:
+    """What cannot be done without those that there were not."""
+    give_up_all_but(needed_to_the_end(circumstances))
+    return lacking(circumstances, permitted())
+
+
+def _import_libraries() -> None:
+    ensure_compiler_cache()
+    for module in ("tracer.kernel.throttling", "tracer.pipeline.run", "tracer.store.recovery"):
+        importlib.import_module(module)

@@ -14,6 +14,7 @@ from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.runtime_state import RuntimeState
 from tracer.containers.version1 import describe, find_hidden, is_hybrid
 from tracer.errors import NodeUnsupportedError
+from tracer.kernel.capabilities import Capabilities, permitted
 from tracer.kernel.clock import clock_source
 from tracer.kernel.cpus import online_cpus
 from tracer.kernel.loader import machine_is_known
@@ -21,6 +22,7 @@ from tracer.mounts import Mount, mounts_of
 from tracer.preflight.checks import Finding
 from tracer.preflight.files import SYSCTL, read_integer, read_text
 from tracer.preflight.probes import Probe, Trial
+from tracer.preflight.rights import Circumstances, lacking
 from tracer.readers.resctrl.file_system import ResctrlFileSystem
 
 # Bits of include/uapi/linux/capability.h.
@@ -76,6 +78,13 @@ def judge_privileges(capabilities: int, user_id: int, *, host_namespace: bool) -
         found = f"user id {user_id} has {held} only within a user namespace, where BPF does not accept it"
         return Finding("failed", found, "run it in the host's user namespace (podman, docker: --userns=host)")
     return Finding("ok", f"user id {user_id} with {held}")
+
+
+def judge_rights(held: Capabilities) -> Finding:
+    """Whether what options of a run need beyond loading is held."""
+    all_options = Circumstances(processes=True, nri=True, resctrl_mount=True)
+    missing = lacking(all_options, held)
+    return Finding("info", "; ".join(missing)) if missing else Finding("ok", "all that options of a run need")
 
 
 def judge_cgroup_tree(mount_point: Path, inode: int) -> Finding:
@@ -162,6 +171,10 @@ def _privileges(_trial: Trial) -> Finding:
     return judge_privileges(own_capabilities(), os.geteuid(), host_namespace=namespace == _HOST_USER_NAMESPACE)
 
 
+def _rights(_trial: Trial) -> Finding:
+    return judge_rights(permitted())
+
+
 def _cgroup2(_trial: Trial) -> Finding:
     mount_point = find_cgroup2_mount()
     return judge_cgroup_tree(mount_point, mount_point.stat().st_ino)
@@ -217,6 +230,7 @@ NODE_PROBES = (
     Probe("clock-source", _clock_source, "mount /sys"),
 )
 INFORMATION_PROBES = (
+    Probe("capabilities", _rights, _MOUNT_PROC),
     Probe("tracefs", _tracefs, _MOUNT_PROC),
     Probe("lockdown", _lockdown, "mount /sys"),
     Probe("inotify", _inotify, _MOUNT_PROC),
