@@ -64,7 +64,7 @@ def demo(
             say(f"{SERVICE} and {HOG} share CPU {scene.cpu} for {duration_ns / 1e9:g} s")
             scene.begin()
 
-        final = trace(options, signals, on_failure, began=begin)
+        final = trace(options, signals, on_failure, began=begin, own_cgroups=True)
         answers = scene.answers()
     from tracer.cli.closing_report import print_closing_report
 

@@ -27,10 +27,12 @@ def trace(
     *,
     quiet: bool = False,
     began: Callable[[], None] = lambda: None,
+    own_cgroups: bool = False,
 ) -> "Manifest":
     """Checks, starts, waits, ends; the final manifest. `began` is called once the node is traced.
 
-    What is taken is given back by `on_failure`. With `quiet`, only what is wrong is said. Raises TracerError.
+    What is taken is given back by `on_failure`. With `quiet`, only what is wrong is said. `own_cgroups`: see
+    `start_run`. Raises TracerError.
     """
     from tracer.kernel.loader import ProgramLoadError
     from tracer.pipeline.stage import StuckError
@@ -40,7 +42,7 @@ def trace(
     require_runnable(options.tick_ns)
     restore_leftovers()
     try:
-        started = start_run(options, signals, on_failure)
+        started = start_run(options, signals, on_failure, own_cgroups=own_cgroups)
     except ProgramLoadError as error:
         raise explain_load_failure(error) from error
     run, plan = started.run, started.plan

@@ -10,6 +10,7 @@ import os
 import resource
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tracer.errors import NodeUnsupportedError, UsageError
@@ -25,6 +26,7 @@ from tracer.kernel.compiler_cache import ensure_compiler_cache
 from tracer.kernel.counter_plan import CounterPlan, plan_counters
 from tracer.kernel.cpus import present_cpus
 from tracer.kernel.tick_load import TickLoad
+from tracer.mounts import mounts_of
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.users import may_turn, turn_into
 from tracer.preflight.rights import (
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from tracer.kernel.tick_source import KernelTickSource
     from tracer.pipeline.run import Run
     from tracer.store.recovery import Recovery
+
+
+_MOUNTS = Path("/proc/self/mounts")
 
 
 class Signals(Protocol):
@@ -69,8 +74,10 @@ class StartedRun(NamedTuple):
     removed: Removed
 
 
-def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> StartedRun:
+def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, own_cgroups: bool = False) -> StartedRun:
     """Starts a run of options that were checked; what it takes is given back by `on_failure`.
+
+    own_cgroups: who starts it removes cgroups at the end.
 
     Raises ProgramLoadError, NodeUnsupportedError, UsageError and OutputError.
     """
@@ -83,6 +90,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
         processes=options.processes_interval_ns is not None,
         nri=options.nri_socket is not None,
         resctrl_mount=options.resctrl_mount,
+        own_cgroups=own_cgroups,
     )
     user = options.user
     if user is not None and (user.uid, user.gid) != (os.geteuid(), os.getegid()):
@@ -128,6 +136,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
     circumstances = kernel_circumstances(
         asked_for._replace(
             is_sudo=sudo_caller() is not None,
+            resctrl=os.geteuid() == 0 and _uses_resctrl(options),
             others_output=has_others_directories(output.path),
         )
     )
@@ -153,6 +162,12 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack) -> S
     signals.stop(run.stop)
     run.start(lambda: _give_up_rights(circumstances))
     return StartedRun(run, source, plan, output, recovery, retention.removed)
+
+
+def _uses_resctrl(options: RunOptions) -> bool:
+    if options.resctrl != "auto" or options.resctrl_mount:
+        return options.resctrl != "off"
+    return bool(mounts_of("resctrl", _MOUNTS.read_text(errors="surrogateescape")))
 
 
 def _give_up_rights(circumstances: Circumstances) -> list[str]:

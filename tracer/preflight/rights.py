@@ -23,7 +23,11 @@ class Circumstances(NamedTuple):
 
     processes: bool = False
     nri: bool = False
+    resctrl: bool = False
+    """It is there, and root may use it."""
     resctrl_mount: bool = False
+    own_cgroups: bool = False
+    """Those of `tracer demo`, which go at the end."""
     is_sudo: bool = False
     others_output: bool = False
     """Somebody else's directories are in the output: who called sudo, for one."""
@@ -85,6 +89,18 @@ RIGHTS: Final = (
         lambda of: of.nri,
     ),
     Right("`--resctrl-mount`", Capabilities.SYS_ADMIN, "unmounts resctrl at the end", lambda of: of.resctrl_mount),
+    Right(
+        "`--resctrl`, where it is mounted, by root",
+        Capabilities.DAC_OVERRIDE,
+        "makes and removes groups, in directories with a mode (0555) that lets nobody",
+        lambda of: of.resctrl,
+    ),
+    Right(
+        "`tracer demo`",
+        Capabilities.DAC_OVERRIDE,
+        "removes its cgroups from the top of the tree, which has that mode too",
+        lambda of: of.own_cgroups,
+    ),
     Right(
         "results in directories of somebody else, or by sudo",
         Capabilities.DAC_OVERRIDE,
