@@ -79,6 +79,7 @@ def meter(**values: Callable[[], float]) -> StrainMeter:
     given: dict[str, Callable[[], float]] = {
         "memory": lambda: 200 * MIB,
         "batches_waiting": lambda: 0.0,
+        "ring_fill": lambda: 0.5,
         "rows_waiting": lambda: 0.0,
         "records_lost": lambda: 0,
     } | values
@@ -94,6 +95,9 @@ def test_what_strains_a_run_is_told() -> None:
     behind = meter(batches_waiting=lambda: 1.0)
     assert behind.measure() == Strain(None, False)
     assert behind.measure() == Strain(come_too_fast, False)
+    # Late, and nothing is near to be lost.
+    late = meter(batches_waiting=lambda: 1.0, ring_fill=lambda: 0.1)
+    assert [late.measure(), late.measure()] == [Strain(None, False)] * 2
     assert meter(rows_waiting=lambda: 0.6).measure().reason == "rows come faster than the disk takes them"
     assert meter(memory=lambda: 460 * MIB).measure() == Strain(
         "460 MiB of memory are near --memory-limit (500 MiB)", False
@@ -108,6 +112,7 @@ def test_memory_that_was_only_kept_is_given_back_first() -> None:
         memory=lambda: memory[0],
         release_memory=lambda: memory.__setitem__(0, 300 * MIB),
         batches_waiting=lambda: 0.0,
+        ring_fill=lambda: 0.0,
         rows_waiting=lambda: 0.0,
         records_lost=lambda: 0,
     )

@@ -139,6 +139,7 @@ def build_parts(
         memory=lambda: own_resident_bytes() - source.rings.total_bytes,
         release_memory=release_memory,
         batches_waiting=lambda: reading.waiting() / BLOCKS,
+        ring_fill=lambda: health.ring_fill_peak,
         rows_waiting=lambda: storing.queue_fill,
         records_lost=lambda: sum(loss.ring_full for loss in source.losses().values()),
     )

@@ -11,6 +11,7 @@ from tracer.units import format_bytes
 
 _TOO_FULL = 0.9
 _CALM = 0.75
+_FILLING = 0.25
 # Of batches that wait, and of the store's queue.
 _BEHIND = 0.5
 
@@ -25,14 +26,16 @@ class StrainMeter:
         memory: Callable[[], int],
         release_memory: Callable[[], None],
         batches_waiting: Callable[[], float],
+        ring_fill: Callable[[], float],
         rows_waiting: Callable[[], float],
         records_lost: Callable[[], int],
     ) -> None:
-        """`batches_waiting` and `rows_waiting` are shares of what there is room for."""
+        """`batches_waiting` and `rows_waiting`: shares of what there is room for; `ring_fill`: of the last second."""
         self._limit_bytes = memory_limit_bytes
         self._memory = memory
         self._release_memory = release_memory
         self._batches_waiting = batches_waiting
+        self._ring_fill = ring_fill
         self._rows_waiting = rows_waiting
         self._records_lost = records_lost
         self._lost = 0
@@ -43,7 +46,8 @@ class StrainMeter:
         """Since the last call, where something is counted."""
         lost, self._lost = self._lost, self._records_lost()
         batches, rows = self._batches_waiting(), self._rows_waiting()
-        is_behind = batches >= 1 or self._lost > lost
+        # Rings have room for many seconds of most nodes: only what fills them is near to a loss.
+        is_behind = (batches >= 1 and self._ring_fill() > _FILLING) or self._lost > lost
         was_behind, self._was_behind = self._was_behind, is_behind
         memory = self._memory()
         if memory > _TOO_FULL * self._limit_bytes:
