@@ -158,6 +158,15 @@ def incomplete(recording: Recording) -> Iterator[Caveat]:
             until = "the end" if gap.end is None else gap.end.utc[:19]
             text = f"{gap.what} from {gap.start.utc[:19]} to {until} UTC on {manifest.host.node_name}: {gap.reason}"
             yield Caveat(id="left-out", text=text)
+        for step in manifest.clock.steps:
+            if step.step_ns < 0:
+                set_at = datetime.fromtimestamp(step.anchor.anchor_realtime_ns // 10**9, UTC)
+                yield Caveat(
+                    id="clock-set-back",
+                    text=f"the clock of {manifest.host.node_name} was set back by {-step.step_ns / 1e9:.3f} s, to "
+                    f"{moment_text(recording.shown(set_at))}: so much time is there twice, and what ran one after the "
+                    "other in it looks as if it ran at once (--since and --until leave it out)",
+                )
     if recording.has("health"):
         lost = recording.scan("health").select(
             pl.sum_horizontal(pl.col(_LOSSES)).sum().alias("lost"), pl.sum("records")
@@ -168,15 +177,6 @@ def incomplete(recording: Recording) -> Iterator[Caveat]:
                 id="loss",
                 text=f"{count:,} of {count + records:,} records were lost ({percent(count / (count + records))})",
             )
-        for step in manifest.clock.steps:
-            if step.step_ns < 0:
-                set_at = datetime.fromtimestamp(step.anchor.anchor_realtime_ns // 10**9, UTC)
-                yield Caveat(
-                    id="clock-set-back",
-                    text=f"the clock of {manifest.host.node_name} was set back by {-step.step_ns / 1e9:.3f} s, to "
-                    f"{moment_text(recording.shown(set_at))}: so much time is there twice, and what ran one after the "
-                    "other in it looks as if it ran at once (--since and --until leave it out)",
-                )
     for node_name in recording.nodes:
         for before, after in pairwise(recording.recorded(node_name)):
             yield Caveat(
