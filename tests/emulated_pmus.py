@@ -46,17 +46,17 @@ class Processor(msgspec.Struct, frozen=True):
         pmus = [Pmu(name, type_, cpus, {}) for name, type_, cpus in self.pmus]
         real = perf_events._perf_event_open
 
-        def perf_event_open(cpu: int, group_fd: int, event_type: int, config: int, **further: int) -> int:
-            if event_type == PERF_TYPE_SOFTWARE:
-                return real(cpu, group_fd, event_type, config, **further)
-            key = (cpu, event_type, config)
+        def perf_event_open(event: perf_events.CpuEvent) -> int:
+            if event.type == PERF_TYPE_SOFTWARE:
+                return real(event)
+            key = (event.cpu, event.type, event.config)
             answer, _, then = answers.get(key, "ENOENT").partition(", ")
             answers[key] = then or answer
             if not answer.startswith("software:"):
                 code = getattr(errno, answer)
                 raise OSError(code, os.strerror(code))
-            event = parse_event(f"cycles={answer}")
-            return real(cpu, group_fd, event.type, event.config)
+            instead = parse_event(f"cycles={answer}")
+            return real(event._replace(type=instead.type, config=instead.config))
 
         with (
             mock.patch.object(perf_events, "_perf_event_open", perf_event_open),

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from guests import ONLY_IN_GUESTS, PYTEST, Outcome, run_tests, vm
+from guests import ONLY_IN_GUESTS, PYTEST, run_tests, vm
 
 pytestmark = pytest.mark.root
 
@@ -71,8 +71,3 @@ def test_the_tracer_on_a_kernel_of_debian(tmp_path: Path) -> None:
     )
     assert tests.run > 10
     assert (tests.failed, tests.skipped) == (0, 0)
-
-
-def test_counters_are_right(tmp_path: Path) -> None:
-    guest = ("--arch", "arm64", "--count-instructions", "--timeout", "1800")
-    assert run_tests(tmp_path, *guest, "--", *PYTEST, "tests/guest/test_counters.py") == Outcome(3, 0, 0)
