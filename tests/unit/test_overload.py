@@ -79,7 +79,7 @@ def meter(**values: Callable[[], float]) -> StrainMeter:
     given: dict[str, Callable[[], float]] = {
         "memory": lambda: 200 * MIB,
         "batches_waiting": lambda: 0.0,
-        "ring_fill": lambda: 0.5,
+        "ring_fill": lambda: 0.6,
         "rows_waiting": lambda: 0.0,
         "records_lost": lambda: 0,
     } | values

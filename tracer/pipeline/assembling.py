@@ -54,12 +54,14 @@ class Assembling(Stage):
     def work(self) -> None:
         """Until the reader's last batch; then the windows that are still open are closed."""
         while (batch := self._reading.take()) is not None:
-            self.rows_failed += batch.rows
+            is_added = False
             with self.surviving():
                 self._add(batch)
-                self.rows_failed -= batch.rows
+                is_added = True
                 self._add_throttled()
                 self._tables.close_before(self._final_before(batch.drained_ns))
+            if not is_added:
+                self.rows_failed += batch.rows
         if self._last_tick is not None:
             with self.surviving():
                 self._inventory.refresh()

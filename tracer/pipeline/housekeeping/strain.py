@@ -11,7 +11,7 @@ from tracer.units import format_bytes
 
 _TOO_FULL = 0.9
 _CALM = 0.75
-_FILLING = 0.25
+_FILLING = 0.5
 # Of batches that wait, and of the store's queue.
 _BEHIND = 0.5
 
