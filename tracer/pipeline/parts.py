@@ -12,6 +12,7 @@ from tracer.kernel.clock import RunClock
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import KernelTickSource
 from tracer.kernel.topology import llc_domain_of_cpu
+from tracer.live.pulse import Pulse
 from tracer.pipeline.assembling import Assembling
 from tracer.pipeline.budget import Budget, default_cpu_limit
 from tracer.pipeline.chosen_readers import chosen_readers
@@ -81,6 +82,7 @@ def build_parts(
     budget: Budget,
     note: Callable[[str], None],
     alarm: Callable[[str], None],
+    pulse: Pulse,
     stop_run: threading.Event,
 ) -> Parts:
     """Of a run whose source has started. `manifest` gives it as of now; `note` takes what is to be in it.
@@ -105,7 +107,7 @@ def build_parts(
         tells_throttled=throttling is not None,
     )
     meter, reader_health = HealthMeter(counts_from_boot(source)), ReaderHealth()
-    reading = Reading(source.rings, stop_run, block_rows=budget.block_rows)
+    reading = Reading(source.rings, stop_run, block_rows=budget.block_rows, see_ticks=pulse.see_ticks)
     assembling = Assembling(
         reading=reading,
         source=source,

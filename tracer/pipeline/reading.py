@@ -3,6 +3,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tracer.kernel.compiler_memory import release_compiler_pages
@@ -32,13 +33,22 @@ class Reading(Stage):
     it cannot store: memory stays bounded, and a loss is never silent.
     """
 
-    def __init__(self, rings: Rings, stop_run: threading.Event, *, block_rows: int) -> None:
+    def __init__(
+        self,
+        rings: Rings,
+        stop_run: threading.Event,
+        *,
+        block_rows: int,
+        see_ticks: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`see_ticks` is called after each batch that has rows."""
         super().__init__("reading", stop_run)
         self.interval_ns = 1_000_000
         """How often the rings are drained."""
         self.rows_abandoned = 0
         """Rows that were read, and that nobody took."""
         self._rings = rings
+        self._see_ticks = see_ticks
         self._free: Channel[RecordBlock] = Channel(BLOCKS)
         self._full: Channel[Batch] = Channel(BLOCKS)
         self._finish = threading.Event()
@@ -58,6 +68,8 @@ class Reading(Stage):
                 phase_ns=_PHASE_NS,
                 deadline_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + BATCH_NS,
             )
+            if rows:
+                self._see_ticks()
             finishing = finishing and rows < block.capacity
             if not self._full.put(Batch(block, rows, self._rings.last_drain_ns)):
                 self.rows_abandoned += rows

@@ -22,6 +22,7 @@ from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
+from tracer.live.pulse import Pulse
 from tracer.pipeline.budget import Budget
 from tracer.pipeline.counter_check import CounterCheck
 from tracer.pipeline.housekeeping.overload import LeftOut
@@ -96,6 +97,8 @@ class Run:
         self._throttling = throttling
         self._output = output
         self._budget = budget
+        self.pulse = Pulse()
+        """Whether it is at its work."""
         self._stop = threading.Event()
         self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
         self._notes: list[str] = []
@@ -127,6 +130,7 @@ class Run:
         self._uncounted = Uncounted(RuntimeState(containerd_states=options.containerd_states), self._note)
         self._start_throttling()
         self._source.start()
+        self.pulse.attach()
         if self._cgroup_events is not None:
             self._cgroup_events.clock_offset_ns = self._source.clock_offset_ns
         for text in opened():
@@ -177,6 +181,7 @@ class Run:
             budget=self._budget,
             note=self._note,
             alarm=self._alarm,
+            pulse=self.pulse,
             stop_run=self._stop,
         )
         if options.duration_ns is not None:
@@ -222,6 +227,7 @@ class Run:
         parts.assembling.finish_at(last_tick)
         self._source.rings.bound(last_tick=last_tick)
         self._source.poke()
+        self.pulse.detach()
         self._source.detach()
         self._ending = _Ending(last_tick, measure_anchor())
         # Before the store hears that nothing more comes.
