@@ -74,7 +74,8 @@ messages: ## Generate the Python modules of the .proto files
 	@scripts/setup dev
 	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto tracer/analysis/perfetto/messages.proto
 
-tables: ## Write the columns in docs/tables.md and docs/schemas/ anew from the types
+tables: ## Write docs/schemas/ and what docs/tables.md and docs/metrics.md list anew from the types
 	@scripts/setup dev
 	.venv/bin/python scripts/tables.py
+	.venv/bin/python scripts/metrics.py
 	.venv/bin/python scripts/schemas.py

@@ -31,6 +31,11 @@ def test_tables_md_has_every_column_with_its_type_and_meaning() -> None:
     assert all(f"## `{name}`" in page for name in TABLES)
 
 
+def test_metrics_md_has_every_series() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert runpy.run_path(str(ROOT / "scripts" / "metrics.py"))["with_series"](page) == page, "run: make tables"
+
+
 def test_only_the_columns_are_written_anew() -> None:
     header = "| column | type | meaning |\n|---|---|---|\n"
     page = f"# Tables\n\nText.\n\n## `ticks`\n\nMore text.\n\n{header}| gone | x | y |\n\n| other |\n|---|\n\n## End\n"

@@ -15,7 +15,7 @@ from tracer.cli.tracing import trace
 
 _RUN, _OUTPUT = "The run", "Files"
 _MEASURED, _EACH_SECOND, _NAMES = "What is measured by the millisecond", "What is read each second", "Names"
-_BOUNDS = "What the tracer may take"
+_BOUNDS, _LOOKING = "What the tracer may take", "Looking at it while it runs"
 
 
 def run(
@@ -167,6 +167,14 @@ def run(
             metavar="DIR", help="A further `state` directory of containerd with names.", rich_help_panel=_NAMES
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDR",
+            help="Serve metrics for Prometheus: 9464 (here only), HOST:PORT or [IPV6]:PORT.",
+            rich_help_panel=_LOOKING,
+        ),
+    ] = None,
     identifier: Annotated[
         str | None,
         typer.Option(
@@ -220,6 +228,7 @@ def run(
         "waits": waits.value,
         "event": event,
         "identifier": identifier,
+        "metrics": metrics,
         "ring-size": ring_size,
         "memory-limit": memory_limit,
         "cpu-limit": cpu_limit,

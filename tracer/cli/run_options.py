@@ -42,6 +42,7 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
     """Options by their names on the command line, without the dashes. Raises UsageError."""
     from tracer.containers.runtime_state import state_directory
     from tracer.kernel.event_specs import parse_events
+    from tracer.live.metrics.address import parse_address
     from tracer.pipeline.options import RunOptions
     from tracer.pipeline.users import parse_user
     from tracer.units import parse_bytes, parse_duration_ns
@@ -79,6 +80,7 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         regions=given["regions"],
         mode=_mode(given["mode"]),
         user=None if given["user"] is None else parse_user(given["user"]),
+        metrics=None if given["metrics"] is None else of_option("metrics", given["metrics"], parse_address),
     )
     options.check()
     return options

@@ -57,6 +57,8 @@ def trace(
         f"{options.window_ticks}; results in {started.output.path}; Ctrl-C to stop",
         quiet=quiet,
     )
+    if started.metrics is not None:
+        say(f"metrics at {started.metrics}", quiet=quiet)
     began()
     with live_line(run.progress, quiet=quiet):
         run.wait(_warn)

@@ -41,6 +41,7 @@ class Capabilities(IntFlag):
     SETGID = 1 << 6
     SETUID = 1 << 7
     SETPCAP = 1 << 8
+    NET_BIND_SERVICE = 1 << 10
     SYS_PTRACE = 1 << 19
     SYS_ADMIN = 1 << 21
     SYS_NICE = 1 << 23

@@ -8,6 +8,7 @@ import msgspec
 
 from tracer.errors import UsageError
 from tracer.kernel.event_specs import EventSpec
+from tracer.live.metrics.address import Address
 from tracer.pipeline.users import User
 from tracer.store.directories import FILE_MODE
 from tracer.store.layout import partition_value
@@ -35,7 +36,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
 
     resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound. user: whom the
-    process turns into. mode: of files of results.
+    process turns into. mode: of files of results. metrics: where they are served, if they are.
     """
 
     output: Path
@@ -64,6 +65,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     regions: bool
     user: User | None = None
     mode: int = FILE_MODE
+    metrics: Address | None = None
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""

@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import BLOCKS, Reading
 from tracer.pipeline.sinks.newest import NewestWindows
-from tracer.pipeline.sinks.sink import Sinks
+from tracer.pipeline.sinks.sink import Sink, Sinks
 from tracer.pipeline.sinks.storing import Storing
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.tick_tables import TickTables
@@ -83,6 +83,7 @@ def build_parts(
     note: Callable[[str], None],
     alarm: Callable[[str], None],
     pulse: Pulse,
+    further_sinks: Sequence[Sink],
     stop_run: threading.Event,
 ) -> Parts:
     """Of a run whose source has started. `manifest` gives it as of now; `note` takes what is to be in it.
@@ -91,7 +92,7 @@ def build_parts(
     """
     storing = Storing(store, manifest, stop_run, queue_bytes=budget.queue_bytes, totals=lambda: counts.totals())
     newest = NewestWindows()
-    sinks = Sinks(storing, newest)
+    sinks = Sinks(storing, newest, *further_sinks)
 
     def new_labelling() -> Labelling:
         return Labelling(inventory, sinks, clock=clock, node_name=node_name)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of the tracer on the live node, from attaching the programs to the last file."""
 
+import socket
 import threading
 import time
 import traceback
@@ -22,13 +23,16 @@ from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
+from tracer.live.metrics.server import Server
 from tracer.live.pulse import Pulse
+from tracer.live.totals import Totals
 from tracer.pipeline.budget import Budget
 from tracer.pipeline.counter_check import CounterCheck
 from tracer.pipeline.housekeeping.overload import LeftOut
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.parts import build_parts
+from tracer.pipeline.serving import build_server
 from tracer.pipeline.session import (
     begin_manifest,
     end_clock,
@@ -76,7 +80,8 @@ class Progress(NamedTuple):
 class Run:
     """A run in progress. `start`, `wait`, `finish`, once each and in this order, from one thread.
 
-    `throttling` tells of throttling, or why nothing does. Anything may call `stop` meanwhile, a signal handler too.
+    `throttling` tells of throttling, or why nothing does. Metrics are served where `listening`
+    listens. Anything may call `stop` meanwhile, a signal handler too.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Run:
         throttling: Throttling | str,
         output: PreparedOutput,
         budget: Budget,
+        listening: socket.socket | None = None,
     ) -> None:
         self.run_id = uuid.uuid4()
         self._options = options
@@ -97,6 +103,8 @@ class Run:
         self._throttling = throttling
         self._output = output
         self._budget = budget
+        self._listening = listening
+        self._server: Server | None = None
         self.pulse = Pulse()
         """Whether it is at its work."""
         self._stop = threading.Event()
@@ -165,6 +173,23 @@ class Run:
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
+        totals = None
+        if self._listening is not None:
+            totals = Totals(
+                run_id=str(self.run_id),
+                node_name=node_name,
+                tick_ns=options.tick_ns,
+                first_tick=self._source.first_tick,
+            )
+            self._server = build_server(
+                self._listening,
+                self._manifest,
+                totals.snapshot,
+                pulse=self.pulse,
+                outage=self._store.outage,
+                counted=self._counted,
+                note=self._note,
+            )
         self._parts = build_parts(
             options,
             source=self._source,
@@ -182,6 +207,7 @@ class Run:
             note=self._note,
             alarm=self._alarm,
             pulse=self.pulse,
+            further_sinks=() if totals is None else (totals,),
             stop_run=self._stop,
         )
         if options.duration_ns is not None:
@@ -192,6 +218,8 @@ class Run:
         self._uncounted.start()
         for thread in (*self._parts.stages, *self._parts.observing):
             thread.start()
+        if self._server is not None:
+            self._server.start()
 
     def stop(self) -> None:
         """Ends the run before its time."""
@@ -246,6 +274,9 @@ class Run:
         self._stuck += await_end((parts.housekeeping,), _END_SECONDS)
         parts.storing.finish()
         self._stuck += await_end((parts.storing,), _STORING_END_SECONDS)
+        if self._server is not None:
+            self._server.finish()
+            await_end((self._server,), _END_SECONDS)
         if self._stuck:
             raise StuckError(self._stuck) from self._failure()
         if self._cgroup_events is not None:
@@ -312,6 +343,11 @@ class Run:
             clock=end_clock(manifest.clock, self._clock, anchor),
             notes=[*manifest.notes, *_traceback_of(failure)],
         )
+
+    def _counted(self) -> dict[str, bool]:
+        reasons = self._counter_check.reasons()
+        events = events_of(self._plan.specs, self._source.counting(), reasons, self._topology.first)
+        return {event.column: event.counted for event in events}
 
     def _stored_left_out(self, one: LeftOut) -> StoredLeftOut:
         until = None if one.until_ns is None else Instant.of(self._clock.utc_ns(one.until_ns))

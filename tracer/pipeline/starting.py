@@ -26,6 +26,7 @@ from tracer.kernel.compiler_cache import ensure_compiler_cache
 from tracer.kernel.counter_plan import CounterPlan, plan_counters
 from tracer.kernel.cpus import present_cpus
 from tracer.kernel.tick_load import TickLoad
+from tracer.live.metrics.address import listen, url_of
 from tracer.mounts import mounts_of
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.users import may_turn, turn_into
@@ -63,7 +64,7 @@ class Signals(Protocol):
 class StartedRun(NamedTuple):
     """A run in progress, what its records come from, where they go, and what killed runs had left there.
 
-    removed: older results that had to go for that, or for there to be any room at all.
+    removed: older results that had to go for that, or for there to be any room at all. metrics: where they are served.
     """
 
     run: "Run"
@@ -72,6 +73,7 @@ class StartedRun(NamedTuple):
     output: PreparedOutput
     recovery: "Recovery"
     removed: Removed
+    metrics: str | None
 
 
 def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, own_cgroups: bool = False) -> StartedRun:
@@ -81,6 +83,11 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
 
     Raises ProgramLoadError, NodeUnsupportedError, UsageError and OutputError.
     """
+    # First, and with all rights: what fails in vain is to fail at once, and ports below 1024 are root's.
+    listening = None if options.metrics is None else listen(options.metrics)
+    if listening is not None:
+        on_failure.callback(listening.close)
+
     # Four events, a ring and a few maps for each CPU.
     with suppress(OSError, ValueError):
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -157,11 +164,12 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
             throttling = str(error)
     if not circumstances.perfmon_is_enough:
         on_failure.enter_context(EventOpener())
-    run = Run(options, plan, source, cgroup_events, throttling, output, budget)
+    run = Run(options, plan, source, cgroup_events, throttling, output, budget, listening)
     source.await_programs()
     signals.stop(run.stop)
+    metrics = None if listening is None else url_of(listening)
     run.start(lambda: _give_up_rights(circumstances))
-    return StartedRun(run, source, plan, output, recovery, retention.removed)
+    return StartedRun(run, source, plan, output, recovery, retention.removed, metrics)
 
 
 def _uses_resctrl(options: RunOptions) -> bool:

@@ -107,6 +107,7 @@ RIGHTS: Final = (
         "makes and removes files there",
         lambda of: of.is_sudo or of.others_output,
     ),
+    Right("`--metrics`, a port below 1024", Capabilities.NET_BIND_SERVICE, "listens there"),
     Right("`--user`", Capabilities.SETUID, "turns into the user"),
     Right("`--user`", Capabilities.SETGID, "has the user's groups then"),
     Right("`--user`, an output that is missing", Capabilities.CHOWN, "gives it to the user"),

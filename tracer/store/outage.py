@@ -39,6 +39,11 @@ class Outage:
         self._course: _Course | None = None
         self._lock = threading.Lock()
 
+    @property
+    def is_now(self) -> bool:
+        """Whether there is one."""
+        return self._course is not None
+
     def fail(self, reason: str) -> None:
         """Something could not be written, or is not written in time."""
         with self._lock:
