@@ -189,3 +189,12 @@ def test_sums_are_those_of_the_stored_files(tmp_path: Path, monkeypatch: pytest.
     )
     assert snapshot.health["records"] == health["records"].sum()
     assert snapshot.last_tick == windows.select(pl.col("window_tick") + pl.col("ticks") - 1).max().item()
+
+
+@pytest.mark.parametrize("batches", [1, 63, 64, 65, 128])
+def test_a_snapshot_has_what_was_added_up_by_who_put_it_aside(batches: int) -> None:
+    totals = new_totals()
+    for number in range(batches):
+        put(totals, WINDOWS, windows_of(container(1), [number], cycles=3))
+    assert sums(totals.snapshot())["cycles"] == 3 * batches
+    assert totals.snapshot() is totals.snapshot()

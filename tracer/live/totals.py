@@ -105,6 +105,7 @@ class Totals:
         self._lock = threading.Lock()  # of what waits, for as long as it takes to put a row aside
         self._waiting: list[tuple[Table, pa.Table]] = []
         self._adding = threading.Lock()  # of all below
+        self._has_changed = False
         self._cgroups = _SCHEMA.to_frame()
         self._pairs = _PAIRS_SCHEMA.to_frame()
         self._others = Amounts()
@@ -130,11 +131,13 @@ class Totals:
     def snapshot(self) -> Snapshot:
         """As of now. It is the same object while nothing has come."""
         with self._adding:
-            if self._add_up():
+            self._add_up()
+            if self._has_changed:
+                self._has_changed = False
                 self._snapshot = self._as_of_now()
             return self._snapshot
 
-    def _add_up(self) -> bool:
+    def _add_up(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         parts, pairs = [self._cgroups], [self._pairs]
@@ -155,7 +158,8 @@ class Totals:
             self._keep_cgroups(together.group_by("cgroup_id", maintain_order=True).agg(_MERGED))
         if len(pairs) > 1 or len(parts) > 1:
             self._keep_pairs(pl.concat(pairs).group_by(_PAIR).agg(pl.sum("wait_time_ns")))
-        return bool(waiting)
+        # Who puts rows aside may have added them up.
+        self._has_changed |= bool(waiting)
 
     def _add_health(self, rows: pl.DataFrame) -> None:
         for row in rows.iter_rows(named=True):
