@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from crafted_rings import BUSY, HEADER_BYTES, PAGE, SIZE, STEP, CraftedRing, rings_of
+from live_snapshots import Served
 from manifest_examples import RUN_ID, example_manifest
 from store_examples import MIDNIGHT_NS, example_rows
 
@@ -39,6 +40,8 @@ from tracer.kernel.event_specs import parse_event
 from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.records import TICK_RECORD
 from tracer.kernel.topology import read_topology
+from tracer.live.metrics.answering import Answers
+from tracer.live.metrics.server import answer_to, encoded
 from tracer.mounts import mounts_of
 from tracer.readers.block_devices import read_disks
 from tracer.readers.cgroup_files import CgroupFiles
@@ -328,6 +331,28 @@ def _btf_seed() -> bytes:
     return b"\x9f\xeb\x01\x00" + head + words + names
 
 
+_REQUESTS = [
+    b"GET /metrics HTTP/1.1\nHost: node:9464\nAccept: application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1\n",
+    b"HEAD /ready?x=1 HTTP/1.0\nA: b\n c\n",
+    b"POST /live HTTP/1.1\nContent-Length: 3\n",
+]
+
+
+def _request(_directory: Path) -> Take:
+    """What a stranger may send to the port of the metrics."""
+    answers = Answers(Served().exposition, lambda: None)
+
+    def take(data: bytes) -> None:
+        answer, with_body = answer_to(data, answers, _raise)
+        encoded(answer, with_body=with_body)
+
+    return take
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def _journal(directory: Path) -> Take:
     path = directory / "some.journal"
 
@@ -431,6 +456,7 @@ TARGETS = (
     Target("btf", [_btf_seed()], _btf, (NodeUnsupportedError,), share=6),
     Target("options", [b"1GiB", b"90s", b"cycles=r412e", b"llc_misses=software:cpu-clock", b"0-3"], _options, share=8),
     Target("config", _CONFIGS, _config, (UsageError,), share=3),
+    Target("metrics", _REQUESTS, _request, share=3),
     Target("journal", _frames(), _journal, (DamagedJournalError,), share=3),
     Target("manifest", [_manifest_seed()], _manifest, (UsageError,), share=3),
     Target("recovery", [*_frames(), _manifest_seed()], _recovery, share=1),

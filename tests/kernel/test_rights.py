@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -126,12 +127,26 @@ def test_results_belong_to_the_user_that_a_run_turns_into(
     container.start(SPIN)
     nobody = pwd.getpwuid(NOBODY)
     output = open_directory / "new" / "results"
-    options = ("--user", nobody.pw_name, "--mode", "644", "--processes", "1s", "--nri", "off")
+    # Port 1: root's to listen on.
+    options = (
+        "--user",
+        nobody.pw_name,
+        "--mode",
+        "644",
+        "--processes",
+        "1s",
+        "--nri",
+        "off",
+        "--metrics",
+        "127.0.0.9:1",
+    )
     monkeypatch.setenv("PYTHONPATH", str(nobodys_program))
     monkeypatch.chdir(open_directory)
     tracer = start_tracer("--duration", "3s", *options, output=output)
     tracer.wait_until_tracing()
     assert_rights(tracer, expected(Circumstances(processes=True)), uid=NOBODY)
+    with urllib.request.urlopen("http://127.0.0.9:1/metrics", timeout=60) as metrics:
+        assert b"\ntracer_own_cpu_seconds_total " in metrics.read()
     result = tracer.result()
     assert modes_and_owners(output) == ({"drwxr-xr-x", "-rw-r--r--"}, {(NOBODY, nobody.pw_gid)})
     # Of root's processes too.

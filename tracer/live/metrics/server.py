@@ -126,12 +126,12 @@ class Server(threading.Thread):
         connection.request += came
         head, end, _body = bytes(connection.request).replace(b"\r\n", b"\n").partition(b"\n\n")
         if end:
-            answer, with_body = self._answer_to(head)
+            answer, with_body = answer_to(head, self._answer, self._failed)
         elif len(connection.request) > LARGEST_REQUEST_BYTES:
             answer, with_body = _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
         else:
             return
-        connection.answer = memoryview(_encoded(answer, with_body=with_body))
+        connection.answer = memoryview(encoded(answer, with_body=with_body))
         connection.until = time.monotonic() + ANSWER_SECONDS
         self._selector.modify(connection.client, selectors.EVENT_WRITE)
         self._send(connection)
@@ -152,26 +152,6 @@ class Server(threading.Thread):
         if not came or connection.thrown_away > _MOST_THROWN_AWAY_BYTES:
             self._close(connection)
 
-    def _answer_to(self, head: bytes) -> tuple[Answer, bool]:
-        """Whether the body belongs to it, too."""
-        line, _, rest = head.partition(b"\n")
-        words = line.decode("latin-1").split(" ")
-        if len(head) > LARGEST_REQUEST_BYTES:
-            return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
-        if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return _plain(HTTPStatus.BAD_REQUEST), True
-        method, target, _version = words
-        if method not in ("GET", "HEAD"):
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED)._replace(extra=(("Allow", "GET, HEAD"),)), True
-        try:
-            accept = ",".join(parse_headers(BytesIO(rest + b"\n\n")).get_all("Accept", []))
-            return self._answer(method, target.partition("?")[0], str(accept)), method == "GET"
-        except HTTPException:
-            return _plain(HTTPStatus.BAD_REQUEST), method == "GET"
-        except Exception as error:
-            self._failed(error)
-            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR), method == "GET"
-
     def _close_late(self) -> None:
         now = time.monotonic()
         for connection in [one for one in self._connections.values() if one.until < now]:
@@ -183,11 +163,36 @@ class Server(threading.Thread):
         connection.client.close()
 
 
+def answer_to(
+    head: bytes, answer: Callable[[str, str, str], Answer], failed: Callable[[Exception], None]
+) -> tuple[Answer, bool]:
+    """Of a request's line and headers, with line feeds as ends, and whether the body belongs to it too."""
+    if len(head) > LARGEST_REQUEST_BYTES:
+        return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
+    line, _, rest = head.partition(b"\n")
+    words = line.decode("latin-1").split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return _plain(HTTPStatus.BAD_REQUEST), True
+    method, target, _version = words
+    if method not in ("GET", "HEAD"):
+        return _plain(HTTPStatus.METHOD_NOT_ALLOWED)._replace(extra=(("Allow", "GET, HEAD"),)), True
+    try:
+        accept = ",".join(map(str, parse_headers(BytesIO(rest + b"\n\n")).get_all("Accept", [])))
+    except HTTPException:
+        return _plain(HTTPStatus.BAD_REQUEST), method == "GET"
+    try:
+        return answer(method, target.partition("?")[0], accept), method == "GET"
+    except Exception as error:
+        failed(error)
+        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR), method == "GET"
+
+
 def _plain(status: HTTPStatus) -> Answer:
     return Answer(status, f"{status.phrase}\n".encode())
 
 
-def _encoded(answer: Answer, *, with_body: bool) -> bytes:
+def encoded(answer: Answer, *, with_body: bool) -> bytes:
+    """As it is sent."""
     headers = [
         ("Content-Type", answer.content_type),
         ("Content-Length", str(len(answer.body))),
