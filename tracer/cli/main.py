@@ -32,6 +32,7 @@ from tracer.cli.recover import recover
 from tracer.cli.report import report
 from tracer.cli.run import run
 from tracer.cli.runs import runs
+from tracer.cli.saying import say
 from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.topology import topology
@@ -110,7 +111,7 @@ def _run_command() -> int:
 
 
 def _say_error(text: str) -> None:
-    print(f"tracer: error: {text}", file=sys.stderr)
+    say(f"error: {text}")
 
 
 def _say_unwritten(error: OSError) -> int:

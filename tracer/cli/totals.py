@@ -30,7 +30,7 @@ def say_totals(manifest: "Manifest", *, quiet: bool) -> None:
         for cause, count in of_cpu.items():
             causes[cause] = causes.get(cause, 0) + count
     listed = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
-    say(f"{totals.records:,} records, {totals.records_lost:,} LOST ({listed}); by CPU in the manifest")
+    say(f"{totals.records:,} records, {totals.records_lost:,} LOST ({listed}); by CPU in the manifest", is_loss=True)
 
 
 def require_all_accounted(totals: "Totals") -> None:
@@ -67,7 +67,7 @@ def _say_what_is_gone(totals: "Totals", present: int) -> None:
         by_others = f"; somebody else removed {others:,} of them" if others > 0 else ""
         say(f"of {written:,} rows written, {present:,} are there{by_others}")
     if totals.rows_lost:
-        say(f"DROPPED {_by_table(totals.rows_lost_by_table)}{_during(totals.rows_lost_span)}")
+        say(f"DROPPED {_by_table(totals.rows_lost_by_table)}{_during(totals.rows_lost_span)}", is_loss=True)
     if totals.rows_in_journals:
         say(f"{_by_table(totals.rows_in_journals)} are in the journal only: `tracer recover` makes files of them")
 

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tracer.cli.leftovers import restore_leftovers
-from tracer.cli.live_line import live_line
+from tracer.cli.live_line import line_of, live_line
 from tracer.cli.recover import recovery_lines
 from tracer.cli.saying import say
 from tracer.cli.stop_signals import StopSignals
 from tracer.cli.totals import require_all_accounted, say_totals
 from tracer.errors import OutputError
+from tracer.live.service_manager import ServiceManager
 
 if TYPE_CHECKING:
     from tracer.kernel.counter_plan import CounterPlan
@@ -39,6 +40,7 @@ def trace(
     from tracer.pipeline.starting import start_run
     from tracer.preflight.doctor import explain_load_failure, require_runnable
 
+    manager = ServiceManager.of_environment()
     require_runnable(options.tick_ns)
     restore_leftovers()
     try:
@@ -60,8 +62,14 @@ def trace(
     if started.metrics is not None:
         say(f"metrics at {started.metrics}", quiet=quiet)
     began()
+
+    def look() -> None:
+        if run.pulse.what_is_missing() is None:
+            manager.is_at_work(lambda: line_of(run.progress()))
+
     with live_line(run.progress, quiet=quiet):
-        run.wait(_warn)
+        run.wait(_warn, look)
+    manager.is_stopping()
     try:
         final = run.finish()
     except OutputError:

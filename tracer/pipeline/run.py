@@ -225,8 +225,11 @@ class Run:
         """Ends the run before its time."""
         self._stop.set()
 
-    def wait(self, say: Callable[[str], None] = lambda _alarm: None) -> None:
-        """Until the run's duration is over, or until something stops it. `say`: see `say_alarms`."""
+    def wait(self, say: Callable[[str], None] = lambda _alarm: None, look: Callable[[], None] = lambda: None) -> None:
+        """Until the run's duration is over, or until something stops it.
+
+        `look` is called each half second meanwhile. `say`: see `say_alarms`.
+        """
         end_ns = None
         if self._options.duration_ns is not None:
             end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
@@ -235,6 +238,7 @@ class Run:
             if end_ns is not None:
                 left = (end_ns - _monotonic_ns()) / 1e9
             self.say_alarms(say)
+            look()
 
     def say_alarms(self, say: Callable[[str], None]) -> None:
         """What came up since the last call that the user is to know at once."""
