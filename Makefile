@@ -4,7 +4,7 @@ DESTDIR ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test lint check bench bench-analysis bench-hardware chaos fuzz soak install uninstall lock messages tables vm-test
+.PHONY: help run demo test lint check bench bench-analysis bench-hardware chaos fuzz soak install uninstall lock messages tables manifest image vm-test
 
 ANALYSIS := bench/analysis.py bench/comparing.py bench/blame.py bench/interference.py
 
@@ -73,6 +73,15 @@ lock: ## Write the lock files anew after a change of the dependencies in pyproje
 messages: ## Generate the Python modules of the .proto files
 	@scripts/setup dev
 	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tracer/containers/nri/messages.proto tracer/analysis/perfetto/messages.proto
+
+image: ## Build the container image from Debian's packages, with buildah, into tracer.oci.tar (2 minutes)
+	@scripts/setup dev
+	@scripts/as-root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends buildah
+	@scripts/as-root scripts/image tracer.oci.tar
+
+manifest: ## Write deploy/kubernetes/tracer.yaml anew from the chart
+	scripts/manifest >deploy/kubernetes/tracer.yaml.new
+	mv deploy/kubernetes/tracer.yaml.new deploy/kubernetes/tracer.yaml
 
 tables: ## Write docs/schemas/ and what docs/tables.md and docs/metrics.md list anew from the types
 	@scripts/setup dev

@@ -76,8 +76,9 @@ def test_lost_records_are_counted_exactly(
 @pytest.mark.core
 def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> None:
     result = start_tracer(
-        "--duration", "2s", "--ticks", "--io", "--processes", "1s", "--regions", "--identifier", "node/1 =x", "-q"
-    ).result()
+        "--duration", "2s", "--ticks", "--io", "--processes", "1s", "--regions", "--identifier", "node/1 =x",
+        "--node-name", "node-1.example", "-q",
+    ).result()  # fmt: skip
     assert result.said == ""
     assert not list(result.output.rglob("*.inprogress"))
     sources = {"io": find_cgroup2_mount() / "io.stat", "llc": Path("/sys/fs/resctrl/info")}
@@ -106,6 +107,7 @@ def test_every_reader_opens_the_files(start_tracer: Callable[..., Tracer]) -> No
         assert sorted(relation.columns) == sorted(expected)
         assert relation.aggregate("count(*)").fetchall() == [(rows,)]
         assert relation.aggregate("any_value(identifier)").fetchall() == [("node/1 =x",)]
+        assert relation.aggregate("node_name", "node_name").fetchall() == [("node-1.example",)]
 
         frame = pd.read_parquet(directory)
         assert sorted(frame.columns) == sorted(expected)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ def test_modes(text: str) -> None:
 def test_modes_that_let_others_write_or_the_owner_not(text: str) -> None:
     with pytest.raises(UsageError, match=r"--mode must be 600, 640, 644 or 604"):
         parse_options(default_options() | {"mode": text})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "n" * 254])
+def test_names_that_no_node_has(name: str) -> None:
+    with pytest.raises(UsageError, match=r"--node-name must be 1 to 253 printable characters"):
+        parse_options(default_options() | {"node-name": name})
+
+
+def test_the_nodes_name_is_the_hosts_unless_told_and_the_identifier_follows_it() -> None:
+    host = parse_options(default_options())
+    assert host.node_name == host.identifier == os.uname().nodename
+    told = parse_options(default_options() | {"node-name": "node-7.example"})
+    assert (told.node_name, told.identifier) == ("node-7.example", "node-7.example")
 
 
 def test_a_run_that_is_another_users_mounts_nothing() -> None:

@@ -167,6 +167,15 @@ def run(
             metavar="DIR", help="A further `state` directory of containerd with names.", rich_help_panel=_NAMES
         ),
     ] = None,
+    node_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What this node is called in all tables.",
+            show_default="host name",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -228,6 +237,7 @@ def run(
         "waits": waits.value,
         "event": event,
         "identifier": identifier,
+        "node-name": node_name,
         "metrics": metrics,
         "ring-size": ring_size,
         "memory-limit": memory_limit,

@@ -22,6 +22,8 @@ _LONGEST_CONFIG = 2**20
 
 
 _MODE: Final = re.compile("0?6[04][04]")
+# As Kubernetes calls nodes, and hosts are called.
+_NODE_NAME: Final = re.compile(r"[!-~]{1,253}")
 
 
 class Switch(StrEnum):
@@ -51,6 +53,7 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         if given[name] not in list(values):
             raise UsageError(f"--{name}: {not_among('value', given[name], list(values))}")
     require_directory(given["output"], option="--output")
+    node_name = _node_name(given["node-name"])
     options = RunOptions(
         output=given["output"],
         duration_ns=None if given["duration"] is None else of_option("duration", given["duration"], parse_duration_ns),
@@ -63,7 +66,8 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         ticks=given["ticks"],
         waits=given["waits"] == Switch.on,
         events=parse_events(given["event"] or []),
-        identifier=os.uname().nodename if given["identifier"] is None else given["identifier"],
+        identifier=node_name if given["identifier"] is None else given["identifier"],
+        node_name=node_name,
         ring_bytes=None if given["ring-size"] is None else of_option("ring-size", given["ring-size"], parse_bytes),
         memory_limit_bytes=of_option("memory-limit", given["memory-limit"], parse_bytes),
         cpu_limit=None if given["cpu-limit"] is None else of_option("cpu-limit", given["cpu-limit"], _cpu_limit),
@@ -137,6 +141,14 @@ def _mode(text: str) -> int:
     if not _MODE.fullmatch(text):
         raise UsageError(f"--mode must be 600, 640, 644 or 604: who may read the results, not {text!r}")
     return int(text, 8)
+
+
+def _node_name(text: str | None) -> str:
+    if text is None:
+        return os.uname().nodename
+    if not _NODE_NAME.fullmatch(text):
+        raise UsageError(f"--node-name must be 1 to 253 printable characters without blanks, not {text!r}")
+    return text
 
 
 def _nri_socket(text: str) -> Path | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run is asked to do, checked before anything starts."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,10 @@ LEAST_MEMORY_BYTES = 256 << 20
 _LEAST_CPU_LIMIT = 0.01
 
 
+def _host_name() -> str:
+    return os.uname().nodename
+
+
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
 
@@ -51,6 +56,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     waits: bool
     events: tuple[EventSpec, ...]
     identifier: str
+    node_name: str = msgspec.field(default_factory=_host_name)
     ring_bytes: int | None
     memory_limit_bytes: int
     cpu_limit: float | None

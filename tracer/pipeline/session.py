@@ -48,7 +48,7 @@ def begin_manifest(
         status="running",
         start=stored.Instant.of(anchor.utc_ns(first_tick * options.tick_ns)),
         host=stored.Host(
-            node_name=system.nodename,
+            node_name=options.node_name,
             identifier=options.identifier,
             kernel_release=system.release,
             kernel_version=system.version,

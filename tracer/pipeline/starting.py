@@ -118,7 +118,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
         options.identifier,
         options.keep_bytes,
         options.on_full,
-        node_name=os.uname().nodename,
+        node_name=options.node_name,
         mode=options.mode,
     )
     output = PreparedOutput(options.output, options.mode)
