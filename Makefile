@@ -36,8 +36,9 @@ soak: ## Trace for half an hour under a load that never rests: what rises, what 
 	@scripts/setup dev
 	@scripts/as-root .venv/bin/python bench/soak.py
 
-vm-test: ## Run the tests on other kernels and nodes, in guests (up to 40 minutes); writes docs/kernels.md
+vm-test: ## Run the tests on other kernels and nodes, in guests (up to an hour); writes docs/kernels.md
 	@scripts/setup dev
+	@scripts/as-root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends buildah
 	@scripts/as-root .venv/bin/pytest -p no:cacheprovider tests/matrix
 
 lint: ## Check format, style and types

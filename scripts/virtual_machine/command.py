@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--count-instructions", action="store_true",
                      help="one CPU with a PMU whose counts are exact (arm64)")  # fmt: skip
     run.add_argument("--memory", type=int, default=3072, metavar="MIB", help="the guest's memory (3072)")
+    run.add_argument("--container-image", action="store_true",
+                     help="bring the checkout's container image (takes buildah), /guest/tracer.oci.tar")  # fmt: skip
     run.add_argument("--boot-option", action="append", default=[], metavar="WORD",
                      help="added to the kernel's command line; guest.cgroup=v1 mounts version 1 only")  # fmt: skip
     run.add_argument("--timeout", type=int, default=900, metavar="SECONDS", help="the guest's whole life (900)")
@@ -99,6 +101,7 @@ def _guest(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Gu
         kernel=arguments.kernel, architecture=arguments.arch, system=arguments.system, headers=arguments.headers,
         cpus=cpus, topology=topology, numa_nodes=arguments.numa, count_instructions=arguments.count_instructions,
         memory_mib=arguments.memory, boot_options=arguments.boot_option, timeout_seconds=arguments.timeout,
+        container_image=arguments.container_image,
     )  # fmt: skip
 
 

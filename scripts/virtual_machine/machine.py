@@ -44,6 +44,8 @@ class Guest(NamedTuple):
     memory_mib: int
     boot_options: Sequence[str]
     timeout_seconds: int
+    container_image: bool
+    """Bring the image of scripts/image."""
 
 
 def run_guest(guest: Guest, arguments: Sequence[str], results: Path | None) -> int:
@@ -57,7 +59,9 @@ def run_guest(guest: Guest, arguments: Sequence[str], results: Path | None) -> i
     root = root_image(guest.system, debian)
     with temporary_directory() as directory:
         processor = _processor(guest, files)
-        compiled = write_input(directory / "input", arguments, " ".join(processor))
+        compiled = write_input(
+            directory / "input", arguments, " ".join(processor), container_image=guest.container_image
+        )
         with (directory / "output").open("wb") as output:
             output.truncate(_OUTPUT_BYTES)
         qemu = [

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes into a guest: the checkout as it is, the command, and what numba compiled in an earlier guest."""
+"""What goes into a guest: the checkout as it is, the command, and what numba compiled in an earlier guest.
+
+On request also the container image of the checkout, which is made for that, as a guest has no network.
+"""
 
 import hashlib
 import io
@@ -10,14 +13,24 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from virtual_machine.host import CACHE, PROJECT, HostError, command
+from virtual_machine.host import CACHE, PROJECT, HostError, command, content_key, made_once, run
 
 # numba takes a cached function for the current one by its file's time and size; what the cache is for is in its name.
 _FILE_TIME = 1_000_000_000
 _KEPT = 16
+_IN_IMAGE = (
+    "tracer/",
+    "bpf_programs/",
+    "deploy/",
+    "requirements",
+    "pyproject.toml",
+    "scripts/i",
+    "scripts/s",
+    "scripts/man",
+)
 
 
-def write_input(path: Path, arguments: Sequence[str], processor: str) -> Path:
+def write_input(path: Path, arguments: Sequence[str], processor: str, *, container_image: bool) -> Path:
     """Writes the archive; the directory where what numba compiles for this processor is kept."""
     compiled = CACHE / f"vm-numba-{_compiled_key(processor)}"
     with tarfile.open(path, "w:") as archive:
@@ -25,6 +38,8 @@ def write_input(path: Path, arguments: Sequence[str], processor: str) -> Path:
             archive.add(PROJECT / name, f"opt/tracer/{name}", recursive=False, filter=_with_fixed_time)
         if compiled.exists():
             archive.add(compiled, "guest/numba")
+        if container_image:
+            archive.add(_image(), "guest/tracer.oci.tar")
         _add_text(archive, "guest/command", f"exec {shlex.join(arguments)}\n")
     return compiled
 
@@ -48,6 +63,16 @@ def _compiled_key(processor: str) -> str:
         if "numba" in (text := source.read_text()):
             key.update(text.encode())
     return key.hexdigest()[:16]
+
+
+def _image() -> Path:
+    """The archive, made anew where something that is in it, or makes it, has changed."""
+    files = [PROJECT / name for name in _files_of_project() if name.startswith(_IN_IMAGE)]
+
+    def make(directory: Path) -> None:
+        run(PROJECT / "scripts" / "image", directory / "tracer.oci.tar")
+
+    return made_once("vm-image", content_key(*sorted(files)), make) / "tracer.oci.tar"
 
 
 def _files_of_project() -> list[str]:

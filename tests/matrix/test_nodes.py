@@ -56,3 +56,9 @@ def test_a_clock_that_is_set_and_ticks_that_are_held_up(guest: "Ended") -> None:
 @pytest.mark.guest("--system", "systemd", "--timeout", "1500", "--", *PYTEST, "tests/guest/test_service.py")
 def test_a_service_of_systemd(guest: "Ended") -> None:
     assert guest.tests == Outcome(1, 0, 0)
+
+
+@pytest.mark.guest("--system", "systemd", "--container-image", "--timeout", "2400", "--", *PYTEST,
+                   "tests/guest/test_image.py")  # fmt: skip
+def test_a_container_of_the_image(guest: "Ended") -> None:
+    assert guest.tests == Outcome(2, 0, 0)
