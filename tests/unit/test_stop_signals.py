@@ -52,3 +52,18 @@ def test_a_query_that_is_under_way_goes_on() -> None:
 
 def test_a_signal_while_a_library_is_imported_waits() -> None:
     assert said(early=True) == "[]\n"
+
+
+def test_a_ctrl_c_while_the_commands_are_built_is_no_traceback() -> None:
+    program = """
+import os, signal, typer.main
+built = typer.main.get_command
+def build(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    return built(*arguments)
+typer.main.get_command = build
+from tracer.cli.entry import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program, "ps"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

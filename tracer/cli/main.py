@@ -107,6 +107,9 @@ def _run_command() -> int:
         return UsageError.exit_code
     except OSError as error:
         return _say_unwritten(error)
+    except KeyboardInterrupt:
+        # While the commands are built: from then on the library takes it.
+        return 128 + signal.SIGINT
     return code if isinstance(code, int) else 0
 
 
