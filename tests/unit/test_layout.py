@@ -14,7 +14,8 @@ from tracer.store.layout import file_path, manifest_path, parse_closed_file, par
 RUN_ID = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
 
 # Lone surrogates are what Python makes of arguments that are not UTF-8.
-any_text = st.text(st.characters(exclude_categories=()), min_size=1, max_size=40)
+# A character takes twelve bytes at the most in a name, and a name takes 244.
+any_text = st.text(st.characters(exclude_categories=()), min_size=1, max_size=20)
 
 
 @given(any_text)
