@@ -51,7 +51,9 @@ from tracer.store.output import PreparedOutput
 from tracer.store.writer import JournalOptions, Store
 
 _ROOT_CGROUP_ID = 1
-# A signal that arrives just before a wait begins does not end it: its handler runs when the wait does.
+# A signal that arrives just before a wait begins does not end it: its handler runs when the wait does. Two that come
+# within one wait are one.
+_WAIT_SECONDS = 0.05
 _LOOK_SECONDS = 0.5
 # For a thread that does not move when a run ends: what is under way takes well under a second, but a disk can be slow.
 _END_SECONDS = 30.0
@@ -233,12 +235,14 @@ class Run:
         end_ns = None
         if self._options.duration_ns is not None:
             end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
-        left = _LOOK_SECONDS
-        while left > 0 and not self._stop.wait(min(left, _LOOK_SECONDS)):
+        left, next_look = _LOOK_SECONDS, time.monotonic() + _LOOK_SECONDS
+        while left > 0 and not self._stop.wait(min(left, _WAIT_SECONDS)):
             if end_ns is not None:
                 left = (end_ns - _monotonic_ns()) / 1e9
-            self.say_alarms(say)
-            look()
+            if time.monotonic() >= next_look:
+                next_look += _LOOK_SECONDS
+                self.say_alarms(say)
+                look()
 
     def say_alarms(self, say: Callable[[str], None]) -> None:
         """What came up since the last call that the user is to know at once."""
