@@ -33,7 +33,7 @@ from test_manifest import example_manifest
 
 from tracer.cli.main import app
 from tracer.errors import OutputError, UsageError
-from tracer.store import recovery
+from tracer.store import journal_rows, recovery
 from tracer.store.directories import directory_mode, open_below
 from tracer.store.journal import (
     DamagedJournalError,
@@ -505,7 +505,7 @@ def test_a_journal_that_cannot_be_read_now_is_recovered_later(
         raise OSError(error, os.strerror(error))
 
     with monkeypatch.context() as patch:
-        patch.setattr(recovery, "read_frames", fail)
+        patch.setattr(journal_rows, "read_frames", fail)
         found = recover(tmp_path)
     assert found.unwritten == [f"run 0123abcd is not recovered yet: {os.strerror(error)}"]
     assert (found.runs, journals(tmp_path)) == ([], [journal])
@@ -655,7 +655,7 @@ def test_a_journal_that_unfolds_to_more_than_a_run_holds_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = damaged_run(tmp_path)
-    monkeypatch.setattr(recovery, "_MOST_BYTES", 2**20)
+    monkeypatch.setattr(journal_rows, "_MOST_BYTES", 2**20)
     journal.write_bytes(encode_frame(rows_of(WINDOWS, 1000)) * 40)
     (run,) = recover(tmp_path).runs
     assert "more rows than a run holds" in run.problems[0]

@@ -9,7 +9,6 @@ it needs to know. Runs that are live, by their lock, are left alone.
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -23,27 +22,20 @@ from tracer.errors import OutputError, UsageError
 from tracer.store.checkpoint import read_checkpoint, remove_checkpoint
 from tracer.store.closed_files import closed_files, read_facts
 from tracer.store.directories import Directory, open_below
-from tracer.store.journal import (
-    DamagedJournalError,
-    JournalName,
-    parse_journal_name,
-    read_frames,
-    remove_journal_directory,
-)
+from tracer.store.journal import JournalName, parse_journal_name, remove_journal_directory
+from tracer.store.journal_rows import read_rows
 from tracer.store.layout import IN_PROGRESS, file_path, journal_directory, manifest_path, partition_value
 from tracer.store.manifest import Instant, Manifest, Totals, encode_manifest, read_own_manifest
 from tracer.store.open_runs import RunLock
-from tracer.store.parquet import combine, conform, encode
+from tracer.store.parquet import encode
+from tracer.store.recovered_totals import ClosedFile, recovered_rows, totals_with
 from tracer.store.retention import Retention
-from tracer.store.schemas import TABLES, Table
-from tracer.store.writer import BUFFER_BYTES, file_metadata, span_of
+from tracer.store.schemas import TABLES
+from tracer.store.writer import file_metadata, span_of
 
 _DAMAGED: Final = ".damaged"
 _RECOVERED: Final = "tracer.recovered"
 _READ_AND_WRITE: Final = 0o666
-_RECENT_FRAMES: Final = 32
-# A run closes a file before its rows take more than `BUFFER_BYTES`; what came at once is beyond that.
-_MOST_BYTES: Final = 4 * BUFFER_BYTES
 _LONGEST_REASON: Final = 300
 
 
@@ -153,7 +145,7 @@ def _recover_run(
             if (one := _recover_journal(run, output, partition, name, closed, metadata, room)) is not None
         ]
         files = _closed_files(run, output, partition)
-        run.rows = _recovered(files) - Counter(manifest.recovered)
+        run.rows = recovered_rows(files) - Counter(manifest.recovered)
         if run.was_killed or run.rows:
             _write_manifest(run, output, manifest, checkpoint, files, room)
         _put_away(output, run_id, done)
@@ -170,16 +162,6 @@ def _mode(output: Path, run_id: UUID) -> int:
         return os.stat(path.name, dir_fd=directory.descriptor, follow_symlinks=False).st_mode & _READ_AND_WRITE
 
 
-class _ClosedFile(NamedTuple):
-    """A file of the run that is whole. `last_ns` is the time of its last row, UTC; 0 if it has none."""
-
-    name: JournalName
-    size: int
-    rows: int
-    last_ns: int
-    is_recovered: bool
-
-
 class _Done(NamedTuple):
     """A journal that is not needed any more, or what is wrong with its end, for which it is kept aside."""
 
@@ -187,7 +169,7 @@ class _Done(NamedTuple):
     problem: str | None
 
 
-def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[_ClosedFile]:
+def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[ClosedFile]:
     """All that are; the others are in `problems` then."""
     files = []
     of_run = f"-{run.run_id.hex[:8]}-"
@@ -204,7 +186,7 @@ def _closed_files(run: RecoveredRun, output: Path, partition: str) -> list[_Clos
             continue
         name = JournalName(path.parts[0], file.name.sequence)
         last_ns = 0 if facts.span is None else facts.span.last_us * 1_000
-        files.append(_ClosedFile(name, file.size, facts.rows, last_ns, _RECOVERED in facts.metadata))
+        files.append(ClosedFile(name, file.size, facts.rows, last_ns, _RECOVERED in facts.metadata))
     return files
 
 
@@ -228,12 +210,13 @@ def _recover_journal(
         return None
     with open_below(output, journal_directory(run.run_id)) as directory:
         try:
-            rows, problem = _read(directory, name, TABLES[parsed.table])
+            rows, damage = read_rows(directory, name, TABLES[parsed.table])
             if rows is not None and parsed not in closed:
                 _close(run, output, partition, parsed, rows, metadata, room)
         except (ValueError, OverflowError, pa.ArrowException) as error:
             run.problems.append(f"{name}: {_reason(error)}; it is kept")
             return None
+    problem = None if damage is None else _reason(damage)
     if problem is not None:
         run.problems.append(f"{name}: {problem}; what comes after that is kept in {name + _DAMAGED}")
     return _Done(name, problem)
@@ -255,41 +238,6 @@ def _put_away(output: Path, run_id: UUID, journals: list[_Done]) -> None:
     remove_journal_directory(output, run_id)
 
 
-def _read(directory: Directory, name: str, table: Table) -> tuple[pa.Table | None, str | None]:
-    """All rows before damage, None if there are none, and what is damaged.
-
-    Raises ValueError for what is no journal, or not of this version's rows; and OSError.
-    """
-    chunks: list[pa.Table] = []
-    problem = None
-    with directory.open_file(name) as journal:
-        try:
-            for rows in read_frames(journal):
-                chunks.append(conform(table, _with_columns(table, rows)))
-                size = sum(chunk.nbytes for chunk in chunks)
-                if len(chunks) > _RECENT_FRAMES or size > _MOST_BYTES:
-                    # Each has dictionaries of its own.
-                    chunks = [combine(chunks)]
-                    if chunks[0].nbytes > _MOST_BYTES:
-                        raise DamagedJournalError("more rows than a run holds")
-        except DamagedJournalError as error:
-            problem = _reason(error)
-    rows = combine(chunks) if chunks else None
-    return (rows if rows is not None and rows.num_rows else None), problem
-
-
-def _with_columns(table: Table, rows: pa.Table) -> pa.Table:
-    """Rows of an older version, with nulls in columns that it did not have. Raises ValueError for those of a newer."""
-    unknown = sorted(set(rows.column_names) - set(table.schema.names))
-    missing = [column for column in table.schema if column.name not in rows.column_names]
-    if unknown or not all(column.nullable for column in missing):
-        names = ", ".join(map(repr, unknown or [column.name for column in missing]))
-        raise ValueError(f"is of another version of tracer, which differs in {names}")
-    for column in missing:
-        rows = rows.append_column(column.name, pa.nulls(rows.num_rows, column.type))
-    return rows.select(table.schema.names)
-
-
 def _close(
     run: RecoveredRun,
     output: Path,
@@ -305,42 +253,17 @@ def _close(
     room.write_closed_file(path, memoryview(encode(table, rows, {**metadata, "tracer.table": table.name})))
 
 
-def _recovered(files: list[_ClosedFile]) -> Counter[str]:
-    """The rows of files that a recovery made, this one or one that was killed, by table."""
-    rows = Counter[str]()
-    for file in files:
-        if file.is_recovered:
-            rows[file.name.table] += file.rows
-    return rows
-
-
 def _write_manifest(
     run: RecoveredRun,
     output: Path,
     manifest: Manifest,
     checkpoint: Totals | None,
-    files: list[_ClosedFile],
+    files: list[ClosedFile],
     room: Retention,
 ) -> None:
     """The manifest says then what is there."""
-    rows: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for file in files:
-        rows[file.name.table] += file.rows
-        counts[file.name.table] += 1
-        sizes[file.name.table] += file.size
     before = manifest.totals if checkpoint is None else checkpoint
-    totals = msgspec.structs.replace(
-        before,
-        rows=_written(before, rows, run.rows),
-        files=dict(counts),
-        bytes=dict(sizes),
-        rows_present=dict(rows),
-        files_present=counts.total(),
-        bytes_present=sizes.total(),
-    )
-    totals = _of_killed(totals) if run.was_killed else _without_recovered(totals, before)
+    totals = totals_with(before, files, run.rows, was_killed=run.was_killed)
     recovered = dict(Counter(manifest.recovered) + Counter(run.rows))
     changed = msgspec.structs.replace(manifest, totals=totals, recovered=recovered)
     if last_ns := max((file.last_ns for file in files), default=0):
@@ -354,51 +277,6 @@ def _write_manifest(
             notes=[*manifest.notes, *run.problems],
         )
     room.write(manifest_path(output, run.run_id), encode_manifest(changed))
-
-
-def _written(before: Totals, found: Mapping[str, int], recovered: Mapping[str, int]) -> dict[str, int]:
-    """Rows by table that were ever in a closed file: those of the run, at least as many as it said, and from journals.
-
-    What it removed itself, or somebody else did, is among them.
-    """
-    closed = Counter(found)
-    closed.subtract(recovered)
-    closed.update(before.rows_removed)
-    return {
-        table: max(closed[table], before.rows.get(table, 0)) + recovered.get(table, 0)
-        for table in sorted({*closed, *before.rows})
-    }
-
-
-def _without_recovered(totals: Totals, before: Totals) -> Totals:
-    """Of a run that ended, but had no room for all files: what journals had is in files now."""
-    left = Counter(before.rows_in_journals)
-    left.subtract({table: rows - before.rows.get(table, 0) for table, rows in totals.rows.items()})
-    return msgspec.structs.replace(totals, rows_in_journals={table: rows for table, rows in left.items() if rows > 0})
-
-
-def _of_killed(totals: Totals) -> Totals:
-    """What was counted last, up to a second before the kill, with what has been found: so that all has a place.
-
-    Rows that were received by then and are nowhere are lost. Rows and their records may also have come since.
-    """
-    received, written = Counter(totals.rows_received), Counter(totals.rows)
-    lost = Counter(totals.rows_lost_by_table)
-    killed = received - written - lost
-    lost += killed
-    causes = {**totals.rows_lost_by_cause, **({"killed": killed.total()} if killed else {})}
-    totals = msgspec.structs.replace(
-        totals,
-        rows_received=dict(written + lost),
-        rows_lost=lost.total(),
-        rows_lost_by_table=dict(lost),
-        rows_lost_by_cause=causes,
-        rows_in_journals={},
-    )
-    in_progress = totals.records_unaccounted
-    return msgspec.structs.replace(
-        totals, records=totals.records + max(0, -in_progress), records_in_progress=max(0, in_progress)
-    )
 
 
 def _reason(error: BaseException) -> str:
