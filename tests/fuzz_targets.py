@@ -41,7 +41,7 @@ from tracer.kernel.record_block import RecordBlock
 from tracer.kernel.records import TICK_RECORD
 from tracer.kernel.topology import read_topology
 from tracer.live.metrics.answering import Answers
-from tracer.live.metrics.server import answer_to, encoded
+from tracer.live.server import answer_to, encoded
 from tracer.mounts import mounts_of
 from tracer.readers.block_devices import read_disks
 from tracer.readers.cgroup_files import CgroupFiles
@@ -50,6 +50,7 @@ from tracer.readers.file_systems import parse_mountinfo
 from tracer.readers.memory_maps import parse_rollup, parse_smaps
 from tracer.readers.process_stat import parse_stat
 from tracer.readers.resctrl.values import parse_value
+from tracer.recorder.rules import parse_rule
 from tracer.store.journal import DamagedJournalError, encode_frame, parse_journal_name, read_frames
 from tracer.store.layout import journal_directory, manifest_path, parse_closed_file
 from tracer.store.manifest import encode_manifest, read_manifest
@@ -252,7 +253,7 @@ def _options(_directory: Path) -> Take:
 
     def take(content: bytes) -> None:
         text = content.decode("utf-8", "surrogateescape")
-        for parse in (parse_bytes, parse_duration_ns, parse_event, parse_cpu_list):
+        for parse in (parse_bytes, parse_duration_ns, parse_event, parse_cpu_list, parse_rule):
             with suppress(TracerError):
                 parse(text)
 
@@ -454,7 +455,8 @@ TARGETS = (
     Target("topology", [b"0-3\n", b"1\n", b"event=0x3c,umask=0x01\n", b"10 21\n"], _topology,
            (NodeUnsupportedError,), share=1),
     Target("btf", [_btf_seed()], _btf, (NodeUnsupportedError,), share=6),
-    Target("options", [b"1GiB", b"90s", b"cycles=r412e", b"llc_misses=software:cpu-clock", b"0-3"], _options, share=8),
+    Target("options", [b"1GiB", b"90s", b"cycles=r412e", b"llc_misses=software:cpu-clock", b"0-3",
+                       b"wait-others(namespace=shop, pod=api*)>=7.5% for 500ms"], _options, share=8),
     Target("config", _CONFIGS, _config, (UsageError,), share=3),
     Target("metrics", _REQUESTS, _request, share=3),
     Target("journal", _frames(), _journal, (DamagedJournalError,), share=3),

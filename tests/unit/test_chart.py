@@ -143,7 +143,7 @@ def test_the_node_is_mounted_to_be_read_and_the_results_to_be_written(tmp_path: 
         objects = rendered(tmp_path, values)
         mounts = container_of(objects)["volumeMounts"]
         writable = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
-        assert writable == {"/results", "/tmp"} | ({"/sys/fs/resctrl"} if values else set())
+        assert writable == {"/results", "/tmp", "/run/tracer"} | ({"/sys/fs/resctrl"} if values else set())
         assert {mount["name"] for mount in mounts} == {volume["name"] for volume in pod_of(objects)["volumes"]}
         assert pod_of(objects)["hostPID"] is True
 

@@ -23,7 +23,7 @@ from store_examples import MIDNIGHT_NS, SECOND_NS
 from test_journal import RUN_ID, all_rows, expected, rows_of, with_journal
 
 from tracer.errors import OutputError
-from tracer.pipeline.sinks import storing as storing_module
+from tracer.pipeline.sinks import keeping
 from tracer.pipeline.sinks.storing import Storing
 from tracer.store import outage, writer
 from tracer.store.layout import journal_directory
@@ -212,7 +212,7 @@ def test_a_device_that_is_full_below_its_file_system_costs_no_older_file(tmp_pat
 
 def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
-    monkeypatch.setattr(storing_module, "_SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(keeping, "_SLOW_SECONDS", 0.05)
     parts = [rows_of(WINDOWS, 10, salt) for salt in range(4)]
     told = threading.Event()
     with disk_that_hangs(tmp_path / "disk") as (output, fault):

@@ -13,11 +13,11 @@ import pytest
 from live_snapshots import OPENMETRICS, Served, container, snapshot
 
 from tracer.errors import UsageError
+from tracer.live import server as serving
 from tracer.live.metrics import answering
-from tracer.live.metrics import server as serving
 from tracer.live.metrics.address import Address, listen, parse_address, url_of
 from tracer.live.metrics.answering import Answers
-from tracer.live.metrics.server import LARGEST_REQUEST_BYTES, MOST_CONNECTIONS, Answer, Server
+from tracer.live.server import LARGEST_REQUEST_BYTES, MOST_CONNECTIONS, Answer, Server
 
 HERE = Address("127.0.0.1", 0)
 LARGE = b"x" * (12 << 20)

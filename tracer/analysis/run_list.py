@@ -27,7 +27,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     once its last rows were recovered, `unknown` without a manifest; `reason` says why it ended, or what is broken. From
     `start` to `end` `recorded_seconds` were recorded, without pauses; `end` is None where no file was closed yet.
     `tables` have files, `counters` were counted, `files` and `bytes` are what is there now. `records_lost` of `records`
-    are what the kernel said and nobody read.
+    are what the kernel said and nobody read. Of a recording by a flight recorder
+    `recorded_for` says why it was written.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     records: int | None
     records_lost: int | None
+    recorded_for: list[str]
 
 
 class RunList(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +114,9 @@ def _run(directory: Path, found: FoundRun, recording: Recording | None, *, local
         bytes=sum(_size(directory / name) for name in found.files),
         records=None if manifest is None else manifest.totals.records,
         records_lost=None if manifest is None else manifest.totals.records_lost,
+        recorded_for=[]
+        if manifest is None or manifest.recorder is None
+        else [occasion.description for occasion in manifest.recorder.occasions],
     )
 
 

@@ -70,7 +70,7 @@ def demo(
 
     if answers is not None:
         _say_answers(answers)
-    print_closing_report(output, final.run_id, container=SERVICE)
+    print_closing_report(output, final.recorded[-1], container=SERVICE)
     say(f"the experiments above need both at work: {command_name()} demo -d 5m in one terminal, they in another")
     say_next("report", "--html", "demo.html", output)
     say_next("plot", "--kind", "waits", "--container", SERVICE, output)

@@ -26,6 +26,7 @@ from tracer.cli.demo import demo
 from tracer.cli.doctor import doctor
 from tracer.cli.export import export
 from tracer.cli.identify import identify
+from tracer.cli.mark import mark
 from tracer.cli.plot import plot
 from tracer.cli.ps import ps
 from tracer.cli.recover import recover
@@ -49,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover,
+    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover, mark,
     completion,
 ):  # fmt: skip
     app.command(cls=Command)(command)

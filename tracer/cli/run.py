@@ -15,6 +15,7 @@ from tracer.cli.tracing import trace
 
 _RUN, _OUTPUT = "The run", "Files"
 _MEASURED, _EACH_SECOND, _NAMES = "What is measured by the millisecond", "What is read each second", "Names"
+_RECORDER = "Flight recorder"
 _BOUNDS, _LOOKING = "What the tracer may take", "Looking at it while it runs"
 
 
@@ -184,6 +185,42 @@ def run(
             rich_help_panel=_LOOKING,
         ),
     ] = None,
+    socket: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|PATH",
+            help="Where `tracer top` and `tracer mark` reach it: in /run/tracer, nowhere, or another socket.",
+            rich_help_panel=_LOOKING,
+        ),
+    ] = "auto",
+    recorder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Keep this much in memory (10s to 1h), and write it when a rule holds, or for `tracer mark`.",
+            rich_help_panel=_RECORDER,
+        ),
+    ] = None,
+    when: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Such as 'wait(namespace=shop)>20% for 500ms'; can be given several times.",
+            rich_help_panel=_RECORDER,
+        ),
+    ] = None,
+    after: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="How long is written after that.", rich_help_panel=_RECORDER),
+    ] = "2m",
+    when_every: Annotated[
+        str,
+        typer.Option("--when-every", metavar="TIME", help="A rule is heard once in it.", rich_help_panel=_RECORDER),
+    ] = "10m",
+    when_most: Annotated[
+        int,
+        typer.Option("--when-most", help="So often in an hour all rules together are.", rich_help_panel=_RECORDER),
+    ] = 6,
     identifier: Annotated[
         str | None,
         typer.Option(
@@ -239,6 +276,12 @@ def run(
         "identifier": identifier,
         "node-name": node_name,
         "metrics": metrics,
+        "socket": socket,
+        "recorder": recorder,
+        "when": when,
+        "after": after,
+        "when-every": when_every,
+        "when-most": when_most,
         "ring-size": ring_size,
         "memory-limit": memory_limit,
         "cpu-limit": cpu_limit,
@@ -268,12 +311,14 @@ def run(
         with ExitStack() as on_failure:
             signals.give_back(on_failure.close)
             final = trace(options, signals, on_failure, quiet=given["quiet"])
+    if not final.recorded:
+        return
     if not given["report"]:
         say_next("report", given["output"], quiet=given["quiet"])
         return
     from tracer.cli.closing_report import competes, print_closing_report
 
-    found = print_closing_report(given["output"], final.run_id)
+    found = print_closing_report(given["output"], final.recorded[-1])
     if competes(found):
         say_next("report", "--html", "report.html", given["output"], quiet=given["quiet"])
     elif found.activity:

@@ -16,7 +16,7 @@ from tracer.errors import UsageError
 from tracer.suggestions import not_among
 
 if TYPE_CHECKING:
-    from tracer.pipeline.options import RunOptions
+    from tracer.pipeline.options import RecorderOptions, RunOptions
 
 _LONGEST_CONFIG = 2**20
 
@@ -63,7 +63,8 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         keep_bytes=None if given["keep"] == "none" else of_option("keep", given["keep"], parse_bytes),
         on_full=given["on-full"],
         sync=given["sync"],
-        ticks=given["ticks"],
+        # One-millisecond data of the time before is what a recorder is for.
+        ticks=given["ticks"] or given["recorder"] is not None,
         waits=given["waits"] == Switch.on,
         events=parse_events(given["event"] or []),
         identifier=node_name if given["identifier"] is None else given["identifier"],
@@ -85,6 +86,8 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         mode=_mode(given["mode"]),
         user=None if given["user"] is None else parse_user(given["user"]),
         metrics=None if given["metrics"] is None else of_option("metrics", given["metrics"], parse_address),
+        socket=given["socket"],
+        recorder=_recorder(given),
     )
     options.check()
     return options
@@ -109,6 +112,8 @@ def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         wanted: tuple[type, str] = {
             "window": (int, "a number"),
+            "when": (list, "a list of strings"),
+            "when-most": (int, "a number"),
             "ticks": (bool, "true or false"),
             "resctrl-mount": (bool, "true or false"),
             "io": (bool, "true or false"),
@@ -124,6 +129,24 @@ def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f"--config {str(path)!r}: {name} must be {wanted[1]}")
     values["output"] = Path(values.get("output", known["output"]))
     return values
+
+
+def _recorder(given: dict[str, Any]) -> "RecorderOptions | None":
+    """Raises UsageError."""
+    from tracer.pipeline.options import RecorderOptions
+    from tracer.units import parse_duration_ns
+
+    if given["recorder"] is None:
+        if given["when"]:
+            raise UsageError("--when needs --recorder: it says of how much time the recorder keeps the data")
+        return None
+    return RecorderOptions(
+        keep_ns=of_option("recorder", given["recorder"], parse_duration_ns),
+        after_ns=of_option("after", given["after"], parse_duration_ns),
+        when=tuple(given["when"] or ()),
+        every_ns=of_option("when-every", given["when-every"], parse_duration_ns),
+        most_an_hour=given["when-most"],
+    )
 
 
 def _cpu_limit(text: str) -> float:

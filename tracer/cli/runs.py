@@ -9,6 +9,7 @@ import typer
 
 from tracer.cli.json_output import print_answer
 from tracer.cli.recordings import Local
+from tracer.printable import printable
 
 if TYPE_CHECKING:
     from tracer.analysis.run_list import Run
@@ -65,7 +66,14 @@ def _lines(run: "Run") -> Iterator[str]:
         node += f" ({run.identifier})"
     yield f"{run.id}  {when}  {recorded}  {node}"
     status = _STATUSES[run.status] + (f": {run.reason}" if run.reason and run.status != "finished" else "")
-    yield f"{'; '.join([status, *_what(run), f'{format_bytes(run.bytes)}', *_loss(run)])}"
+    yield f"{'; '.join([status, *_why(run), *_what(run), f'{format_bytes(run.bytes)}', *_loss(run)])}"
+
+
+def _why(run: "Run") -> Iterator[str]:
+    """Of a flight recorder's."""
+    if run.recorded_for:
+        more = f" and {len(run.recorded_for) - 1} more" if len(run.recorded_for) > 1 else ""
+        yield f"recorder: {printable(run.recorded_for[0].encode('utf-8', 'backslashreplace'))}{more}"
 
 
 def _what(run: "Run") -> Iterator[str]:

@@ -7,7 +7,7 @@ from tracer.cli.saying import say
 from tracer.errors import OutputError, TracerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tracer.store.manifest import Manifest, Span, Totals
 
@@ -22,6 +22,10 @@ def say_totals(manifest: "Manifest", *, quiet: bool) -> None:
     rows, files, size = _present(totals)
     say(f"{seconds:g} s traced: {_by_table(rows)} in {files} files, {size / 1e6:.1f} MB", quiet=quiet)
     _say_what_is_gone(totals, sum(rows.values()))
+    _say_lost_records(totals, quiet=quiet)
+
+
+def _say_lost_records(totals: "Totals", *, quiet: bool) -> None:
     if not totals.records_lost:
         say(f"{totals.records:,} records, none lost", quiet=quiet)
         return
@@ -31,6 +35,35 @@ def say_totals(manifest: "Manifest", *, quiet: bool) -> None:
             causes[cause] = causes.get(cause, 0) + count
     listed = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
     say(f"{totals.records:,} records, {totals.records_lost:,} LOST ({listed}); by CPU in the manifest", is_loss=True)
+
+
+def say_recordings(manifest: "Manifest", recordings: "Sequence[Manifest]", *, quiet: bool) -> None:
+    """Of a flight recorder: what it wrote, and why. With `quiet`, only what is lost."""
+    assert manifest.first_tick is not None
+    assert manifest.last_tick is not None
+    seconds = (manifest.last_tick + 1 - manifest.first_tick) * manifest.tick_ns / 1e9
+    if not recordings:
+        say(f"{seconds:g} s traced: nothing was recorded, as no rule held and nobody asked", quiet=quiet)
+    else:
+        count = f"{len(recordings)} recording{'s' if len(recordings) > 1 else ''}"
+        say(f"{seconds:g} s traced: {count}", quiet=quiet)
+    for one in recordings:
+        assert one.recorder is not None
+        assert one.end is not None
+        length = (one.end.utc_ns - one.start.utc_ns) / 1e9
+        first, *others = one.recorder.occasions
+        further = f", and {len(others)} more" if others else ""
+        size = sum(one.totals.bytes.values()) / 1e6
+        what = f"{length:.0f} s from {_shown(one.start.utc)}, {size:.1f} MB"
+        say(f"{str(one.run_id)[:8]}: {what}: {first.description}{further}", quiet=quiet)
+    _say_what_is_gone(manifest.totals, sum(_present_rows(recordings)))
+    _say_lost_records(manifest.totals, quiet=quiet)
+
+
+def _present_rows(recordings: "Sequence[Manifest]") -> "Iterator[int]":
+    for one in recordings:
+        rows, _files, _bytes = _present(one.totals)
+        yield sum(rows.values())
 
 
 def require_all_accounted(totals: "Totals") -> None:

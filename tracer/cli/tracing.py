@@ -4,21 +4,31 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.cli.leftovers import restore_leftovers
 from tracer.cli.live_line import line_of, live_line
+from tracer.cli.recorder_signal import heard_by
 from tracer.cli.recover import recovery_lines
 from tracer.cli.saying import say
 from tracer.cli.stop_signals import StopSignals
-from tracer.cli.totals import require_all_accounted, say_totals
+from tracer.cli.totals import require_all_accounted, say_recordings, say_totals
 from tracer.errors import OutputError
 from tracer.live.service_manager import ServiceManager
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tracer.kernel.counter_plan import CounterPlan
     from tracer.pipeline.options import RunOptions
     from tracer.store.manifest import Manifest
+
+
+class Traced(NamedTuple):
+    """A run that is over. recorded: the recordings that it left, one but for a flight recorder."""
+
+    manifest: "Manifest"
+    recorded: "list[UUID]"
 
 
 def trace(
@@ -29,8 +39,8 @@ def trace(
     quiet: bool = False,
     began: Callable[[], None] = lambda: None,
     own_cgroups: bool = False,
-) -> "Manifest":
-    """Checks, starts, waits, ends; the final manifest. `began` is called once the node is traced.
+) -> Traced:
+    """Checks, starts, waits, ends. `began` is called once the node is traced.
 
     What is taken is given back by `on_failure`. With `quiet`, only what is wrong is said. `own_cgroups`: see
     `start_run`. Raises TracerError.
@@ -54,9 +64,12 @@ def trace(
         say(f"older results removed to make room to begin: {started.removed.files} files, {started.removed.gone.span}")
     if missing := _missing_counters(plan):
         say(f"warning: not counted: {missing}", quiet=quiet)
+    results = f"results in {started.output.path}"
+    if options.recorder is not None:
+        results = f"the last {options.recorder.keep_ns / 1e9:g} s in memory, recordings go to {started.output.path}"
     say(
         f"tracing {len(started.source.online)} CPUs in ticks of {options.tick_ns / 1e6:g} ms, windows of "
-        f"{options.window_ticks}; results in {started.output.path}; Ctrl-C to stop",
+        f"{options.window_ticks}; {results}; Ctrl-C to stop",
         quiet=quiet,
     )
     if started.metrics is not None:
@@ -67,7 +80,7 @@ def trace(
         if run.pulse.what_is_missing() is None:
             manager.is_at_work(lambda: line_of(run.progress()))
 
-    with live_line(run.progress, quiet=quiet):
+    with live_line(run.progress, quiet=quiet), heard_by(run):
         run.wait(_warn, look)
     manager.is_stopping()
     try:
@@ -82,9 +95,14 @@ def trace(
         os._exit(error.exit_code)
     finally:
         run.say_alarms(_warn)
-    say_totals(final, quiet=quiet)
+    recorded = [final.run_id]
+    if options.recorder is None:
+        say_totals(final, quiet=quiet)
+    else:
+        say_recordings(final, run.recordings, quiet=quiet)
+        recorded = [one.run_id for one in run.recordings]
     require_all_accounted(final.totals)
-    return final
+    return Traced(final, recorded)
 
 
 def _warn(text: str) -> None:

@@ -28,17 +28,23 @@ class Budget(NamedTuple):
     """Rows that wait for their file."""
     queue_bytes: int
     """Rows on their way to the store."""
+    recorder_bytes: int
+    """Compressed rows of the last minutes, where only these are kept."""
 
 
-def share_out(memory_limit_bytes: int, cpus: int, blocks: int) -> Budget:
-    """For a node with so many CPUs, and so many batches of records that can wait."""
+def share_out(memory_limit_bytes: int, cpus: int, blocks: int, *, is_recorder: bool = False) -> Budget:
+    """For a node with so many CPUs, and so many batches of records that can wait.
+
+    A recorder has half of what rows and files have that wait, and of what is left for encoding files.
+    """
     spare = max(_LEAST_SPARE_BYTES, memory_limit_bytes - _BASE_BYTES)
     rows = spare // 6 // (blocks * RecordBlock.ROW_BYTES)
     return Budget(
         ring_bytes=default_ring_bytes(cpus, spare // 4),
         block_rows=max(_LEAST_BLOCK_ROWS, min(_MOST_BLOCK_ROWS, 1 << (rows.bit_length() - 1))),
-        store_bytes=min(_MOST_STORE_BYTES, spare // 4),
-        queue_bytes=min(_MOST_QUEUE_BYTES, spare // 8),
+        store_bytes=min(_MOST_STORE_BYTES, spare // (8 if is_recorder else 4)),
+        queue_bytes=min(_MOST_QUEUE_BYTES, spare // (16 if is_recorder else 8)),
+        recorder_bytes=spare // 3 if is_recorder else 0,
     )
 
 

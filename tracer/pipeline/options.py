@@ -11,6 +11,7 @@ from tracer.errors import UsageError
 from tracer.kernel.event_specs import EventSpec
 from tracer.live.metrics.address import Address
 from tracer.pipeline.users import User
+from tracer.recorder.rules import parse_rules
 from tracer.store.directories import FILE_MODE
 from tracer.store.layout import partition_value
 from tracer.units import format_bytes
@@ -33,8 +34,37 @@ LEAST_MEMORY_BYTES = 256 << 20
 _LEAST_CPU_LIMIT = 0.01
 
 
+_SHORTEST_RECORDER_NS = 10_000 * _MS
+_LONGEST_RECORDER_NS = 3_600_000 * _MS
+_LONGEST_AFTER_NS = 3_600_000 * _MS
+
+
 def _host_name() -> str:
     return os.uname().nodename
+
+
+class RecorderOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Of `--recorder`: how far back it goes, how long it goes on after an occasion, and what one is."""
+
+    keep_ns: int
+    after_ns: int
+    when: tuple[str, ...]
+    """Rules, as `tracer.recorder.rules` reads them."""
+    every_ns: int
+    """One rule is heard once in it."""
+    most_an_hour: int
+
+    def check(self) -> None:
+        """Raises UsageError for a value out of its bounds."""
+        if not _SHORTEST_RECORDER_NS <= self.keep_ns <= _LONGEST_RECORDER_NS:
+            raise UsageError("--recorder must be between 10s and 1h")
+        if not 0 <= self.after_ns <= _LONGEST_AFTER_NS:
+            raise UsageError("--after must be at most 1h")
+        parse_rules(self.when)
+        if self.every_ns > _LONGEST_RECORDER_NS:
+            raise UsageError("--when-every must be at most 1h")
+        if not 1 <= self.most_an_hour <= 1000:
+            raise UsageError("--when-most must be between 1 and 1000")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +102,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     user: User | None = None
     mode: int = FILE_MODE
     metrics: Address | None = None
+    socket: str = "off"
+    recorder: RecorderOptions | None = None
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""
@@ -114,4 +146,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--resctrl-mount needs --resctrl auto")
         if self.resctrl_mount and self.user is not None and self.user.uid != 0:
             raise UsageError("--resctrl-mount needs root to the end: it cannot be with --user")
+        if self.socket not in ("auto", "off") and not self.socket.startswith("/"):
+            raise UsageError(f"--socket must be auto, off or the absolute path of a socket, not {self.socket!r}")
         partition_value(self.identifier)
+        if self.recorder is not None:
+            self.recorder.check()

@@ -33,14 +33,12 @@ from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import BLOCKS, Reading
+from tracer.pipeline.sinks.keeping import Keeping
 from tracer.pipeline.sinks.newest import NewestWindows
 from tracer.pipeline.sinks.sink import Sink, Sinks
-from tracer.pipeline.sinks.storing import Storing
 from tracer.pipeline.stage import Stage
 from tracer.pipeline.tick_tables import TickTables
 from tracer.pipeline.watching import Watching
-from tracer.store.manifest import Manifest
-from tracer.store.writer import Store
 
 _SECOND_NS = 1_000_000_000
 # The net below all that tells of cgroups.
@@ -54,7 +52,7 @@ class Parts(NamedTuple):
     assembling: Assembling
     observing: list[Observing]
     housekeeping: Housekeeping
-    storing: Storing
+    keeping: Keeping
     newest: NewestWindows
     counts: RunCounts
     overload: Overload
@@ -62,7 +60,7 @@ class Parts(NamedTuple):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Those whose failure ends the run, in the way of the rows."""
-        return self.reading, self.assembling, self.housekeeping, self.storing
+        return self.reading, self.assembling, self.housekeeping, self.keeping
 
 
 def build_parts(
@@ -77,8 +75,7 @@ def build_parts(
     clock: RunClock,
     topology: TopologyRecord,
     node_name: str,
-    store: Store,
-    manifest: Callable[[], Manifest],
+    keeping: Keeping,
     budget: Budget,
     note: Callable[[str], None],
     alarm: Callable[[str], None],
@@ -86,13 +83,12 @@ def build_parts(
     further_sinks: Sequence[Sink],
     stop_run: threading.Event,
 ) -> Parts:
-    """Of a run whose source has started. `manifest` gives it as of now; `note` takes what is to be in it.
+    """Of a run whose source has started. `note` takes what is to be in its manifest.
 
     `alarm` takes what the user is to know at once as well.
     """
-    storing = Storing(store, manifest, stop_run, queue_bytes=budget.queue_bytes, totals=lambda: counts.totals())
     newest = NewestWindows()
-    sinks = Sinks(storing, newest, *further_sinks)
+    sinks = Sinks(keeping, newest, *further_sinks)
 
     def new_labelling() -> Labelling:
         return Labelling(inventory, sinks, clock=clock, node_name=node_name)
@@ -132,8 +128,7 @@ def build_parts(
         assembling=assembling,
         labellings=(of_ticks, of_lifecycle),
         watching=watching,
-        storing=storing,
-        store=store,
+        keeping=keeping,
     )
     cpus = CpuChanges(source, topology=topology, clock=clock, counter_check=counter_check, tables=tables, note=note)
     strain = StrainMeter(
@@ -143,7 +138,7 @@ def build_parts(
         release_memory=release_memory,
         batches_waiting=lambda: reading.waiting() / BLOCKS,
         ring_fill=lambda: health.ring_fill_peak,
-        rows_waiting=lambda: storing.queue_fill,
+        rows_waiting=lambda: keeping.queue_fill,
         records_lost=lambda: sum(loss.ring_full for loss in source.losses().values()),
     )
     overload = Overload(steps_of(options, tables), strain.measure, alarm)
@@ -183,4 +178,4 @@ def build_parts(
         ],
         stop_run,
     )
-    return Parts(reading, assembling, observing, housekeeping, storing, newest, counts, overload)
+    return Parts(reading, assembling, observing, housekeeping, keeping, newest, counts, overload)

@@ -8,7 +8,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -16,23 +16,26 @@ import pyarrow as pa
 from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import RuntimeState
-from tracer.errors import NodeUnsupportedError, TracerError
+from tracer.errors import NodeUnsupportedError, TracerError, UsageError
 from tracer.kernel.cgroup_events import CgroupEvents
 from tracer.kernel.clock import ClockAnchor, RunClock, Step, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
 from tracer.kernel.cpus import format_cpu_list, possible_cpus
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import CpuLosses, KernelTickSource
-from tracer.live.metrics.server import Server
+from tracer.live.on_demand import OnDemandTotals
 from tracer.live.pulse import Pulse
+from tracer.live.server import Server
+from tracer.live.socket import LiveSocket
 from tracer.live.totals import Totals
 from tracer.pipeline.budget import Budget
 from tracer.pipeline.counter_check import CounterCheck
 from tracer.pipeline.housekeeping.overload import LeftOut
+from tracer.pipeline.kept import build_keeping
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.parts import build_parts
-from tracer.pipeline.serving import build_server
+from tracer.pipeline.serving import build_live_server, build_metrics_server
 from tracer.pipeline.session import (
     begin_manifest,
     end_clock,
@@ -42,13 +45,13 @@ from tracer.pipeline.session import (
     wait_notes,
     with_changes,
 )
+from tracer.pipeline.sinks.recording import FlightRecorder
 from tracer.pipeline.stage import StuckError, await_end
 from tracer.pipeline.uncounted import Uncounted
 from tracer.pipeline.watching import Watching
-from tracer.store.manifest import Instant, Manifest
+from tracer.store.manifest import Instant, Manifest, Occasion
 from tracer.store.manifest import LeftOut as StoredLeftOut
 from tracer.store.output import PreparedOutput
-from tracer.store.writer import JournalOptions, Store
 
 _ROOT_CGROUP_ID = 1
 # A signal that arrives just before a wait begins does not end it: its handler runs when the wait does. Two that come
@@ -83,7 +86,7 @@ class Run:
     """A run in progress. `start`, `wait`, `finish`, once each and in this order, from one thread.
 
     `throttling` tells of throttling, or why nothing does. Metrics are served where `listening`
-    listens. Anything may call `stop` meanwhile, a signal handler too.
+    listens, and what `live` has to whoever may open it. Anything may call `stop` meanwhile, a signal handler too.
     """
 
     def __init__(
@@ -95,9 +98,11 @@ class Run:
         throttling: Throttling | str,
         output: PreparedOutput,
         budget: Budget,
-        listening: socket.socket | None = None,
+        run_id: uuid.UUID,
+        listening: socket.socket | None,
+        live: LiveSocket,
     ) -> None:
-        self.run_id = uuid.uuid4()
+        self.run_id = run_id
         self._options = options
         self._plan = plan
         self._source = source
@@ -106,7 +111,8 @@ class Run:
         self._output = output
         self._budget = budget
         self._listening = listening
-        self._server: Server | None = None
+        self._live = live
+        self._servers: list[Server] = []
         self.pulse = Pulse()
         """Whether it is at its work."""
         self._stop = threading.Event()
@@ -161,37 +167,41 @@ class Run:
             notes=wait_notes(self._source, self._throttling),
         )
         node_name = self._manifest.host.node_name
-        self._store = Store(
+        self._keeping = build_keeping(
+            options,
             self._output.path,
-            identifier=options.identifier,
-            run_id=self.run_id,
+            self.run_id,
             node_name=node_name,
-            rotate_ns=options.rotate_ns,
-            keep_bytes=options.keep_bytes,
-            on_full=options.on_full,
-            journal=JournalOptions(options.sync, self._alarm),
-            buffer_bytes=self._budget.store_bytes,
-            mode=options.mode,
+            budget=self._budget,
+            manifest=self.manifest,
+            totals=lambda: self._parts.counts.totals(),
+            utc_ns=self._clock.utc_ns,
+            alarm=self._alarm,
+            stop_run=self._stop,
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
-        self._store.write_manifest(msgspec.structs.replace(self._manifest, notes=notes))
-        totals = None
+        self._keeping.begin(msgspec.structs.replace(self._manifest, notes=notes))
+        looked_at: list[Totals | OnDemandTotals] = []
         if self._listening is not None:
-            totals = Totals(
-                run_id=str(self.run_id),
-                node_name=node_name,
-                tick_ns=options.tick_ns,
-                first_tick=self._source.first_tick,
-            )
-            self._server = build_server(
+            # For counters that only rise, from the start on.
+            totals = self._new_totals(self._source.first_tick)
+            looked_at.append(totals)
+            server = build_metrics_server(
                 self._listening,
                 self._manifest,
                 totals.snapshot,
                 pulse=self.pulse,
-                outage=self._store.outage,
+                is_output_failing=lambda: self._keeping.outage.is_now,
                 counted=self._counted,
                 note=self._note,
             )
+            self._servers.append(server)
+        if self._live.listening is not None:
+            if not looked_at:
+                looked_at.append(OnDemandTotals(lambda: self._new_totals(_monotonic_ns() // options.tick_ns)))
+            self._servers.append(build_live_server(self._live.listening, looked_at[0].snapshot, self.ask, self._note))
+        if self._live.problem is not None:
+            self._note(self._live.problem)
         self._parts = build_parts(
             options,
             source=self._source,
@@ -203,13 +213,12 @@ class Run:
             clock=self._clock,
             topology=self._topology,
             node_name=node_name,
-            store=self._store,
-            manifest=self.manifest,
+            keeping=self._keeping,
             budget=self._budget,
             note=self._note,
             alarm=self._alarm,
             pulse=self.pulse,
-            further_sinks=() if totals is None else (totals,),
+            further_sinks=looked_at,
             stop_run=self._stop,
         )
         if options.duration_ns is not None:
@@ -220,8 +229,16 @@ class Run:
         self._uncounted.start()
         for thread in (*self._parts.stages, *self._parts.observing):
             thread.start()
-        if self._server is not None:
-            self._server.start()
+        for server in self._servers:
+            server.start()
+
+    def _new_totals(self, first_tick: int) -> Totals:
+        return Totals(
+            run_id=str(self.run_id),
+            node_name=self._manifest.host.node_name,
+            tick_ns=self._options.tick_ns,
+            first_tick=first_tick,
+        )
 
     def stop(self) -> None:
         """Ends the run before its time."""
@@ -243,6 +260,26 @@ class Run:
                 next_look += _LOOK_SECONDS
                 self.say_alarms(say)
                 look()
+
+    @property
+    def has_recorder(self) -> bool:
+        """Whether only the last minutes are kept, for whoever asks."""
+        return isinstance(self._keeping, FlightRecorder)
+
+    @property
+    def recordings(self) -> list[Manifest]:
+        """Of a flight recorder: those that are complete."""
+        return list(self._keeping.recordings) if isinstance(self._keeping, FlightRecorder) else []
+
+    def ask(self, reason: Literal["mark", "signal"], note: str | None = None) -> str:
+        """Has the recorder write what it has; what is done then, for people. Any thread and a signal's handler may ask.
+
+        Raises UsageError if there is none.
+        """
+        if not isinstance(self._keeping, FlightRecorder):
+            raise UsageError("this run has no flight recorder: it is started with --recorder 10m")
+        now = Instant.of(self._clock.utc_ns(_monotonic_ns()))
+        return self._keeping.ask(Occasion(reason=reason, at=now, note=note))
 
     def say_alarms(self, say: Callable[[str], None]) -> None:
         """What came up since the last call that the user is to know at once."""
@@ -280,11 +317,11 @@ class Run:
             await_end((parts.assembling,), _END_SECONDS)
         parts.housekeeping.finish()
         self._stuck += await_end((parts.housekeeping,), _END_SECONDS)
-        parts.storing.finish()
-        self._stuck += await_end((parts.storing,), _STORING_END_SECONDS)
-        if self._server is not None:
-            self._server.finish()
-            await_end((self._server,), _END_SECONDS)
+        parts.keeping.finish()
+        self._stuck += await_end((parts.keeping,), _STORING_END_SECONDS)
+        for server in self._servers:
+            server.finish()
+        await_end(self._servers, _END_SECONDS)
         if self._stuck:
             raise StuckError(self._stuck) from self._failure()
         if self._cgroup_events is not None:
@@ -293,17 +330,17 @@ class Run:
             self._throttling.close()
         if (failure := self._failure()) is not None:
             raise failure
-        assert parts.storing.last_manifest is not None
-        return parts.storing.last_manifest
+        assert parts.keeping.last_manifest is not None
+        return parts.keeping.last_manifest
 
     @property
     def last_manifest(self) -> Manifest | None:
         """The one that was written last, or would have been."""
-        return self._parts.storing.last_manifest
+        return self._parts.keeping.last_manifest
 
     def progress(self) -> Progress:
         """As of now, while the run goes on. Any thread may ask."""
-        options, losses, stored = self._options, self._source.losses(), self._store.totals
+        options, losses, stored = self._options, self._source.losses(), self._keeping.totals
         return Progress(
             seconds=max(0, _monotonic_ns() - self._source.first_tick * options.tick_ns) / 1e9,
             records=sum(self._source.rings.counts(cpu).records for cpu in losses),

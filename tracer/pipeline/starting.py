@@ -8,6 +8,7 @@ What brings threads of its own, libraries and recovery, goes on in threads that 
 import importlib
 import os
 import resource
+import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from tracer.kernel.counter_plan import CounterPlan, plan_counters
 from tracer.kernel.cpus import present_cpus
 from tracer.kernel.tick_load import TickLoad
 from tracer.live.metrics.address import listen, url_of
+from tracer.live.socket import LiveSocket
 from tracer.mounts import mounts_of
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.users import may_turn, turn_into
@@ -87,6 +89,9 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
     listening = None if options.metrics is None else listen(options.metrics)
     if listening is not None:
         on_failure.callback(listening.close)
+    run_id = uuid.uuid4()
+    live = LiveSocket.of_option(options.socket, run_id, options.user)
+    on_failure.callback(live.remove)
 
     # Four events, a ring and a few maps for each CPU.
     with suppress(OSError, ValueError):
@@ -149,7 +154,8 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
     )
     kept = needed_to_the_end(circumstances)
     recovery = in_thread(kept, lambda: recover(output.path, retention, identifier=options.identifier))
-    budget = share_out(options.memory_limit_bytes, len(present_cpus()), BLOCKS)
+    is_recorder = options.recorder is not None
+    budget = share_out(options.memory_limit_bytes, len(present_cpus()), BLOCKS, is_recorder=is_recorder)
     ring_bytes = options.ring_bytes or budget.ring_bytes
     source = on_failure.enter_context(KernelTickSource(load, plan, ring_bytes=ring_bytes))
     try:
@@ -164,7 +170,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
             throttling = str(error)
     if not circumstances.perfmon_is_enough:
         on_failure.enter_context(EventOpener())
-    run = Run(options, plan, source, cgroup_events, throttling, output, budget, listening)
+    run = Run(options, plan, source, cgroup_events, throttling, output, budget, run_id, listening, live)
     source.await_programs()
     signals.stop(run.stop)
     metrics = None if listening is None else url_of(listening)

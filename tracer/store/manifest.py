@@ -157,6 +157,48 @@ class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     end: Instant | None
 
 
+class Occasion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why a flight recorder wrote what it had: a rule that held, or somebody who asked for it (`mark`, `signal`).
+
+    at: when it was noticed. note: of who asked. who, value: for whom the rule held, and what was looked at then.
+    start, end: of the time for which it held. others: how many more it held for at the same time.
+    """
+
+    reason: Literal["rule", "mark", "signal"]
+    at: Instant
+    note: str | None = None
+    rule: str | None = None
+    who: str | None = None
+    value: str | None = None
+    start: Instant | None = None
+    end: Instant | None = None
+    others: Count = 0
+
+    @property
+    def description(self) -> str:
+        """Why, in a line."""
+        if self.reason == "rule":
+            more = f"and {self.others} more" if self.others else None
+            return " ".join(filter(None, (self.who, self.value, more, f"({self.rule})")))
+        return f"asked for by {self.reason}" + (f" ({self.note})" if self.note else "")
+
+
+class Recorder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of a recording that a flight recorder wrote: why, and what it is a part of.
+
+    tracer_run_id: of the run of `tracer run`, of which there may be several recordings. continues: the recording that
+    has the minutes before, where no row is missing in between. suppressed: by rule, how often it held since the last
+    recording and was not heard, as it, or all together, had been heard often enough. occasions_left_out: how many there
+    were beyond those that are listed.
+    """
+
+    tracer_run_id: UUID
+    occasions: list[Occasion]
+    continues: UUID | None = None
+    suppressed: dict[str, Count] = {}
+    occasions_left_out: Count = 0
+
+
 class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The times of a first and a last row."""
 
@@ -174,9 +216,10 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Of `rows_received` by the store, by table, each was written, or lost (`rows_lost_by_table`, `rows_lost_by_cause`,
     within the times of `rows_lost_span`), or is in a journal of which `tracer recover` makes a file
-    (`rows_in_journals`). `files_removed` counts closed files, of any run, that this run removed to make room, with rows
-    within `removed_span`; `rows_removed` are those of them that were this run's own. `rows_present`, `files_present`
-    and `bytes_present` are what was there at the end, whoever removed the rest; null until then.
+    (`rows_in_journals`), or was let go by a recorder, as nobody asked for it in time (`rows_let_go`). `files_removed`
+    counts closed files, of any run, that this run removed to make room, with rows within `removed_span`; `rows_removed`
+    are those of them that were this run's own. `rows_present`, `files_present` and `bytes_present` are what was there
+    at the end, whoever removed the rest; null until then.
     `counter_values_refused` counts values of counters that could not be true, and are null. `sums` are of columns of
     `windows` over the run, but for idle time; a column that is null throughout has none. Null: not measured.
 
@@ -196,6 +239,7 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rows_lost_span: Span | None = None
     rows_lost_by_cause: dict[str, Count] = {}
     rows_in_journals: dict[str, Count] = {}
+    rows_let_go: dict[str, Count] = {}
     files_removed: Count = 0
     removed_span: Span | None = None
     rows_removed: dict[str, Count] = {}
@@ -235,7 +279,9 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return {table: difference for table, difference in differences.items() if difference}
 
     def _rows_accounted(self, table: str) -> int:
-        return sum(rows.get(table, 0) for rows in (self.rows, self.rows_lost_by_table, self.rows_in_journals))
+        return sum(
+            rows.get(table, 0) for rows in (self.rows, self.rows_lost_by_table, self.rows_in_journals, self.rows_let_go)
+        )
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -272,6 +318,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     totals: Totals = Totals()
     recovered: dict[str, Count] = {}
     left_out: list[LeftOut] = []
+    recorder: Recorder | None = None
     notes: list[str] = []
 
     @property

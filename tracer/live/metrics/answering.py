@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from tracer.live.metrics.exposition import PLAIN, Exposition, wants_openmetrics
-from tracer.live.metrics.server import Answer
+from tracer.live.server import Answer
 
 SHORTEST_INTERVAL_SECONDS: Final = 0.25
 """Who asks more often has the same answer again: totals change each half second, and CPU time is the node's."""
@@ -23,8 +23,9 @@ class Answers:
         self._what_is_missing = what_is_missing
         self._last: dict[bool, tuple[float, Answer]] = {}
 
-    def __call__(self, method: str, path: str, accept: str) -> Answer:
+    def __call__(self, method: str, target: str, accept: str) -> Answer:
         """Of GET and HEAD; a HEAD of the metrics is no scrape."""
+        path = target.partition("?")[0]
         if path == "/metrics":
             return self._metrics(accept) if method == "GET" else Answer(HTTPStatus.OK, b"", PLAIN)
         if path == "/live":

@@ -11,11 +11,10 @@ from tracer.pipeline.counter_check import CounterCheck
 from tracer.pipeline.housekeeping.health import Counts, steal_time_ns
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.reading import Reading
-from tracer.pipeline.sinks.storing import Storing
+from tracer.pipeline.sinks.keeping import Keeping
 from tracer.pipeline.tick_tables import TickTables
 from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Span, Totals
-from tracer.store.writer import Store
 
 
 def counts_from_boot(source: KernelTickSource) -> Counts:
@@ -43,8 +42,7 @@ class RunCounts:
         assembling: Assembling,
         labellings: Sequence[Labelling],
         watching: Watching,
-        storing: Storing,
-        store: Store,
+        keeping: Keeping,
     ) -> None:
         """`labellings`: those whose rows of unknown cgroups count."""
         self._source = source
@@ -55,14 +53,13 @@ class RunCounts:
         self._assembling = assembling
         self._labellings = labellings
         self._watching = watching
-        self._storing = storing
-        self._store = store
+        self._keeping = keeping
 
     def counts(self) -> Counts:
         """Since the start of the run, or as `counts_from_boot`; but for the time that the node slept."""
         losses = self._source.losses()
         rings = [self._source.rings.counts(cpu) for cpu in losses]
-        totals = self._store.totals
+        totals = self._keeping.totals
         switches, waits = self._source.switches(), self._source.waits()
         return counts_from_boot(self._source)._replace(
             records=sum(ring.records for ring in rings),
@@ -88,38 +85,43 @@ class RunCounts:
             bytes_written=sum(totals.bytes.values()),
             files_removed=totals.removed.files,
             rows_written=sum(totals.rows.values()),
-            rows_dropped=totals.lost.rows.total() + self._storing.rows_refused.total(),
+            rows_dropped=totals.lost.rows.total() + self._keeping.rows_refused.total(),
             # After those, so that it is not less than they are.
-            rows_received=self._storing.rows_received.total(),
+            rows_received=self._keeping.rows_received.total(),
             records_unassembled=self._reading.rows_abandoned + self._assembling.rows_failed,
         )
 
     def bytes_waiting(self) -> int:
         """Of rows that are in no closed file yet."""
-        return self._storing.bytes_queued + self._store.totals.bytes_waiting
+        return self._keeping.bytes_queued + self._keeping.totals.bytes_waiting
+
+    def rows_waiting(self, counts: Counts) -> int:
+        """Of `counts`: rows that are in no closed file yet, and may still come to be in one."""
+        return counts.rows_received - counts.rows_written - counts.rows_dropped - self._keeping.rows_let_go.total()
 
     def take_longest_write_ns(self) -> int:
         """Of one write since the last call."""
-        return self._store.take_longest_write_ns()
+        return self._keeping.take_longest_write_ns()
 
     def totals(self) -> Totals:
         """For the manifest."""
-        stored = self._store.totals
+        stored = self._keeping.totals
         counts = self.counts()
         rest = "unexplained" if self._reading.failure is None else "not_read"
         losses = {cpu: _causes(loss, rest) for cpu, loss in self._source.losses().items()}
-        lost = stored.lost + self._storing.refused
+        lost = stored.lost + self._keeping.refused
         removed = stored.removed
         return Totals(
             rows=stored.rows,
             files=stored.files,
             bytes=stored.bytes,
-            rows_received=dict(self._storing.rows_received),
+            rows_received=dict(self._keeping.rows_received),
             rows_lost=lost.rows.total(),
             rows_lost_by_table=dict(lost.rows),
             rows_lost_span=None if lost.span is None else Span.of(lost.span),
             rows_lost_by_cause=dict(lost.causes),
             rows_in_journals=stored.rows_in_journals,
+            rows_let_go=dict(self._keeping.rows_let_go),
             files_removed=removed.files,
             removed_span=None if removed.gone.span is None else Span.of(removed.gone.span),
             rows_removed=dict(removed.own.rows),

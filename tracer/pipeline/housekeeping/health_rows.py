@@ -67,7 +67,7 @@ class HealthRows:
             "known_cgroups": len(self._inventory),
             "own_rss_bytes": own_resident_bytes(),
             "online_cpus": len(online_cpus()),
-            "rows_waiting": counts.rows_received - counts.rows_written - counts.rows_dropped,
+            "rows_waiting": max(0, self._counts.rows_waiting(counts)),
             "bytes_waiting": self._counts.bytes_waiting(),
             "write_max_ns": self._counts.take_longest_write_ns(),
             **self._readers.take(),

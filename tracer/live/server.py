@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few words of HTTP that a scraper needs, in one thread, with a bound on all that a stranger can make of it.
+"""The few words of HTTP that a scraper or `tracer top` needs, in one thread, within bounds that no stranger moves.
 
 One request a connection: a request line and headers of at most 8 KiB that must have come within 5 s, an answer that
 must be taken within 10 s. At most 16 connections; a further one takes the place of the oldest, so that those who do
@@ -10,13 +10,14 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 from io import BytesIO
 from typing import Final, NamedTuple
 
+READING: Final = ("GET", "HEAD")
 MOST_CONNECTIONS: Final = 16
 LARGEST_REQUEST_BYTES: Final = 8192
 REQUEST_SECONDS: Final = 5.0
@@ -49,16 +50,20 @@ class _Connection:
 
 
 class Server(threading.Thread):
-    """Answers until `finish`. `answer` takes method, path and the header `Accept`; what it raises becomes a 500."""
+    """Answers until `finish`. `answer` takes method, target and the header `Accept`; what it raises becomes a 500."""
 
     def __init__(
         self,
         listening: socket.socket,
         answer: Callable[[str, str, str], Answer],
         failed: Callable[[Exception], None],
+        *,
+        name: str = "metrics",
+        methods: Sequence[str] = READING,
     ) -> None:
         """`listening` does not block, and is closed at the end. `failed` is told of what `answer` raises."""
-        super().__init__(name="tracer-metrics", daemon=True)
+        super().__init__(name=f"tracer-{name}", daemon=True)
+        self._methods = methods
         self._listening = listening
         self._answer = answer
         self._failed = failed
@@ -126,7 +131,7 @@ class Server(threading.Thread):
         connection.request += came
         head, end, _body = bytes(connection.request).replace(b"\r\n", b"\n").partition(b"\n\n")
         if end:
-            answer, with_body = answer_to(head, self._answer, self._failed)
+            answer, with_body = answer_to(head, self._answer, self._failed, self._methods)
         elif len(connection.request) > LARGEST_REQUEST_BYTES:
             answer, with_body = _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
         else:
@@ -164,7 +169,10 @@ class Server(threading.Thread):
 
 
 def answer_to(
-    head: bytes, answer: Callable[[str, str, str], Answer], failed: Callable[[Exception], None]
+    head: bytes,
+    answer: Callable[[str, str, str], Answer],
+    failed: Callable[[Exception], None],
+    methods: Sequence[str] = READING,
 ) -> tuple[Answer, bool]:
     """Of a request's line and headers, with line feeds as ends, and whether the body belongs to it too."""
     if len(head) > LARGEST_REQUEST_BYTES:
@@ -174,17 +182,17 @@ def answer_to(
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
         return _plain(HTTPStatus.BAD_REQUEST), True
     method, target, _version = words
-    if method not in ("GET", "HEAD"):
-        return _plain(HTTPStatus.METHOD_NOT_ALLOWED)._replace(extra=(("Allow", "GET, HEAD"),)), True
+    if method not in methods:
+        return _plain(HTTPStatus.METHOD_NOT_ALLOWED)._replace(extra=(("Allow", ", ".join(methods)),)), True
     try:
         accept = ",".join(map(str, parse_headers(BytesIO(rest + b"\n\n")).get_all("Accept", [])))
     except HTTPException:
-        return _plain(HTTPStatus.BAD_REQUEST), method == "GET"
+        return _plain(HTTPStatus.BAD_REQUEST), method != "HEAD"
     try:
-        return answer(method, target.partition("?")[0], accept), method == "GET"
+        return answer(method, target, accept), method != "HEAD"
     except Exception as error:
         failed(error)
-        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR), method == "GET"
+        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR), method != "HEAD"
 
 
 def _plain(status: HTTPStatus) -> Answer:
