@@ -29,7 +29,7 @@ class Pulsing:
         self._held = held
         self._directory = directory
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tracer.experiment.pulser", str(held.descriptor), str(held.path)],
+            [sys.executable, "-P", "-m", "tracer.experiment.pulser", str(held.descriptor), str(held.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # What it cannot put back its parent tries to, and tells.
