@@ -23,6 +23,8 @@ COMMANDS = {
     "completion bash": "completion bash",
     "topology": "topology",
     "topology --json": "topology --json",
+    "top": "top {recording} --once",
+    "top --json": "top {recording} --json",
     "doctor": "doctor",
     "doctor --json": "doctor --json",
     "ps": "ps",
@@ -86,5 +88,6 @@ def test_on_a_terminal_what_is_printed_is_in_order(unbuffered: str) -> None:
 
 def test_every_command_that_prints_is_among_them() -> None:
     names = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    # What `verify` and `demo` print takes cgroups: tests/kernel/test_verify.py, tests/kernel/test_demo.py.
-    assert names - {"run", "plot", "export", "verify", "demo"} <= {command.split()[0] for command in COMMANDS}
+    # What `verify` and `demo` print takes cgroups: tests/kernel/test_verify.py, tests/kernel/test_demo.py. `mark` takes
+    # a run: tests/kernel/test_recorder_live.py.
+    assert names - {"run", "plot", "export", "verify", "demo", "mark"} <= {command.split()[0] for command in COMMANDS}

@@ -13,6 +13,7 @@ from tracer.cli.ps import Census
 from tracer.cli.recover import Recovery
 from tracer.cli.topology_answer import NodeDescription
 from tracer.experiment.outcome import Outcome, Plan
+from tracer.live.top.rates import NodeRates
 
 ANSWERS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "compare": (Comparison,),
@@ -21,6 +22,7 @@ ANSWERS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "recover": (Recovery,),
     "report": (Report,),
     "runs": (RunList,),
+    "top": (NodeRates,),
     "topology": (NodeDescription,),
     "verify": (Outcome, Plan),
 }

@@ -36,6 +36,7 @@ from tracer.cli.runs import runs
 from tracer.cli.saying import say
 from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
+from tracer.cli.top import top
 from tracer.cli.topology import topology
 from tracer.cli.verify import verify
 from tracer.errors import OutputError, TracerError, UsageError
@@ -51,7 +52,7 @@ app = typer.Typer(
 )
 for command in (
     demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover, mark,
-    completion,
+    top, completion,
 ):  # fmt: skip
     app.command(cls=Command)(command)
 
@@ -63,7 +64,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover"}
+_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover", "top"}
 
 
 @app.callback()
