@@ -25,19 +25,26 @@ from tracer.store.manifest import Instant, Manifest, Occasion, Totals, encode_ma
 from tracer.store.schemas import HEALTH, TICKS, WINDOWS, Table
 from tracer.store.writer import JournalOptions, Store
 
+BEGIN_NS = 1_000 * SECOND_NS
 MARK = Occasion(reason="mark", at=Instant.of(MIDNIGHT_NS), note="a deploy")
 
 
 def some_rows(table: Table, number: int, count: int = 3) -> pa.Table:
     """Of the second `number`."""
-    return example_rows(table, [MIDNIGHT_NS + number * SECOND_NS + 1000 * row for row in range(count)], salt=number)
+    rows = example_rows(table, [MIDNIGHT_NS + number * SECOND_NS + 1000 * row for row in range(count)], salt=number)
+    if table is WINDOWS:
+        # Ticks of 1 ms, the clock's.
+        for name, value in (("window_tick", BEGIN_NS // 1_000_000 + 1000 * number), ("ticks", 1000)):
+            place = rows.column_names.index(name)
+            rows = rows.set_column(place, name, pa.array([value] * count, rows.schema.field(name).type))
+    return rows
 
 
 class Clock:
     """CLOCK_MONOTONIC, as the test sets it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_ns = 1_000 * SECOND_NS
+        self.now_ns = BEGIN_NS
         monkeypatch.setattr(recording, "_now_ns", lambda: self.now_ns)
         monkeypatch.setattr(recording, "_LOOK_SECONDS", 0.002)
 
@@ -65,6 +72,7 @@ class Run:
         self.recorder = FlightRecorder(
             threading.Event(),
             queue_bytes=1 << 24,
+            tick_ns=1_000_000,
             keep_ns=int(keep_s * SECOND_NS),
             memory_bytes=memory_bytes,
             after_ns=int(after_s * SECOND_NS),
@@ -268,7 +276,7 @@ def test_a_rule_is_heard_once_in_a_while(tmp_path: Path, clock: Clock) -> None:
 
 def test_a_disk_that_fails_is_told_and_rows_are_counted(tmp_path: Path, clock: Clock) -> None:
     output = tmp_path / "output"
-    run = Run(output, after_s=1)
+    run = Run(output, after_s=2)
     with run.going():
         run.put(0)
         run.settle()
@@ -276,7 +284,7 @@ def test_a_disk_that_fails_is_told_and_rows_are_counted(tmp_path: Path, clock: C
         run.recorder.ask(MARK)
         run.settle()
         assert run.recorder.outage.is_now
-        clock.now_ns += 10 * SECOND_NS
+        clock.now_ns += 20 * SECOND_NS
         run.settle()
         output.unlink()
     totals = run.recorder.totals

@@ -2,9 +2,8 @@
 """SIGUSR1 has a flight recorder write what it has."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from tracer.cli.saying import say
 
@@ -12,19 +11,33 @@ if TYPE_CHECKING:
     from tracer.pipeline.run import Run
 
 
-@contextmanager
-def heard_by(run: "Run") -> Iterator[None]:
-    """Where the run has no recorder the signal does what it always does: it ends the process."""
-    if not run.has_recorder:
-        yield
-        return
+class RecorderSignal:
+    """Heard from the start on, answered once there is a run. Without a recorder it ends the process, as ever."""
 
-    def ask(_number: int, _frame: object) -> None:
-        say(run.ask("signal"))
+    def __init__(self, has_recorder: bool) -> None:
+        self._has_recorder = has_recorder
+        self._run: Run | None = None
+        self._came_early = False
 
-    before = signal.signal(signal.SIGUSR1, ask)
-    try:
-        yield
-    finally:
-        # One that comes while the run ends does no harm.
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN if before is signal.SIG_DFL else before)
+    def __enter__(self) -> Self:
+        if self._has_recorder:
+            signal.signal(signal.SIGUSR1, self._hear)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._run = None
+
+    def answer_by(self, run: "Run") -> None:
+        """From now on, and what came before."""
+        self._run = run
+        if self._came_early:
+            self._hear(signal.SIGUSR1, None)
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        if self._run is None:
+            # Or late: while a run ends it does no harm.
+            self._came_early = True
+        else:
+            say(self._run.ask("signal"))

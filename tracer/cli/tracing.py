@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.cli.leftovers import restore_leftovers
 from tracer.cli.live_line import line_of, live_line
-from tracer.cli.recorder_signal import heard_by
+from tracer.cli.recorder_signal import RecorderSignal
 from tracer.cli.recover import recovery_lines
 from tracer.cli.saying import say
 from tracer.cli.stop_signals import StopSignals
@@ -51,6 +51,7 @@ def trace(
     from tracer.preflight.doctor import explain_load_failure, require_runnable
 
     manager = ServiceManager.of_environment()
+    recorder_signal = on_failure.enter_context(RecorderSignal(options.recorder is not None))
     require_runnable(options.tick_ns)
     restore_leftovers()
     try:
@@ -75,12 +76,13 @@ def trace(
     if started.metrics is not None:
         say(f"metrics at {started.metrics}", quiet=quiet)
     began()
+    recorder_signal.answer_by(run)
 
     def look() -> None:
         if run.pulse.what_is_missing() is None:
             manager.is_at_work(lambda: line_of(run.progress()))
 
-    with live_line(run.progress, quiet=quiet), heard_by(run):
+    with live_line(run.progress, quiet=quiet):
         run.wait(_warn, look)
     manager.is_stopping()
     try:

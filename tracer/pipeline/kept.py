@@ -53,6 +53,7 @@ def build_keeping(
     return FlightRecorder(
         stop_run,
         queue_bytes=budget.queue_bytes,
+        tick_ns=options.tick_ns,
         keep_ns=recorder.keep_ns,
         memory_bytes=budget.recorder_bytes,
         after_ns=recorder.after_ns,

@@ -262,11 +262,6 @@ class Run:
                 look()
 
     @property
-    def has_recorder(self) -> bool:
-        """Whether only the last minutes are kept, for whoever asks."""
-        return isinstance(self._keeping, FlightRecorder)
-
-    @property
     def recordings(self) -> list[Manifest]:
         """Of a flight recorder: those that are complete."""
         return list(self._keeping.recordings) if isinstance(self._keeping, FlightRecorder) else []

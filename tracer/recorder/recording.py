@@ -67,6 +67,11 @@ class Recording:
             known = self._ticks or (first, last)
             self._ticks = (min(first, known[0]), max(last, known[1]))
 
+    @property
+    def next_tick(self) -> int:
+        """After the last that has come; 0 if none has."""
+        return 0 if self._ticks is None else self._ticks[1] + 1
+
     def totals(self, now: Totals) -> Totals:
         """Of this recording; `now`: of the whole run."""
         stored = self.store.totals

@@ -24,6 +24,8 @@ from tracer.store.writer import Store, StoreTotals
 
 _LOOK_SECONDS = 0.1
 _CHECKPOINT_SECONDS = 1.0
+# Of windows; a node that stands still has none.
+_LONGEST_LATENESS_NS = 10_000_000_000
 # Of segments that go to the store, before rows that came meanwhile are taken.
 _SEGMENTS_AT_ONCE = 4
 
@@ -46,6 +48,7 @@ class FlightRecorder(Keeping):
         stop_run: threading.Event,
         *,
         queue_bytes: int,
+        tick_ns: int,
         keep_ns: int,
         memory_bytes: int,
         after_ns: int,
@@ -65,6 +68,7 @@ class FlightRecorder(Keeping):
         self.recordings: list[Manifest] = []
         """Those that are complete."""
         self._memory: Memory[Totals] = Memory(keep_ns, memory_bytes, Totals())
+        self._tick_ns = tick_ns
         self._after_ns = after_ns
         self._judge = judge
         self._limit = limit
@@ -195,7 +199,9 @@ class FlightRecorder(Keeping):
         if self._recording.store.rotate_if_due(now_ns, self._take_what_waits):
             self._recording.store.write_manifest(self._recording.manifest(), may_wait=True)
         self._note_totals()
-        if now_ns >= self._until_ns and not self._memory:
+        # Rows come some time after their ticks.
+        has_come = self._recording.next_tick * self._tick_ns >= self._until_ns
+        if not self._memory and (has_come or now_ns >= self._until_ns + _LONGEST_LATENESS_NS):
             self._complete()
 
     def _take_what_waits(self) -> None:
