@@ -30,8 +30,9 @@ from tracer.store.open_runs import RunLock
 from tracer.store.parquet import encode
 from tracer.store.recovered_totals import ClosedFile, recovered_rows, totals_with
 from tracer.store.retention import Retention
+from tracer.store.rows import span_of
 from tracer.store.schemas import TABLES
-from tracer.store.writer import file_metadata, span_of
+from tracer.store.writer import file_metadata
 
 _DAMAGED: Final = ".damaged"
 _RECOVERED: Final = "tracer.recovered"

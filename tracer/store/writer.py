@@ -8,15 +8,14 @@ Until then the rows are in a journal too, of which `recover` makes the file if n
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tracer import __version__
 from tracer.errors import OutputError
@@ -24,7 +23,7 @@ from tracer.store.buffer import Buffer, WaitingFile
 from tracer.store.checkpoint import remove_checkpoint, write_checkpoint
 from tracer.store.closed_files import closed_files, read_facts
 from tracer.store.directories import FILE_MODE
-from tracer.store.gone import Gone, TimeSpan
+from tracer.store.gone import Gone
 from tracer.store.journal import Journal, remove_journal, remove_journal_directory
 from tracer.store.layout import file_path, manifest_path, partition_value
 from tracer.store.manifest import Manifest, Totals, encode_manifest
@@ -32,50 +31,15 @@ from tracer.store.open_runs import RunLock
 from tracer.store.outage import Outage
 from tracer.store.parquet import conform, encode
 from tracer.store.retention import CannotWriteError, OnFull, Removed, Retention, identifier_in_files
+from tracer.store.rows import by_day, span_of
 from tracer.store.schemas import SCHEMA_VERSION, Table
+from tracer.store.stored import Present, StoreTotals
 
 BUFFER_BYTES: Final = 128 * 2**20
 RETRY_SECONDS: Final = 1.0
 
-_DAY_US = 86_400 * 10**6
 # A write that failed after so long would hold up the others by as much.
 _SLOW_SECONDS = 1.0
-
-
-@dataclass
-class StoreTotals:
-    """What a store has done so far: rows, files and bytes written by table.
-
-    lost: rows that were dropped. rows_in_journals: that are in no file, by table, but `recover` can make one of them.
-    removed: files of any run that retention removed; they stay in the other counts. bytes_waiting: in memory, as rows
-    or as files that cannot be written now.
-    """
-
-    rows: dict[str, int] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
-    lost: Gone = field(default_factory=Gone)
-    rows_in_journals: dict[str, int] = field(default_factory=dict)
-    removed: Removed = field(default_factory=Removed)
-    bytes_waiting: int = 0
-
-    @property
-    def rows_lost(self) -> dict[str, int]:
-        """By table."""
-        return dict(self.lost.rows)
-
-    @property
-    def files_removed(self) -> int:
-        """Of any run."""
-        return self.removed.files
-
-
-class Present(NamedTuple):
-    """What of a run is there now: `rows` by table, in closed files; and these files and their bytes."""
-
-    rows: dict[str, int]
-    files: int
-    bytes: int
 
 
 class JournalOptions(NamedTuple):
@@ -206,7 +170,7 @@ class Store:
 
         Raises ValueError if they do not have its schema, OutputError if a full buffer cannot be written.
         """
-        for day, part in _by_day(table, conform(table, rows)):
+        for day, part in by_day(table, conform(table, rows)):
             key = (table.name, day)
             if key not in self._buffers:
                 self._buffers[key] = Buffer(table, day, self._sequences[table.name])
@@ -447,25 +411,3 @@ def file_metadata(run_id: UUID, node_name: str, identifier: str) -> dict[str, st
         "tracer.identifier": identifier_in_files(identifier),
         "tracer.version": __version__,
     }
-
-
-def span_of(table: Table, rows: pa.Table) -> TimeSpan:
-    """Of rows in memory, of which there are some, with times in us or ns."""
-    bounds = pc.min_max(rows[table.time_column])
-    per_us = 1_000 if rows.schema.field(table.time_column).type.unit == "ns" else 1
-    return TimeSpan(bounds["min"].value // per_us, bounds["max"].value // per_us)
-
-
-def _by_day(table: Table, rows: pa.Table) -> Iterable[tuple[int, pa.Table]]:
-    """The rows of each UTC day, as (days since the epoch, rows)."""
-    if rows.num_rows == 0:
-        return
-    times_us = rows[table.time_column].cast(pa.int64())
-    bounds = pc.min_max(times_us)
-    first, last = bounds["min"].as_py() // _DAY_US, bounds["max"].as_py() // _DAY_US
-    if first == last:
-        yield first, rows
-        return
-    days = pc.divide(times_us, _DAY_US)
-    for day in pc.unique(days).to_pylist():
-        yield day, rows.filter(pc.equal(days, day))

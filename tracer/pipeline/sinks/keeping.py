@@ -17,8 +17,10 @@ from tracer.pipeline.stage import Stage
 from tracer.store.gone import Gone
 from tracer.store.manifest import Manifest
 from tracer.store.outage import Outage
+from tracer.store.rows import span_of
 from tracer.store.schemas import Table
-from tracer.store.writer import Store, StoreTotals, span_of
+from tracer.store.stored import StoreTotals
+from tracer.store.writer import Store
 
 # For one write: a disk that takes longer does not answer.
 _SLOW_SECONDS = 5.0

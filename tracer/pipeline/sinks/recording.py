@@ -20,7 +20,8 @@ from tracer.recorder.recording import MOST_OCCASIONS, Recording
 from tracer.store.manifest import Instant, Manifest, Occasion, Totals
 from tracer.store.outage import Outage
 from tracer.store.schemas import Table
-from tracer.store.writer import Store, StoreTotals
+from tracer.store.stored import StoreTotals
+from tracer.store.writer import Store
 
 _LOOK_SECONDS = 0.1
 _CHECKPOINT_SECONDS = 1.0

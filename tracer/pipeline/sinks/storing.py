@@ -9,7 +9,8 @@ from contextlib import suppress
 from tracer.pipeline.sinks.keeping import Keeping, with_what_is_there
 from tracer.store.manifest import Manifest, Totals
 from tracer.store.outage import Outage
-from tracer.store.writer import Store, StoreTotals
+from tracer.store.stored import StoreTotals
+from tracer.store.writer import Store
 
 _LOOK_SECONDS = 0.25
 _CHECKPOINT_SECONDS = 1.0
