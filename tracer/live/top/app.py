@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer top` in a terminal: one widget that paints the screen, as a table of many rows would take too long."""
 
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import ClassVar, Final
 
 from rich.segment import Segment
@@ -84,16 +87,18 @@ class TopApp(App[None]):
     def _look(self) -> None:
         if not self._view.is_paused and not self._is_asking:
             self._is_asking = True
-            # Keys are heard meanwhile, however long it takes.
-            self.run_worker(self._ask, thread=True)
+            # Keys are heard meanwhile, however long it takes; and nobody waits for it at the end.
+            threading.Thread(target=self._ask, daemon=True).start()
 
     def _ask(self) -> None:
+        answer: Callable[[], None]
         try:
-            snapshot = self._snapshot()
+            answer = partial(self._show, self._snapshot())
         except TracerError as error:
-            self.call_from_thread(self._fail, error)
-        else:
-            self.call_from_thread(self._show, snapshot)
+            answer = partial(self._fail, error)
+        # The app may be over.
+        with suppress(RuntimeError):
+            self.call_from_thread(answer)
 
     def _show(self, snapshot: Snapshot) -> None:
         self._is_asking = False
