@@ -57,6 +57,8 @@ def test_a_signal_while_a_library_is_imported_waits() -> None:
 def test_a_ctrl_c_while_the_commands_are_built_is_no_traceback() -> None:
     program = """
 import os, signal, typer.main
+# As in the foreground: what a script starts with `&` ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 built = typer.main.get_command
 def build(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
