@@ -176,6 +176,19 @@ def test_sorting_and_filtering() -> None:
     assert [one.name for one in view.rows(now.containers)] == sorted(one.name for one in now.containers)
 
 
+def test_what_nobody_is_measured_by_is_no_column_to_sort_by() -> None:
+    now = watched(5).now
+    assert now is not None
+    without = [msgspec.structs.replace(one, cpi=None, mpki=None, traffic=None) for one in now.containers]
+    view, seen = View(), []
+    for _step in range(3):
+        view.sort_by_next(without, 1)
+        seen.append(view.sort)
+    assert seen == ["cpus", "name", "lost_tasks"]
+    view.sort_by_next(without, -1)
+    assert view.sort == "name"
+
+
 def test_once_prints_all_of_them() -> None:
     lines = plain(watched(3), View(), 100)
     assert len(lines) == 2 + 8

@@ -147,7 +147,7 @@ class TopApp(App[None]):
         elif character == "I":
             view.is_inverted = not view.is_inverted
         elif character in ("<", ">"):
-            view.sort_by_next(1 if character == ">" else -1)
+            view.sort_by_next(now.containers if now is not None else [], 1 if character == ">" else -1)
         elif key in ("h", "f1", "question_mark"):
             view.is_help = not view.is_help
         elif character == "w":

@@ -70,6 +70,11 @@ class View:
         elif character is not None and character.isprintable():
             self.filter = (self.filter + character)[:100]
 
-    def sort_by_next(self, step: int) -> None:
-        """The column to the left or right."""
-        self.sort = _ORDER[(_ORDER.index(self.sort) + step) % len(_ORDER)]
+    def sort_by_next(self, containers: Sequence[Rates], step: int) -> None:
+        """What is next to the left or right, of what is measured of anybody."""
+        known = [
+            field
+            for field in _ORDER
+            if field in ("name", self.sort) or any(getattr(one, field) is not None for one in containers)
+        ]
+        self.sort = known[(known.index(self.sort) + step) % len(known)]
