@@ -54,6 +54,7 @@ class Rules:
 
     def __init__(self) -> None:
         self.met: list[Met] = []
+        self.left_out = 0
 
     def look(self, _table: Table, _rows: pa.Table) -> list[Met]:
         met, self.met = self.met, []
@@ -325,3 +326,15 @@ def test_memory_is_bounded_and_says_so() -> None:
     assert 0 < memory.let_go["ticks"] < sealed
     memory.let_all_go()
     assert memory.let_go["ticks"] == sealed
+
+
+@pytest.mark.usefixtures("clock")
+def test_containers_that_rules_do_not_look_at_are_told_once(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with run.going():
+        run.rules.left_out = 3
+        run.put(0)
+        run.put(1)
+        run.settle()
+    assert [line for line in run.told if line.startswith("the rules look at a part of the containers only")] == run.told
+    assert len(run.told) == 1

@@ -34,6 +34,10 @@ _SEGMENTS_AT_ONCE = 4
 class Judge(Protocol):
     """Looks at rows by rules."""
 
+    @property
+    def left_out(self) -> int:
+        """How often rows of some container were not looked at, as there were too many of them."""
+
     def look(self, table: Table, rows: pa.Table) -> list[Met]:
         """Rules that are met with these rows."""
 
@@ -89,7 +93,7 @@ class FlightRecorder(Keeping):
         self._let_go_then = 0
         self._stored = StoreTotals()
         self._no_outage = Outage(tell, 0)
-        self._has_told_shortness = False
+        self._has_told_shortness = self._has_told_left_out = False
 
     @property
     def totals(self) -> StoreTotals:
@@ -162,6 +166,12 @@ class FlightRecorder(Keeping):
         for met in self._judge.look(table, rows):
             if self._limit.allows(met.rule, now_ns):
                 self._ask(self._occasion(met, now_ns))
+        if self._judge.left_out and not self._has_told_left_out:
+            self._has_told_left_out = True
+            self._tell(
+                "the rules look at a part of the containers only, as there are too many: "
+                "selectors, such as namespace=, or a shorter `for` leave room for more"
+            )
 
     def _ask(self, occasion: Occasion) -> None:
         # The other way round, one could be heard and never counted.
