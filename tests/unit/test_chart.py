@@ -29,7 +29,14 @@ FOREIGN = {"PodMonitor": "monitoring.coreos.com/v1", "SecurityContextConstraints
 ALL = {
     "createNamespace": True,
     "image": {"tag": "7", "pullSecrets": [{"name": "key"}]},
-    "options": {"processes": "10s", "ticks": True, "io": False, "event": ["cycles=cycles", "llc_misses=r412e"]},
+    "options": {
+        "processes": "10s",
+        "ticks": True,
+        "io": False,
+        "event": ["cycles=cycles", "llc_misses=r412e"],
+        "recorder": "10m",
+        "when": ["wait(namespace=shop)>20% for 500ms", "steal>5%"],
+    },
     "metrics": {"enabled": True, "podMonitor": {"enabled": True, "labels": {"team": "a"}}},
     "resctrl": {"enabled": True},
     "runtimeState": ["/run/k3s/containerd"],
@@ -74,7 +81,7 @@ def options_of(container: dict[str, Any]) -> dict[str, Any]:
     given = default_options()
     for argument in arguments:
         name, equals, value = argument.removeprefix("--").partition("=")
-        if name == "event":
+        if name in ("event", "when"):
             given[name] = [*(given[name] or []), value]
         elif name != "metrics":
             assert name in given
@@ -135,6 +142,8 @@ def test_its_arguments_are_options_of_run(tmp_path: Path) -> None:
     options = parse_options(options_of(all_of_them) | {"node-name": "node-7"})
     assert (options.ticks, options.io, options.resctrl) == (True, False, "auto")
     assert [event.text for event in options.events if event.column != "instructions"] == ["cycles", "r412e"]
+    assert options.recorder is not None
+    assert [*options.recorder.when] == ALL["options"]["when"]
     assert "--metrics=0.0.0.0:9464" in all_of_them["args"]
 
 
