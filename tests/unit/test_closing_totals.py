@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said at the end of a run, and its exit code, from the manifest's totals."""
 
+from uuid import UUID
+
 import msgspec
 import pytest
 from manifest_examples import example_manifest
 
-from tracer.cli.totals import require_all_accounted, say_totals
+from tracer.cli.totals import require_all_accounted, say_recordings, say_totals
 from tracer.errors import OutputError, TracerError
 from tracer.store.gone import TimeSpan
 from tracer.store.manifest import Span, Totals
@@ -82,6 +84,16 @@ def test_what_was_dropped_is_said_by_table_and_time_and_ends_with_4(capsys: pyte
         "the output could not be written (No space left on device): 10 rows were dropped, 3 are in the journal only"
     )
     assert failure.value.exit_code == 4
+
+
+def test_recordings_that_are_not_complete_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = msgspec.structs.replace(example_manifest(), first_tick=1, last_tick=60_000, totals=Totals())
+    say_recordings(manifest, [], [UUID(int=0xA7 << 120)], quiet=False)
+    lines = capsys.readouterr().err.replace("tracer: ", "").splitlines()
+    assert lines[0].endswith(" s traced: 0 recordings")
+    assert lines[1] == "NOT COMPLETE: recording a7000000"
+    say_recordings(manifest, [], [], quiet=False)
+    assert capsys.readouterr().err.splitlines()[0].endswith("nothing was recorded, as no rule held and nobody asked")
 
 
 @pytest.mark.parametrize(

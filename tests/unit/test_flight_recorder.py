@@ -288,6 +288,7 @@ def test_a_disk_that_fails_is_told_and_rows_are_counted(tmp_path: Path, clock: C
         clock.now_ns += 20 * SECOND_NS
         run.settle()
         output.unlink()
+    assert (len(run.recorder.incomplete), run.recorder.recordings) == (1, [])
     totals = run.recorder.totals
     assert Counter(totals.rows) + totals.lost.rows + Counter(totals.rows_in_journals) == run.given
 

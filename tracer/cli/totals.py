@@ -8,6 +8,7 @@ from tracer.errors import OutputError, TracerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from uuid import UUID
 
     from tracer.store.manifest import Manifest, Span, Totals
 
@@ -37,16 +38,21 @@ def _say_lost_records(totals: "Totals", *, quiet: bool) -> None:
     say(f"{totals.records:,} records, {totals.records_lost:,} LOST ({listed}); by CPU in the manifest", is_loss=True)
 
 
-def say_recordings(manifest: "Manifest", recordings: "Sequence[Manifest]", *, quiet: bool) -> None:
+def say_recordings(
+    manifest: "Manifest", recordings: "Sequence[Manifest]", incomplete: "Sequence[UUID]", *, quiet: bool
+) -> None:
     """Of a flight recorder: what it wrote, and why. With `quiet`, only what is lost."""
     assert manifest.first_tick is not None
     assert manifest.last_tick is not None
     seconds = (manifest.last_tick + 1 - manifest.first_tick) * manifest.tick_ns / 1e9
-    if not recordings:
-        say(f"{seconds:g} s traced: nothing was recorded, as no rule held and nobody asked", quiet=quiet)
-    else:
-        count = f"{len(recordings)} recording{'s' if len(recordings) > 1 else ''}"
+    if recordings or incomplete:
+        count = f"{len(recordings)} recording{'' if len(recordings) == 1 else 's'}"
         say(f"{seconds:g} s traced: {count}", quiet=quiet)
+    else:
+        say(f"{seconds:g} s traced: nothing was recorded, as no rule held and nobody asked", quiet=quiet)
+    if incomplete:
+        names = ", ".join(str(one)[:8] for one in incomplete)
+        say(f"NOT COMPLETE: recording{'s' if len(incomplete) > 1 else ''} {names}", is_loss=True)
     for one in recordings:
         assert one.recorder is not None
         assert one.end is not None

@@ -101,7 +101,7 @@ def trace(
     if options.recorder is None:
         say_totals(final, quiet=quiet)
     else:
-        say_recordings(final, run.recordings, quiet=quiet)
+        say_recordings(final, run.recordings, run.incomplete_recordings, quiet=quiet)
         recorded = [one.run_id for one in run.recordings]
     require_all_accounted(final.totals)
     return Traced(final, recorded)

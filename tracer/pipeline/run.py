@@ -266,6 +266,11 @@ class Run:
         """Of a flight recorder: those that are complete."""
         return list(self._keeping.recordings) if isinstance(self._keeping, FlightRecorder) else []
 
+    @property
+    def incomplete_recordings(self) -> list[uuid.UUID]:
+        """Of a flight recorder: those whose last files or manifest could not be written."""
+        return list(self._keeping.incomplete) if isinstance(self._keeping, FlightRecorder) else []
+
     def ask(self, reason: Literal["mark", "signal"], note: str | None = None) -> str:
         """Has the recorder write what it has; what is done then, for people. Any thread and a signal's handler may ask.
 

@@ -72,6 +72,8 @@ class FlightRecorder(Keeping):
         super().__init__("recorder", stop_run, queue_bytes=queue_bytes)
         self.recordings: list[Manifest] = []
         """Those that are complete."""
+        self.incomplete: list[uuid.UUID] = []
+        """Those whose last files or manifest could not be written."""
         self._memory: Memory[Totals] = Memory(keep_ns, memory_bytes, Totals())
         self._tick_ns = tick_ns
         self._after_ns = after_ns
@@ -286,6 +288,7 @@ class FlightRecorder(Keeping):
             self.recordings.append(manifest)
         except OutputError as error:
             # It says `running` still, or is not there at all.
+            self.incomplete.append(recording.run_id)
             self._tell(f"recording {str(recording.run_id)[:8]} could not be completed: {error}; see `tracer recover`")
         finally:
             with self._lock:
