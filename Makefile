@@ -59,7 +59,7 @@ bench-hardware: ## Hold report to what real caches and memory cost on this machi
 
 bench: ## Run each speed promise; prints ratios
 	@scripts/setup dev
-	@for bench in $(filter-out $(ANALYSIS) bench/hardware.py bench/soak.py,$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
+	@for bench in $(filter-out $(ANALYSIS) bench/hardware.py $(wildcard bench/*soak.py),$(wildcard bench/[a-z]*.py)); do echo "== $$bench"; scripts/as-root .venv/bin/python "$$bench" || exit; done
 
 install: ## Put `tracer` on the PATH, with an environment in PREFIX/lib/tracer (PREFIX=/usr/local; needs root)
 	@scripts/install "$(PREFIX)" "$(DESTDIR)"
