@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of podman's pods from its database, made here with the tables that podman's source names; real SQLite."""
+"""Names of podman's pods from its database.
 
+data/runtime_state/podman_db.sql was written by podman 5.4.2, and keeps what is read of it; others are made here.
+"""
+
+import json
 import os
 import shutil
 import sqlite3
@@ -32,7 +36,7 @@ ROWS = [
     f"INSERT INTO ContainerConfig VALUES ('{ID}', 'plain', '{POD}', '{{}}'), ('{INFRA}', 'infra', '{POD}', '{{}}')",
     f"INSERT INTO ContainerConfig VALUES ('{'c' * 64}', 'alone', NULL, '{{}}')",
     f"INSERT INTO PodConfig VALUES ('{POD}', 'shop', '{{}}')",
-    f"INSERT INTO PodState VALUES ('{POD}', '{INFRA}', '{{}}')",
+    f"INSERT INTO PodState VALUES ('{POD}', NULL, '{json.dumps({'InfraContainerID': INFRA})}')",
 ]
 
 
@@ -113,6 +117,7 @@ def pods(path: Path) -> Pod | None:
         TABLES,
         TABLES[1:],
         [*TABLES, *ROWS, "DROP TABLE PodState"],
+        [*TABLES, *ROWS, "ALTER TABLE PodState DROP COLUMN JSON"],
         [*TABLES, *ROWS, "UPDATE PodConfig SET Name = ''"],
         [*TABLES, *ROWS, "UPDATE PodConfig SET Name = x'ff00'"],
         [*TABLES, *ROWS, "UPDATE PodConfig SET Name = NULL"],
@@ -130,6 +135,27 @@ def pods(path: Path) -> Pod | None:
 )  # fmt: skip
 def test_a_database_that_says_nothing(tmp_path: Path, statements: Sequence[str]) -> None:
     assert pods(database(tmp_path / "db.sql", statements)) is None
+
+
+def test_pods_of_podman_itself(tmp_path: Path) -> None:
+    shutil.copy(DATA / "podman_db.sql", tmp_path / "db.sql")
+    read = PodmanPods(Files())
+    a_pod = "f7035f072821b0c242c3086936f79b79850bc3d21593c838b29b5625f1cda849"
+    with_infra = "1f1f205e705a6eabc51473e45184951de5349bc07aeb2c8dda1e78db95fdf835"
+    for container, pod in [
+        ("2b6f6924613a02e5abccc504bb601f99dfe5b8a0895e6f2f1a7ecb791fb67943", Pod(a_pod, "a-pod", False)),
+        ("9cc72a76d3e020a3503ac3dda4df4b5e0ecef7730f6bbb66fb54cdf08df4dfa0", Pod(with_infra, "with-infra", False)),
+        ("9512a67527f6d25702c73da08f1c518c0ac5dbbb65112a128be41bafe84046ae", Pod(with_infra, "with-infra", True)),
+        ("ff2f15c5e227a3e3d9169f1b9010f692d055ee6e6274c5308233157f0697d8ac", None),
+    ]:
+        assert read.pod_of(str(tmp_path), container) == pod
+
+
+@pytest.mark.parametrize("state", ["NULL", "''", "'{'", "'[]'", "7", "x'ff'", "'" + "[" * 10_000 + "'"])
+def test_a_pods_state_that_says_nothing(tmp_path: Path, state: str) -> None:
+    assert pods(database(tmp_path / "db.sql", [*TABLES, *ROWS, f"UPDATE PodState SET JSON = {state}"])) == Pod(
+        POD, "shop", False
+    )
 
 
 @pytest.mark.parametrize("name", ["\x1b[31m\n", "x" * 10_000, "%s%n", "\u202e", "ü"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""podman's pods, in its database `db.sql` below the storage's root (as in its libpod/sqlite_state.go; not seen live).
+"""podman's pods, in its database `db.sql` in the storage's root or libpod/ (as in its libpod/sqlite_state.go; 5.4.2's).
 
 Before podman 4.8, and where it was updated from that, the database is a BoltDB. That is not read, so that pods have no
 names there.
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
 from typing import NamedTuple
 
+import msgspec
+
 from tracer.containers.runtime_state.files import Files, Version
 from tracer.containers.runtime_state.names import harmless
 
@@ -25,11 +27,20 @@ _MOST_STEPS = 2_000 * _STEPS
 
 _PLACES = ("libpod/db.sql", "db.sql")
 _QUESTION = """
-    SELECT container.ID, pod.ID, pod.Name, container.ID = state.InfraContainerID
+    SELECT container.ID, pod.ID, pod.Name, state.JSON
     FROM ContainerConfig AS container
     JOIN PodConfig AS pod ON pod.ID = container.PodID
     LEFT JOIN PodState AS state ON state.ID = pod.ID
 """
+
+
+class _State(msgspec.Struct):
+    """Of a pod; the column of this name stays empty (seen with 5.4.2)."""
+
+    infra_id: str = msgspec.field(default="", name="InfraContainerID")
+
+
+_STATE_DECODER = msgspec.json.Decoder(_State)
 
 
 class Pod(NamedTuple):
@@ -76,10 +87,18 @@ def _pods(content: bytes) -> Iterator[tuple[str, Pod]]:
     try:
         for values in _answers(content):
             match values:
-                case (str(container_id), str(pod_id), str(name), is_infra) if name:
-                    yield container_id[:64], Pod(pod_id[:64], harmless(name) or "", is_infra == 1)
+                case (str(container_id), str(pod_id), str(name), state) if name:
+                    is_infra = container_id == _infra_id(state)
+                    yield container_id[:64], Pod(pod_id[:64], harmless(name) or "", is_infra)
     except (sqlite3.Error, OverflowError, ValueError):
         return
+
+
+def _infra_id(state: object) -> str | None:
+    try:
+        return _STATE_DECODER.decode(state).infra_id if isinstance(state, str | bytes) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _answers(content: bytes) -> Iterable[tuple[object, ...]]:
