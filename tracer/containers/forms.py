@@ -25,6 +25,8 @@ makes (tracer/demo/scene.py) is as much of a container as its purpose needs; its
 """
 
 import re
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 CgroupKind = Literal["container", "sandbox", "monitor", "pod", "qos", "unit", "mount", "other", "idle", "unknown"]
@@ -58,7 +60,6 @@ _PLACEHOLDERS = {
     "{demo}": "(demo-(?:service|hog))",
     "{tracer-demo}": "tracer-demo-[0-9a-f]{8}",
     "{any}": "[^/:]*",
-    "{parent}": "[^/]*",
     "{slice}": r"[^/:]*\.slice",
     "{parent-}": "(?:[^/:]+-)?",
 }
@@ -149,13 +150,20 @@ def _tells(form: str) -> Tells:
 
 
 def _expression(form: str) -> str:
-    parts = re.split(r"(\{[^}]+\})", form if "/" in form else f"{{parent}}/{form}")
+    parts = re.split(r"(\{[^}]+\})", form)
     return "(" + "".join(_PLACEHOLDERS.get(part) or re.escape(part) for part in parts) + ")"
 
 
+def _compile(forms: Iterable[str]) -> re.Pattern[str]:
+    """The first that fits holds. Neighbours of one component share what is before it, which is looked at once."""
+    alternatives = []
+    for has_parent, neighbours in groupby(forms, key=lambda form: "/" in form):
+        expressions = "|".join(map(_expression, neighbours))
+        alternatives.append(expressions if has_parent else f"[^/]*/(?:{expressions})")
+    return re.compile("|".join(alternatives))
+
+
 _ROWS = [(form, Form(runtime, kind, _driver(form), _tells(form))) for runtime, kind, forms in _TABLE for form in forms]
-_PATTERN = re.compile("|".join(_expression(form) for form, _row in _ROWS))
-_POD_PATTERN = re.compile(
-    "|".join(_expression(form) for form, row in _ROWS if row.kind == "pod" or row.tells == "allocation")
-)
+_PATTERN = _compile(form for form, _row in _ROWS)
+_POD_PATTERN = _compile(form for form, row in _ROWS if row.kind == "pod" or row.tells == "allocation")
 _FORMS = {1 + 2 * number: row for number, (_form, row) in enumerate(_ROWS)}
