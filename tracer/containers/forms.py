@@ -33,7 +33,7 @@ CgroupKind = Literal["container", "sandbox", "monitor", "pod", "qos", "unit", "m
 CgroupDriver = Literal["systemd", "cgroupfs"]
 Tells = Literal["id", "name", "unit", "domain", "allocation"]
 """What a form has at its placeholder: an id, or a name as it is, in systemd's escapes, after libvirt's number of the
-domain, or after the id of Nomad's allocation and a dot."""
+domain, or after the id of Nomad's allocation and a dot or, until 1.6, a dash."""
 
 
 class Form(NamedTuple):
@@ -46,6 +46,7 @@ class Form(NamedTuple):
 
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_ALLOCATION = re.compile(_UUID)
 _PLACEHOLDERS = {
     "{id}": "([0-9a-f]{64})",
     "{task}": f"([0-9a-f]{{32}}|{_UUID})",  # of ECS
@@ -53,8 +54,8 @@ _PLACEHOLDERS = {
     "{name}": "([^/]+)",
     "{unit}": "([^/]+)",
     "{domain}": "([^/]+)",
-    "{allocation}": rf"({_UUID}\.[^/]+)",
-    "{nomad}": "(?:nomad|shared?|reserved?)",
+    "{allocation}": rf"({_UUID}[.-][^/]+)",
+    "{nomad}": "(?:nomad|share|reserve|reserved)",
     "{nomad.slice}": r"(?:nomad|share|reserve)\.slice",
     "{step}": "([0-9a-z]{25})",  # of a build (BuildKit's identity.NewID())
     "{demo}": "(demo-(?:service|hog))",
@@ -134,7 +135,9 @@ def match_pod(parent: str, name: str) -> str | None:
     match = _POD_PATTERN.fullmatch(f"{parent}/{name}")
     if match is None or match.lastindex is None:
         return None
-    return match[match.lastindex + 1].partition(".")[0]
+    found = match[match.lastindex + 1]
+    uuid = _ALLOCATION.match(found)
+    return found if uuid is None else uuid[0]
 
 
 def _driver(form: str) -> CgroupDriver | None:

@@ -7,6 +7,7 @@ from tracer.containers.forms import Tells
 from tracer.printable import printable
 
 _LONGEST_NAME = 512
+_ALLOCATION_AND_DOT = len("4744f0ea-7616-ab3a-a420-8e25056e3861.")
 _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _DOMAIN_NUMBER = re.compile(rb"\A[0-9]{1,10}-(?=.)", re.DOTALL)
 
@@ -18,7 +19,7 @@ def name_in(found: str, tells: Tells) -> str | None:
         case "id":
             return None
         case "allocation":
-            name = name.partition(b".")[2]
+            name = name[_ALLOCATION_AND_DOT:]
         case "unit":
             name = _unescape(name)
         case "domain":
