@@ -167,6 +167,12 @@ def test_hostile_names_come_out_short_and_printable(tmp_path: Path, name: str) -
     assert 0 < len(pod.name) <= 512
 
 
+@pytest.mark.parametrize("content", [b"", b"x", b"SQLite format 3\0", b"\0" * 4096])
+def test_what_is_no_database(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "db.sql").write_bytes(content)
+    assert pods(tmp_path / "db.sql") is None
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = database(tmp_path / "db.sql", [*TABLES, *ROWS, "UPDATE PodConfig SET Name = CAST(x'61ff62' AS TEXT)"])
     assert pods(path) == Pod(POD, "a\ufffdb", False)
