@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tracer.containers.runtime_state.files import Files, Version
 
 # A container's configuration is in it, of some 10 kB.
-_MOST_BYTES = 32 * 2**20
+_MOST_BYTES = 16 * 2**20
 
 _PLACES = ("libpod/db.sql", "db.sql")
 
