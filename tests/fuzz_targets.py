@@ -8,8 +8,9 @@
 import json
 import mmap
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ from tracer.containers.nri.conversation import Conversation
 from tracer.containers.nri.framing import PLUGIN_CONNECTION, REQUEST, Message, NriError, encode
 from tracer.containers.nri.naming import names_of
 from tracer.containers.runtime_state import RuntimeState
+from tracer.containers.runtime_state.files import Files
+from tracer.containers.runtime_state.podman_pods import PodmanPods
 from tracer.containers.version1 import parse_membership
 from tracer.errors import NodeUnsupportedError, TracerError, UsageError
 from tracer.kernel.btf import member_offsets
@@ -169,7 +172,18 @@ _STATE_FILES = {
     "var/lib/containers/storage/overlay-containers/containers.json": [
         {"id": _ID, "names": ["web"], "metadata": '{"image-name": "shop/web:1"}'}
     ],
-    f"var/lib/docker/containers/{_ID}/config.v2.json": {"Name": "/k8s_web_shop-7d9_prod_u_0", "Config": {"Image": "i"}},
+    f"var/lib/docker/containers/{_ID}/config.v2.json": {
+        "Name": "/ecs-shop-3-web-1",
+        "Config": {
+            "Image": "i",
+            "Labels": {
+                "com.amazonaws.ecs.task-arn": f"task/{_ID[:32]}",
+                "com.amazonaws.ecs.task-definition-family": "shop",
+                "com.amazonaws.ecs.task-definition-version": "3",
+                "com.hashicorp.nomad.alloc_id": "8f0d4b7e-6f3c-4c86-9d53-0e5d3a6f1c11",
+            },
+        },
+    },
     "var/lib/nerdctl/1935db59/names/default/web": _ID,
     "etc/passwd": "web:x:1000:1000::/home/web:/bin/sh",
 }
@@ -193,6 +207,32 @@ def _runtime_state(directory: Path) -> Take:
         path.unlink()
 
     return take
+
+
+def _pods_of_podman(directory: Path) -> Take:
+    pods = PodmanPods(Files())
+
+    def take(content: bytes) -> None:
+        (directory / "db.sql").write_bytes(content)
+        pod = pods.pod_of(str(directory), _ID)
+        assert pod is None or (pod.name.isprintable() and len(pod.name) <= 512)
+        (directory / "db.sql").unlink()
+
+    return take
+
+
+def _pods_of_podman_seed() -> bytes:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(
+            f"""
+            PRAGMA page_size = 512;
+            CREATE TABLE ContainerConfig (ID TEXT, PodID TEXT); INSERT INTO ContainerConfig VALUES ('{_ID}', 'p');
+            CREATE TABLE PodConfig (ID TEXT, Name TEXT); INSERT INTO PodConfig VALUES ('p', 'shop');
+            CREATE TABLE PodState (ID TEXT, JSON TEXT);
+            INSERT INTO PodState VALUES ('p', '{{"InfraContainerID": "{_ID}"}}');
+            """
+        )
+        return connection.serialize()
 
 
 def _cgroup_files(directory: Path) -> Take:
@@ -242,6 +282,8 @@ _TEXTS = [
     b"4:cpu,cpuacct:/kubepods/pod1\n0::/kubepods.slice/kubepods-burstable.slice\n",
     b"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod8f0d4b7e_6f3c_4c86_9d53_0e5d3a6f1c11.slice/"
     b"cri-containerd-" + _ID.encode() + b".scope",
+    b"/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/lxc.payload.web/nomad.slice/share.slice/"
+    b"8f0d4b7e-6f3c-4c86-9d53-0e5d3a6f1c11.web.scope/ecstasks-" + _ID[:32].encode() + b".slice",
     b"windows/dt=2026-11-22/identifier=node-1/windows-20261122T000000Z-0123abcd-000000.parquet",
     b"windows-000000.journal",
     b"Unavailable\n",
@@ -450,6 +492,7 @@ TARGETS = (
     Target("event ring", _event_seeds(), _event_ring, share=4),
     Target("nri", _nri_seeds(), _nri, (NriError,), share=10),
     Target("runtime state", [_json(value) for value in _STATE_FILES.values()], _runtime_state, share=4),
+    Target("pods of podman", [_pods_of_podman_seed()], _pods_of_podman, share=1),
     Target("cgroup files", _KEYED, _cgroup_files, share=6),
     Target("proc and names", _TEXTS, _texts, share=14),
     Target("topology", [b"0-3\n", b"1\n", b"event=0x3c,umask=0x01\n", b"10 21\n"], _topology,

@@ -81,7 +81,7 @@ def test_all_are_named(start_tracer: Callable[..., Tracer]) -> None:
 
     docker = sh(f"docker run -d --name by-docker {RUN}")
     podman = sh(f"podman run -d --name by-podman {RUN}")
-    sh("podman pod create --infra=false --name a-pod")
+    pod = sh("podman pod create --infra=false --name a-pod")
     in_pod = sh(f"podman run -d --pod a-pod --name in-a-pod {RUN}")
     by_user = as_user(f"podman run -d --name by-a-user {RUN}")
     other_storage = f"podman --root /home/{USER}/data/storage"
@@ -121,6 +121,7 @@ def test_all_are_named(start_tracer: Callable[..., Tracer]) -> None:
     assert f"/web.service/libpod-payload-{quadlet}" in paths[quadlet]
     assert f"/user@{pwd.getpwnam(USER).pw_uid}.service/" in paths[by_user]
     assert "libpod_pod_" in paths[in_pod]
+    assert set(windows.filter(container_id=in_pod).select("pod_name", "pod_uid").rows()) == {("a-pod", pod)}
     assert ("container", "containerd", CONTAINERD_ID) in {row[:3] for row in names}
     of_containerd = windows.filter(container_id=CONTAINERD_ID)
     assert set(of_containerd["pod_uid"]) == {POD_UID}

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.containers.identity import ContainerKey, Identity, identify, printable_path, recognize
+from tracer.containers.forms import match_form
+from tracer.containers.identity import ContainerKey, Identity, identify, path_components, printable_path, recognize
 
 ROWS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "cgroup_paths.json").read_text(encoding="utf-8")
@@ -65,9 +66,12 @@ PARENTS = [
     "", "/system.slice", "/system.slice/web.service", "/machine.slice", "/a/b",
     "/user.slice/user-1000.slice/user@1000.service/user.slice",
     "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service",
-    f"/machine.slice/machine-libpod_pod_{OTHER_ID}.slice",
-    f"/libpod_parent/{OTHER_ID}",
+    *(PODS_OF_PODMAN := [f"/machine.slice/machine-libpod_pod_{OTHER_ID}.slice", f"/libpod_parent/{OTHER_ID}"]),
 ]  # fmt: skip
+
+
+def pod_of(parent: str) -> str | None:
+    return OTHER_ID if parent in PODS_OF_PODMAN else None
 
 
 @pytest.mark.parametrize("parent", PARENTS)
@@ -75,7 +79,8 @@ PARENTS = [
 def test_each_runtime_in_each_form_wherever_it_is(component: str, runtime: str | None, parent: str) -> None:
     # By systemd a sandbox of CRI-O's is a directory in a slice.
     kind = "sandbox" if component == f"crio-{ID}" and parent.endswith(".slice") else "container"
-    expected = msgspec.structs.replace(Identity(kind="other"), kind=kind, runtime=runtime, container_id=ID)
+    expected = Identity(kind="container", runtime=runtime, container_id=ID, pod_uid=pod_of(parent))
+    expected = msgspec.structs.replace(expected, kind=kind)
     assert identify(f"{parent}/{component}") == expected
     # crun's child, and what a container makes itself.
     assert identify(f"{parent}/{component}/container") == msgspec.structs.replace(expected, subpath="container")
@@ -111,7 +116,7 @@ def test_a_path_for_systemd_given_to_cgroupfs_names_the_pod() -> None:
 def test_what_watches_over_a_container_knows_which(component: str, runtime: str | None) -> None:
     for parent in PARENTS:
         identity, key = recognize(f"{parent}/{component}")
-        assert identity == Identity(kind="monitor", runtime=runtime)
+        assert identity == Identity(kind="monitor", runtime=runtime, pod_uid=pod_of(parent))
         assert key is not None
         assert key.container_id == ID
     assert identify(f"{POD_SLICE}/{component}") == Identity(
@@ -135,7 +140,7 @@ def test_a_pod_of_podman_is_no_container() -> None:
         f"/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{ID}.slice",
         f"/libpod_parent/{ID}",
     ):
-        assert recognize(path) == (Identity(kind="pod", runtime="podman"), None)
+        assert recognize(path) == (Identity(kind="pod", runtime="podman", pod_uid=ID), None)
     assert identify(f"/machine.slice/machine-libpod_pod_{ID[1:]}.slice").kind == "unit"
 
 
@@ -286,13 +291,18 @@ def test_mount_prefix_changes_nothing(prefix: str, row: dict[str, Any]) -> None:
     assert identify(prefix + row["path"].removeprefix("/sys/fs/cgroup/cpu,cpuacct")) == expected_of(row)
 
 
+def is_plain(text: str) -> bool:
+    """Whether no runtime calls a container so, or what it puts containers into."""
+    return "/" not in text and match_form("a.slice", text) is None and match_form(text, "x") is None
+
+
 components = st.one_of(
     st.sampled_from(["..", ".", "a\nb", "\x1b[31m", "x" * 255, "\udcff\udcfe", "pod", "docker-.scope", "::"]),
-    st.text(max_size=300).filter(lambda text: "/" not in text),
+    st.text(max_size=300).filter(is_plain),
 )
 plain_parents = st.one_of(
     components,
-    st.sampled_from(["system.slice", "user.slice", "init.scope", "docker", "lxc", "a.service", "b.mount"]),
+    st.sampled_from(["system.slice", "user.slice", "init.scope", "docker", "a.service", "b.mount"]),
 )
 container_parents = st.sampled_from(
     [
@@ -301,6 +311,8 @@ container_parents = st.sampled_from(
         f"crio-{OTHER_ID}",
         f"x.slice:docker:{OTHER_ID}",
         f"libpod-payload-{OTHER_ID}",
+        "lxc.payload.web",
+        "machine.slice/machine-web.scope",
     ]
 )
 pod_parents = st.sampled_from(["kubepods/podffffffffffffffffffffffffffffffff", POD_SLICE.strip("/")])
@@ -340,20 +352,32 @@ def test_whatever_is_below_a_container_belongs_to_it(below: list[str]) -> None:
     )
 
 
+named = st.sampled_from(
+    ["lxc.payload.{}", "lxc.monitor.{}", "lxc/{}", "machine-{}.scope", "a.slice/machine-{}.scope",
+     "systemd-nspawn@{}.service", "machine-qemu\\x2d{}.scope", "{}.libvirt-lxc", "nomad/" + UID + ".{}",
+     "share.slice/" + UID + ".{}.scope", "ecs/{}", "ecstasks-{}.slice"]
+)  # fmt: skip
+any_named = st.builds(
+    str.format, named, components | st.sampled_from([ID, UID, "\\x00", "\\xff", "%s", "1-", "-", "."])
+)
 hostile_text = st.text(st.characters(), max_size=2000) | st.lists(
-    components | container_parents | pod_parents, max_size=40
+    components | container_parents | pod_parents | any_named, max_size=40
 ).map("/".join)
 
 
 @given(hostile_text)
 def test_hostile_text_is_told_apart_from_nothing_but_never_fails(text: str) -> None:
     identity, key = recognize(text)
-    assert (key is not None) == (identity.kind in ("container", "sandbox", "monitor"))
+    assert key is None or identity.kind in ("container", "sandbox", "monitor")
     assert identity.kind == "monitor" or key is None or key.container_id == identity.container_id
+    # An id is looked for in the state of runtimes, a path never is; a name is in the path, or nobody's yet.
     if identity.container_id is not None:
-        assert identity.container_id in text
+        assert (key is None) == identity.container_id.startswith("/") == (identity.container_name is not None)
+        assert identity.container_id in (text if key is not None else "/" + "/".join(path_components(text)))
+    assert identity.container_name is None or identity.container_name.isprintable()
+    assert len(identity.container_name or "") <= 512
     assert (identity.kind in ("container", "sandbox")) == (identity.container_id is not None)
-    assert (identity.pod_uid is None) == (identity.qos_class is None)
+    assert identity.qos_class is None or identity.pod_uid is not None
 
 
 @given(st.binary(max_size=300))

@@ -88,6 +88,33 @@ def test_labels_of_what_is_there_at_the_start(tmp_path: Path, clock: Clock) -> N
     assert label_of(inventory, IDLE_ID) == nothing | {"cgroup_id": IDLE_ID, "cgroup_kind": "idle"}
 
 
+def test_a_name_in_the_path_is_there_at_once_and_asked_of_nobody(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    web = make(tmp_path, "lxc.payload.web/init.scope")
+    inventory.refresh()
+    assert inventory.resolve([web]) == set()
+    assert inventory.take_moves() == []
+    label = label_of(inventory, web)
+    assert label is not None
+    assert (label["cgroup_kind"], label["runtime"], label["container_name"]) == ("container", "lxc", "web")
+    assert label["container_id"] == "/lxc.payload.web"
+    assert inventory.living_containers() == [((tmp_path / "lxc.payload.web").stat().st_ino, "/lxc.payload.web")]
+
+
+def test_all_in_a_pod_of_podmans_have_its_name(tmp_path: Path, clock: Clock) -> None:
+    inventory = Inventory(tmp_path, clock)
+    pod, container = "fedcba9876543210" * 4, "0123456789abcdef" * 4
+    above = f"machine.slice/machine-libpod_pod_{pod}.slice"
+    ids = [make(tmp_path, above), make(tmp_path, f"{above}/libpod-conmon-{container}.scope"),
+           make(tmp_path, f"{above}/libpod-{container}.scope/container")]  # fmt: skip
+    inventory.refresh()
+    names = ContainerNames(runtime="podman", container_name="web", pod_name="shop", pod_uid=pod)
+    inventory.give_names(ContainerKey(container), names, "runtime")
+    labels = [label_of(inventory, one) for one in ids]
+    assert [(label or {})["pod_name"] for label in labels] == ["shop"] * 3
+    assert [(label or {})["container_name"] for label in labels] == [None, None, "web"]
+
+
 def test_what_lies_below_a_cgroup(tmp_path: Path, clock: Clock) -> None:
     inside = make(tmp_path, "kubepods/pod1/container/init.scope")
     beside = make(tmp_path, "kubepods/pod1-not")

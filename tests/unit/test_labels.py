@@ -83,6 +83,10 @@ def generated(base: str, random_end: str) -> str:
         ("-x2x7q", "-x2x7q"),
         ("x2x7q", "x2x7q"),
         ("web-7d9f8c6b5d-x2x7q\n", "web-7d9f8c6b5d-x2x7q\n"),
+        ("shop-web:3-e95a40ef", "shop-web"),
+        ("shop-web:3-e95a40efb", "shop-web:3-e95a40efb"),
+        ("f" * 52 + ":3-e95a40ef", "f" * 52),
+        (":3-e95a40ef", ":3-e95a40ef"),
     ],
 )
 def test_workload_of_a_pod(pod_name: str, expected: str) -> None:

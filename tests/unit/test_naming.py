@@ -54,6 +54,9 @@ def who(**columns: Any) -> Who:
         ({"pod_uid": UID, "cgroup_kind": "unknown"}, f"pod{UID}"),
         ({"container_id": ID, "cgroup_kind": "unknown"}, "0123456789ab"),
         ({"container_name": "db", "cgroup_kind": "monitor"}, "db (monitor)"),
+        ({"cgroup_kind": "monitor", "cgroup_path": "/lxc.monitor.web"}, "/lxc.monitor.web"),
+        ({"container_id": "/lxc.payload.web", "container_name": "web", "cgroup_path": "/lxc.payload.web/a"}, "web"),
+        ({"container_id": "/nomad/x.web", "container_name": "web", "pod_uid": UID}, f"pod{UID}/web"),
         ({"cgroup_kind": "unit", "cgroup_path": "/init.scope"}, "init.scope"),
         ({"cgroup_kind": "unit", "cgroup_path": "/user.slice/user-1000.slice"}, "user-1000.slice"),
         (

@@ -108,6 +108,18 @@ def test_a_groups_name_says_who_made_it_and_for_whom() -> None:
 
 
 @pytest.mark.parametrize(
+    "container", ["/lxc.payload.web", "demo-service", "e95a40efbde84cbc8600660a109ec194-1", "\udcff"]
+)
+def test_an_id_that_is_no_number_has_a_group_of_its_own(container: str) -> None:
+    own = this_process()
+    name = own.group_name(container)
+    assert owner_of(name) == own
+    assert is_of_container(name, container)
+    assert not is_of_container(name, container + "2")
+    assert own.group_name(container + "2") != name
+
+
+@pytest.mark.parametrize(
     "name", ["", "trc-", "trc-1.2-0", "trc-1.2.3-", "trc-1.2.3-XYZ", "trc-a.2.3-0", CONTAINER, "pod_" + CONTAINER]
 )
 def test_other_names_are_nobodys(name: str) -> None:

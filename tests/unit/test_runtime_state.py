@@ -390,6 +390,65 @@ def test_docker_names_that_only_look_like_a_pods(tmp_path: Path, name: str) -> N
     assert RuntimeState(tmp_path).names(KEY, "docker") == expected
 
 
+TASK = "e95a40efbde84cbc8600660a109ec194"
+ECS_LABELS = {
+    "com.amazonaws.ecs.cluster": "prod",
+    "com.amazonaws.ecs.container-name": "web_1",
+    "com.amazonaws.ecs.task-arn": f"arn:aws:ecs:eu-west-1:123456789012:task/prod/{TASK}",
+    "com.amazonaws.ecs.task-definition-family": "shop-web",
+    "com.amazonaws.ecs.task-definition-version": "3",
+}
+
+
+def labelled(name: str, labels: object) -> dict[str, Any]:
+    container = docker_container(name)
+    return container | {"Config": container["Config"] | {"Labels": labels}}
+
+
+def test_a_task_of_ecs_is_what_a_pod_is(tmp_path: Path) -> None:
+    expected = ContainerNames(
+        runtime="docker", container_name="web_1", pod_name="shop-web:3-e95a40ef", pod_uid=TASK, image="busy:1"
+    )
+    labels = ECS_LABELS
+    for arn in (labels["com.amazonaws.ecs.task-arn"], f"arn:aws:ecs:eu-west-1:123456789012:task/{TASK}"):
+        labels = ECS_LABELS | {"com.amazonaws.ecs.task-arn": arn}
+        write(tmp_path, DOCKER, labelled("/ecs-shop-web-3-web1-c8a9d2b6e0f1a2b3c401", labels))
+        assert RuntimeState(tmp_path).names(KEY, "docker") == expected
+    labels = ECS_LABELS | {"com.amazonaws.ecs.container-name": "~internal~ecs~pause"}
+    write(tmp_path, DOCKER, labelled("/ecs-shop-web-3-internalecspause-acc699c0cbf2d6d11700", labels))
+    names = RuntimeState(tmp_path).names(KEY, "docker")
+    assert names is not None
+    assert (names.is_sandbox, names.container_name, names.pod_uid) == (True, None, TASK)
+
+
+def test_an_allocation_of_nomad_is_what_a_pod_is(tmp_path: Path) -> None:
+    write(tmp_path, DOCKER, labelled(f"/web-1-{UID}", {"com.hashicorp.nomad.alloc_id": UID}))
+    assert RuntimeState(tmp_path).names(KEY, "docker") == ContainerNames(
+        runtime="docker", container_name="web-1", pod_uid=UID, image="busy:1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("web", ECS_LABELS),
+        ("ecs-shop-web-4-web1-c8a9", ECS_LABELS),
+        ("ecs-shop-web-3-web1-c8a9", ECS_LABELS | {"com.amazonaws.ecs.task-arn": "arn:aws:ecs:task/prod/1"}),
+        ("ecs-shop-web-3-web1-c8a9", {"com.amazonaws.ecs.task-arn": f"task/{TASK}"}),
+        (f"web-{UID}", {"com.hashicorp.nomad.alloc_id": UID.replace("8", "9")}),
+        (f"web-{UID}", {}),
+        (f"web-{UID}", None),
+        (f"-{UID}", {"com.hashicorp.nomad.alloc_id": UID}),
+        ("web", {"com.hashicorp.nomad.alloc_id": UID}),
+    ],
+)
+def test_labels_that_an_image_may_have_brought(tmp_path: Path, name: str, labels: object) -> None:
+    write(tmp_path, DOCKER, labelled(f"/{name}", labels))
+    assert RuntimeState(tmp_path).names(KEY, "docker") == ContainerNames(
+        runtime="docker", container_name=name, image="busy:1"
+    )
+
+
 def test_bundle_of_a_docker_container_does_not_hide_its_names(tmp_path: Path) -> None:
     write(tmp_path, f"{TASKS}/moby/{ID}/config.json", oci_configuration(None))
     write(tmp_path, DOCKER, docker_container("/x"))

@@ -37,6 +37,15 @@ POD_DIRECTORY = f"/kubepods/burstable/pod{UID}"
         (f"/system.slice/web.service/libpod-payload-{ID}", "podman", None),
         (f"/machine.slice/machine-libpod_pod_{ID}.slice", "podman", None),
         (f"/machine.slice/machine-libpod_pod_{ID}.slice/libpod-{ID}.scope", "podman", "systemd"),
+        (f"/ecstasks.slice/ecstasks-{ID[:32]}.slice", None, None),
+        (f"/nomad.slice/share.slice/{UID}.web.scope", "nomad", "cgroupfs"),
+        (f"/nomad/{UID}.web", "nomad", "cgroupfs"),
+        ("/lxc.payload.web", "lxc", "cgroupfs"),
+        ("/lxc.monitor.web", "lxc", None),
+        ("/machine.slice/machine-web.scope", "systemd-nspawn", "systemd"),
+        ("/machine.slice/systemd-nspawn@web.service", "systemd-nspawn", "systemd"),
+        ("/machine.slice/machine-qemu\\x2d1\\x2dweb.scope", "qemu", "systemd"),
+        ("/machine/qemu-1-web.libvirt-qemu", "qemu", "cgroupfs"),
     ],
 )
 def test_a_containers_path_shows_the_driver(

@@ -155,6 +155,10 @@ def test_what_the_node_needs_is_not_paused_unless_forced(fake: FakeNode, path: s
         f"docker/{IDS[1]}/system.slice/sshd.service",
         "batch.slice/job.service",
         "batch",
+        f"ecstasks.slice/ecstasks-{STATIC_UID}.slice/docker-{IDS[1]}.scope",
+        f"machine.slice/machine-libpod_pod_{IDS[2]}.slice/libpod-{IDS[1]}.scope",
+        "nomad.slice/share.slice/4744f0ea-7616-ab3a-a420-8e25056e3861.web.scope",
+        "lxc.payload.web",
     ],
 )
 def test_what_belongs_to_users_can_be_paused(fake: FakeNode, path: str) -> None:

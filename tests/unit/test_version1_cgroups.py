@@ -84,6 +84,15 @@ def test_without_version_2_nothing_is_counted_and_nobody_hidden(tmp_path: Path) 
     assert hidden(tmp_path) == hidden(tmp_path / "missing") == []
 
 
+def test_a_container_without_an_id_is_known_by_its_path(tmp_path: Path) -> None:
+    put(tmp_path, 1, "9:pids:/lxc/web/ns", "0::/system.slice/lxc.service")
+    put(tmp_path, 2, "9:pids:/lxc.payload.web/init.scope", "0::/lxc.payload.web")
+    assert hidden(tmp_path) == [("/lxc/web", "lxc", "/system.slice/lxc.service")]
+    assert describe(find_hidden(tmp_path), RuntimeState(tmp_path)) == (
+        "a container has no cgroup of version 2: web is counted as /system.slice/lxc.service"
+    )
+
+
 def some_hidden(number: int, counted_as: str = DAEMON) -> Hidden:
     return Hidden(ContainerKey(f"{number:064x}"), identify(f"/docker/{number:064x}"), counted_as)
 

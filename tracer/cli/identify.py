@@ -48,6 +48,7 @@ def _describe(path: str) -> str:
             "kind": identity.kind,
             "runtime": identity.runtime,
             "container_id": identity.container_id,
+            "container_name": identity.container_name,
             "pod_uid": identity.pod_uid,
             "qos_class": identity.qos_class,
             "subpath": identity.subpath,

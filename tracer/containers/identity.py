@@ -4,7 +4,8 @@
 Container runtimes, the kubelet and systemd each name cgroups in their own way, and these trees nest: a Kubernetes node
 may itself be a container, and a container of a pod may run containers. The rules are read component by component. The
 innermost container is the one that a cgroup belongs to; the outermost pod is the one that this node has been given, of
-which others may learn the names. What a path cannot tell (names of pods and containers, their namespace) stays None.
+which others may learn the names. What a path cannot tell (names of most pods and containers, their namespace) stays
+None.
 """
 
 import os
@@ -14,7 +15,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from tracer.containers.forms import CgroupKind, match_form
+from tracer.containers.forms import CgroupKind, Form, match_form, match_pod
+from tracer.containers.path_names import name_in
 from tracer.printable import printable
 
 
@@ -24,6 +26,9 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     kind: `sandbox` holds a pod's namespaces, `monitor` watches over a container (conmon), `pod` and `qos` are
     levels of the kubelet's tree, or `pod` is one of podman's; `unit` and `mount` are systemd's; `idle` is no cgroup
     but a CPU's idle time.
+    container_id: as the runtime gives it; of runtimes that know their containers by name only (LXC, systemd-nspawn,
+    libvirt, Nomad), the path of the container's cgroup, which no other on the node has.
+    pod_uid: of a pod of Kubernetes or podman, a task of ECS, or an allocation of Nomad.
     subpath: path below the container's own cgroup, without a leading slash; empty for all other kinds.
     """
 
@@ -78,23 +83,16 @@ def identify(path: str) -> Identity:
 
 
 def recognize(path: str) -> tuple[Identity, ContainerKey | None]:
-    """Who the cgroup at `path` is, and the container that it belongs to or, as a monitor, watches over."""
+    """Who the cgroup at `path` is, and the container that it belongs to or, as a monitor, watches over.
+
+    Of a container whose path tells its name nothing more can be learnt, so that it needs no key.
+    """
     components = path_components(path)
     for position in reversed(range(len(components))):
         match = match_form(components[position - 1] if position else "", components[position])
         is_last = position == len(components) - 1
         if match is not None and (is_last or match[0].kind in ("container", "sandbox")):
-            form, found_id = match
-            pod_uid, qos_class = _outermost_pod(components[: position + 1])
-            identity = Identity(
-                kind=form.kind,
-                runtime=form.runtime,
-                container_id=found_id if form.kind in ("container", "sandbox") else None,
-                pod_uid=pod_uid,
-                qos_class=qos_class,
-                subpath="/".join(components[position + 1 :]),
-            )
-            return identity, None if form.kind == "pod" else ContainerKey(found_id, _user_id(components))
+            return _by_form(*match, components, position)
         if is_last and (level := _kubernetes_level(components)) is not None:
             return level, None
     pod_uid, qos_class = _outermost_pod(components)
@@ -111,6 +109,23 @@ def printable_path(path: str) -> str:
     return printable(os.fsencode(path))
 
 
+def _by_form(form: Form, found: str, components: Sequence[str], position: int) -> tuple[Identity, ContainerKey | None]:
+    """By the form of the component at `position`, which has the id or name `found` in it."""
+    is_container = form.kind in ("container", "sandbox")
+    has_id = form.tells == "id"
+    pod_uid, qos_class = _outermost_pod(components[: position + 1])
+    identity = Identity(
+        kind=form.kind,
+        runtime=form.runtime,
+        container_id=(found if has_id else "/" + "/".join(components[: position + 1])) if is_container else None,
+        container_name=name_in(found, form.tells) if is_container else None,
+        pod_uid=pod_uid,
+        qos_class=qos_class,
+        subpath="/".join(components[position + 1 :]),
+    )
+    return identity, ContainerKey(found, _user_id(components)) if has_id and form.kind != "pod" else None
+
+
 def _user_id(components: Sequence[str]) -> int | None:
     user = _USER.fullmatch("/".join(components[:3]))
     return None if user is None else int(user[1])
@@ -119,15 +134,16 @@ def _user_id(components: Sequence[str]) -> int | None:
 def _kubernetes_level(components: Sequence[str]) -> Identity | None:
     """The pod or QoS level that the last component names, or None."""
     pod_uid, qos_class = _outermost_pod(components)
-    if _pod(components, len(components) - 1) is not None:
+    pod = _pod(components, len(components) - 1)
+    if pod is not None and pod[1] is not None:
         return Identity(kind="pod", pod_uid=pod_uid, qos_class=qos_class)
     if _is_qos_level(components):
         return Identity(kind="qos", pod_uid=pod_uid, qos_class=qos_class)
     return None
 
 
-def _outermost_pod(components: Sequence[str]) -> tuple[str, str] | tuple[None, None]:
-    """(UID, QoS class) of the outermost pod that these components name."""
+def _outermost_pod(components: Sequence[str]) -> tuple[str | None, str | None]:
+    """(UID, QoS class) of the outermost pod that these components name; only those of Kubernetes have a class."""
     for position in range(len(components)):
         pod = _pod(components, position)
         if pod is not None:
@@ -135,16 +151,17 @@ def _outermost_pod(components: Sequence[str]) -> tuple[str, str] | tuple[None, N
     return None, None
 
 
-def _pod(components: Sequence[str], position: int) -> tuple[str, str] | None:
+def _pod(components: Sequence[str], position: int) -> tuple[str, str | None] | None:
     """(UID, QoS class) of the pod that the component at `position` names, or None."""
     component = components[position].partition(":")[0]
     if match := _POD_SLICE.fullmatch(component):
-        qos_class, uid = match.groups(default="guaranteed")
-        return uid.replace("_", "-"), qos_class
+        qos_class, slice_uid = match.groups(default="guaranteed")
+        return slice_uid.replace("_", "-"), qos_class
     parent = components[position - 1] if position else ""
     if parent in _QOS_DIRECTORIES and (match := _POD_DIRECTORY.fullmatch(component)):
         return match[1].replace("_", "-"), _QOS_DIRECTORIES[parent]
-    return None
+    uid = match_pod(parent, components[position])
+    return None if uid is None else (uid, None)
 
 
 def _is_qos_level(components: Sequence[str]) -> bool:

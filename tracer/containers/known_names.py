@@ -40,10 +40,12 @@ class KnownNames:
         """Takes a container's names and those of its pod; of whom something is new: the key, the pod's UID, or both.
 
         Names that say more win over those that say less, and of equals the first stays; but whoever told a container's
-        name may tell another. Of pods, which the kubelet runs, containers of users tell nothing.
+        name may tell another. Of pods, which the kubelet runs, containers of users tell nothing; of a pod that the
+        user's own podman runs, they have the name for themselves.
         """
         if key.user_id is not None:
-            names = msgspec.structs.replace(names, is_sandbox=False, pod_name=None, pod_uid=None, namespace=None)
+            pod_name = names.pod_name if names.runtime == "podman" else None
+            names = msgspec.structs.replace(names, is_sandbox=False, pod_name=pod_name, pod_uid=None, namespace=None)
         told = self._give_pod(names, source)
         known = self._containers.get(key)
         if known is not None and _count(known.names) >= _count(names):

@@ -53,6 +53,7 @@ def find_runtimes(paths: Iterable[str], root: Path = Path("/")) -> list[Runtime]
     for name, directory in _DIRECTORIES:
         if (root / str(directory).lstrip("/")).is_dir():
             directories[name].append(str(directory))
+    drivers: dict[str, set[CgroupDriver]] = defaultdict(set)
     # Of each way to call containers a few are enough. Without a prefix it tells of no runtime, which state may know.
     examples: dict[tuple[str | None, CgroupDriver], list[ContainerKey]] = defaultdict(list)
     for path in paths:
@@ -60,8 +61,9 @@ def find_runtimes(paths: Iterable[str], root: Path = Path("/")) -> list[Runtime]
         driver = _container_driver(path)
         if key is not None and driver is not None:
             examples[identity.runtime, driver].append(key)
+        elif identity.runtime is not None and driver is not None:
+            drivers[identity.runtime].add(driver)
     state = RuntimeState(root)
-    drivers: dict[str, set[CgroupDriver]] = defaultdict(set)
     for (told, driver), keys in examples.items():
         answers = (state.names(key, told) for key in keys[:_MOST_EXAMPLES])
         names = next(filter(None, answers), None)
@@ -79,8 +81,8 @@ def read_cgroup_tree(mount_point: Path, paths: Iterable[str]) -> CgroupTree:
         controllers = (mount_point / "cgroup.controllers").read_text(errors="replace").split()
     except OSError:
         controllers = None
-    # Those of podman tell their runtime.
-    pods = (path for path in paths if (identity := identify(path)).kind == "pod" and identity.runtime is None)
+    # Those of podman and ECS have no class.
+    pods = (path for path in paths if (identity := identify(path)).kind == "pod" and identity.qos_class is not None)
     pod = next(pods, None)
     return CgroupTree(
         mount_point=str(mount_point),

@@ -75,9 +75,7 @@ def describe(hidden: Iterable[Hidden], state: RuntimeState) -> str | None:
     """One line; None if there are none. Names of the containers are from `state`."""
     by_cgroup: dict[str, list[str]] = defaultdict(list)
     for container in hidden:
-        names = state.names(container.key, container.identity.runtime)
-        name = names.container_name if names is not None else None
-        by_cgroup[container.counted_as].append(name or container.key.container_id[:_SHORT_ID])
+        by_cgroup[container.counted_as].append(_name(container, state))
     if not by_cgroup:
         return None
     number = sum(map(len, by_cgroup.values()))
@@ -92,10 +90,19 @@ def describe(hidden: Iterable[Hidden], state: RuntimeState) -> str | None:
 def _hidden(version1: Iterable[str], version2: str) -> Hidden | None:
     for path in version1:
         identity, key = recognize(path)
-        if key is not None and identity.container_id is not None:
-            counted_as = recognize(version2)[0].container_id
-            return None if counted_as == key.container_id else Hidden(key, identity, printable_path(version2))
+        if identity.container_id is not None:
+            if identity.container_id == recognize(version2)[0].container_id:
+                return None
+            # One that the path itself names has no other key, and no state knows it.
+            return Hidden(key or ContainerKey(identity.container_id), identity, printable_path(version2))
     return None
+
+
+def _name(container: Hidden, state: RuntimeState) -> str:
+    """As its path tells, or else its runtime's state; without either, its short id."""
+    names = state.names(container.key, container.identity.runtime)
+    told = container.identity.container_name if names is None else names.container_name
+    return told or container.key.container_id[:_SHORT_ID]
 
 
 def _membership(process: Path) -> Membership | None:

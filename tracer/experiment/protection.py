@@ -54,7 +54,8 @@ def protected(node: Node, cgroup: CountedCgroup) -> str | None:
         return "runs the node's containers"
     if identity.kind == "monitor":
         return "watches over a container"
-    if identity.pod_uid is None:
+    if identity.pod_uid is None or (identity.qos_class is None and identity.namespace is None):
+        # The kubelet runs no such pod: it is podman's, a task of ECS, or an allocation of Nomad.
         return None
     if identity.namespace == _KUBE_SYSTEM:
         return f"is in a pod of {_KUBE_SYSTEM}"

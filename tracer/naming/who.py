@@ -12,6 +12,8 @@ _SHORT_ID: Final = 12
 # them that stand for the decimal digits of a template's hash (SafeEncodeString there).
 _RANDOM: Final = "[bcdfghjklmnpqrstvwxz2456789]"
 _HASH: Final = "[456789bcdf]"
+# What a task of ECS is called (tracer.containers.runtime_state.docker_agents); no pod of Kubernetes has a colon.
+_TASK_END: Final = re.compile(r"(?<=.):[0-9]{1,10}-[0-9a-f]{8}\Z")
 # A generated name is cut to this length before its random end (k8s.io/apiserver/pkg/storage/names), the dash included.
 _LONGEST_NAME: Final = 63
 _GENERATED_ENDS: Final = (
@@ -63,10 +65,11 @@ def name_of(who: Who) -> str:
 def workload_of(who: Who) -> str:
     """`shop/web/app`: `name_of` without what differs from run to run.
 
-    A pod's name is that of its Deployment, ReplicaSet, DaemonSet, Job or CronJob, without hash and random end, or that
-    of a static pod without its node's name. Indices are kept: `db-0` of a StatefulSet and `train-3` of an indexed Job
-    have the same part of the work in each run, and not that of `db-1`. A name that somebody chose loses its end too if
-    that looks generated: five characters of those that Kubernetes uses, as in `web-https`.
+    A pod's name is that of its Deployment, ReplicaSet, DaemonSet, Job or CronJob, without hash and random end, that of
+    a static pod without its node's name, or that of a task of ECS without its version. Indices are kept: `db-0` of a
+    StatefulSet and `train-3` of an indexed Job have the same part of the work in each run, and not that of `db-1`. A
+    name that somebody chose loses its end too if that looks generated: five characters of those that Kubernetes uses,
+    as in `web-https`.
     """
     pod_name = _pod_workload(who.pod_name, who.node_name) if who.pod_name else None
     unit = unit_name(who.cgroup_path)
@@ -114,6 +117,8 @@ def _pod_workload(pod_name: str, node_name: str | None) -> str:
     of_node = pod_name.removesuffix(f"-{node_name}")
     if of_node != pod_name:
         return of_node
+    if (family := _TASK_END.sub("", pod_name)) != pod_name:
+        return family
     if len(pod_name.encode("utf-8", "surrogatepass")) == _LONGEST_NAME:
         return _CUT_END.sub("", pod_name)
     for end in _GENERATED_ENDS:

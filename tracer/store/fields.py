@@ -59,14 +59,23 @@ IDENTITY: Final = (
         STRING,
         "container runtime, for example containerd, cri-o or docker; null where neither the path nor its state tells",
     ),
-    optional("container_id", STRING, "id of the container, without a runtime prefix"),
+    optional(
+        "container_id",
+        STRING,
+        "id of the container, without a runtime prefix; of one that has a name only, the path of its cgroup",
+    ),
     optional(
         "container_name",
         STRING,
         "name of the container in its pod, or the runtime's name for it, at the time of the row",
     ),
-    optional("pod_name", STRING, "name of the Kubernetes pod"),
-    optional("pod_uid", STRING, "UID of the Kubernetes pod; of pods within a pod's container, the outermost"),
+    optional("pod_name", STRING, "name of the pod, of Kubernetes or podman, or of the ECS task"),
+    optional(
+        "pod_uid",
+        STRING,
+        "UID of the Kubernetes pod; id of podman's pod, the ECS task or the Nomad allocation; of pods within a pod's "
+        "container, the outermost",
+    ),
     optional("namespace", STRING, "Kubernetes namespace of the pod"),
     optional("qos_class", STRING, "Kubernetes QoS class of the pod: guaranteed, burstable or besteffort"),
 )

@@ -8,7 +8,7 @@ it, make it of the pod's names, and read them back from it: `k8s_<container>_<po
 random part after that where the name was taken (as in cri-dockerd's core/naming.go; not seen live).
 
 The labels `io.kubernetes.*` say the same, but a container inherits labels from its image too: one run from an image
-that was committed from some pod would bear that pod's name.
+that was committed from some pod would bear that pod's name. Other agents' containers: see `docker_agents`.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from tracer.containers.runtime_state.docker_agents import Labels, names_by_agent
 from tracer.containers.runtime_state.files import Files
 from tracer.containers.runtime_state.names import ContainerNames, harmless
 from tracer.containers.runtime_state.reader import Found, Reader, Record
@@ -29,6 +30,7 @@ _SANDBOX_NAME = "POD"
 
 class _Config(msgspec.Struct, rename="pascal"):
     image: str | None = None
+    labels: Labels | None = None
 
 
 class _Container(msgspec.Struct, rename="pascal"):
@@ -81,4 +83,6 @@ def _names(container: _Container) -> ContainerNames:
                 namespace=harmless(namespace),
                 image=image,
             )
-    return ContainerNames(runtime="docker", container_name=harmless(name), image=image)
+    labels = container.config.labels if container.config else None
+    by_agent = None if labels is None else names_by_agent(name, labels, image)
+    return by_agent or ContainerNames(runtime="docker", container_name=harmless(name), image=image)

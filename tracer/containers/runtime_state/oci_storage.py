@@ -9,7 +9,7 @@ podman writes it below /var/lib before the cgroup (seen live with 4.3.1), or wit
 its libpod/container_internal). Its annotations hold no names: these are in `containers.json` beside the containers'
 directories (seen live) or, of volatile containers, in `volatile-containers.json` (as in containers/storage's
 containers.go). `podman rename` replaces the list too, whatever database it has (as in its libpod/runtime_ctr.go). A
-pod's name is only in podman's database.
+pod's name is only in podman's database; see `podman_pods`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,6 +21,7 @@ import msgspec
 from tracer.containers.runtime_state.files import Files, Version
 from tracer.containers.runtime_state.names import ContainerNames, harmless
 from tracer.containers.runtime_state.oci import ClassAnnotations, Linux, blockio_class, rdt_class
+from tracer.containers.runtime_state.podman_pods import PodmanPods
 from tracer.containers.runtime_state.reader import Found, Reader, Record
 
 STORAGE_ROOTS = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
@@ -89,6 +90,7 @@ class OciStorage(Reader):
         self._stores = [str(root / f"{driver}-containers") for root in storage_roots for driver in DRIVERS]
         # podman's list of all containers, which grows with their number, would otherwise be read for each of them.
         self._store_files: dict[str, _StoreFile] = {}
+        self._pods = PodmanPods(files)
 
     def find(self, container_id: str, runtime: str | None) -> Found | None:
         """See `Reader`.
@@ -122,13 +124,17 @@ class OciStorage(Reader):
         )
 
     def _podman_names(self, path: str, container_id: str) -> ContainerNames:
+        """By the list at `path`; of the container that holds its pod's namespaces the pod's name alone."""
         container = self._containers_in(path).get(container_id)
-        if container is None:
-            return ContainerNames(runtime="podman")
+        pod = self._pods.pod_of(path.rpartition("/")[0].rpartition("/")[0], container_id)
+        is_sandbox = pod is not None and pod.is_infra
         return ContainerNames(
             runtime="podman",
-            container_name=harmless(next(iter(container.names), None)),
-            image=harmless(_image(container.metadata)),
+            is_sandbox=is_sandbox,
+            container_name=None if container is None or is_sandbox else harmless(next(iter(container.names), None)),
+            pod_name=None if pod is None else pod.name,
+            pod_uid=None if pod is None else harmless(pod.pod_id),
+            image=None if container is None or is_sandbox else harmless(_image(container.metadata)),
         )
 
     def _containers_in(self, path: str) -> Mapping[str, _StoredContainer]:

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names of the tracer's own groups: whose they are, and for which container.
 
-`trc-<PID namespace>.<pid>.<start time>-<first 16 digits of the container's id>`. A process is named by its start time
-too, since PIDs are used again, and by the namespace in which its PID holds. No group outlives a boot.
+`trc-<PID namespace>.<pid>.<start time>-<first 16 digits of the container's id>`, or of its hash where it is no number.
+A process is named by its start time too, since PIDs are used again, and by the namespace in which its PID holds. No
+group outlives a boot.
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 _NAME = re.compile(r"trc-([0-9]{1,20})\.([0-9]{1,20})\.([0-9]{1,20})-([0-9a-f]{1,16})")
+_HEXADECIMAL = re.compile("[0-9a-f]+")
 _ID_DIGITS = 16
 
 
@@ -23,7 +26,7 @@ class Owner(NamedTuple):
 
     def group_name(self, container_id: str) -> str:
         """What this process calls the group of a container."""
-        return f"trc-{self.pid_namespace}.{self.pid}.{self.start_time}-{container_id[:_ID_DIGITS]}"
+        return f"trc-{self.pid_namespace}.{self.pid}.{self.start_time}-{_digits(container_id)}"
 
 
 def this_process(proc: Path = Path("/proc")) -> Owner:
@@ -43,12 +46,18 @@ def owner_of(group_name: str) -> Owner | None:
 def is_of_container(group_name: str, container_id: str) -> bool:
     """Whether some run of the tracer made this group for the container."""
     match = _NAME.fullmatch(group_name)
-    return match is not None and match[4] == container_id[:_ID_DIGITS]
+    return match is not None and match[4] == _digits(container_id)
 
 
 def is_dead(owner: Owner, own: Owner, proc: Path = Path("/proc")) -> bool:
     """Whether the owner has ended. Of one in another PID namespace than `own`'s nobody here can tell: False."""
     return owner.pid_namespace == own.pid_namespace and _start_time(proc, owner.pid) != owner.start_time
+
+
+def _digits(container_id: str) -> str:
+    if _HEXADECIMAL.fullmatch(container_id) is None:
+        container_id = hashlib.sha256(container_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return container_id[:_ID_DIGITS]
 
 
 def _start_time(proc: Path, pid: int) -> int | None:
