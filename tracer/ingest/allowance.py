@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much is read of whom in a second, so that nobody's messages cost the node more, nor take others' place."""
+
+from typing import Final
+
+_SECOND_NS: Final = 1_000_000_000
+MOST_IN_ALL: Final = 60_000
+"""Of lines and values in a second: some 12,000 messages with a value and four tags."""
+_FEWEST_SHARES: Final = 4
+
+
+class Allowance:
+    """A share of what can be read in a second for each sender: of those that sent something in the last one, alike.
+
+    One may take what a quarter is even where it is alone, so that there is room for who comes next.
+    """
+
+    def __init__(self, most: int = MOST_IN_ALL) -> None:
+        self._most = most
+        self._second = -1
+        self._used: dict[int | None, int] = {}
+        self._left = most
+        self._share = most // _FEWEST_SHARES
+
+    def take(self, sender: int | None, cost: int, now_ns: int) -> bool:
+        """Whether so much can be read of this sender now (CLOCK_MONOTONIC)."""
+        if (second := now_ns // _SECOND_NS) != self._second:
+            self._share = self._most // max(_FEWEST_SHARES, len(self._used) + 1)
+            self._second, self._used, self._left = second, {}, self._most
+        used = self._used.get(sender, 0)
+        if cost > self._left or used + cost > self._share:
+            self._used.setdefault(sender, 0)
+            return False
+        self._used[sender] = used + cost
+        self._left -= cost
+        return True
