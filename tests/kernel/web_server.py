@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A web server with a log of its latencies, a client, and a batch job in bursts: web_server.py server|client|batch ...
 
-`server CPU PORT LOG` writes a line for each request: when it was sent and when its answer was ready, UTC ns.
+`server CPU PORT LOG [SOCKET]` writes a line for each request: when it was sent and when its answer was ready, UTC ns.
+It sends how many ms that took to the socket, by DogStatsD; when it had done so is a third figure of the line.
 """
 
 import os
+import socket
 import sys
 import time
 from http.client import HTTPConnection
@@ -22,13 +24,17 @@ def spin(clock_seconds: float, clock: int) -> None:
         pass
 
 
-def serve(port: str, log: str) -> None:
-    with Path(log).open("w", buffering=1) as lines:
+def serve(port: str, log: str, path: str | None = None) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as measured, Path(log).open("w", buffering=1) as lines:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 spin(WORK_SECONDS, time.CLOCK_THREAD_CPUTIME_ID)
-                lines.write(f"{self.path[1:]} {time.time_ns()}\n")
+                line = f"{self.path[1:]} {(ready := time.time_ns())}"
+                if path is not None:
+                    measured.sendto(f"http.request:{(ready - int(self.path[1:])) / 1e6!r}|ms".encode(), path)
+                    line += f" {time.time_ns()}"
+                lines.write(f"{line}\n")
                 self.send_response(200)
                 self.end_headers()
 
