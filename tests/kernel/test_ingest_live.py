@@ -4,60 +4,26 @@
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 
 import polars as pl
 import pytest
 from live_node import Cgroup, Tracer
+from web_server import PROGRAM, asking, free_port, is_listening, wait_for
 
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
 
 pytestmark = pytest.mark.root
-PROGRAM = Path(__file__).with_name("web_server.py")
 WINDOW_NS = 60_000_000
 # What the run's anchor and a reading of the clock can be apart.
 CLOCKS_NS = 1_000_000
 
 
-@pytest.fixture
-def client() -> Iterator[Callable[[int, int], None]]:
-    started: list[Popen[bytes]] = []
-
-    def start(cpu: int, port: int) -> None:
-        command = [sys.executable, str(PROGRAM), "client", str(cpu), str(port)]
-        started.append(Popen(command, stdout=DEVNULL, stderr=DEVNULL))
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Without a CPU of its own: it would be in the way of those that are looked at."""
-    while not condition():
-        time.sleep(0.1)
-
-
 def test_latencies_are_of_their_container_and_window_and_the_report_says_when_they_rose(
     start_tracer: Callable[..., Tracer],
     new_container: Callable[[], Cgroup],
-    client: Callable[[int, int], None],
     tmp_path: Path,
 ) -> None:
     first, *_others, last = sorted(os.sched_getaffinity(0))
@@ -68,11 +34,11 @@ def test_latencies_are_of_their_container_and_window_and_the_report_says_when_th
     web.start(f"exec '{sys.executable}' '{PROGRAM}' server {last} {port} '{log}' '{path}'")
     wait_for(lambda: is_listening(port))
     batch.start(f"exec '{sys.executable}' '{PROGRAM}' batch {last}")
-    client(first, port)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as liar:
         for _number in range(20):
             liar.sendto(f"http.request:1e6|ms|c:in-{web.id}".encode(), str(path))
-    wait_for(lambda: len(log.read_text().splitlines()) >= 600)
+    with asking(first, port):
+        wait_for(lambda: len(log.read_text().splitlines()) >= 600)
     web.stop()
     tracer.process.send_signal(2)
     result = tracer.result()

@@ -9,13 +9,47 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 
+PROGRAM = Path(__file__)
 WORK_SECONDS = 0.002
 BETWEEN_SECONDS = 0.02
 BURST_SECONDS, PERIOD_SECONDS = 0.3, 0.8
+
+
+def free_port() -> int:
+    """For a server."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Whether the server has begun."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Without a CPU of its own: it would be in the way of those that are looked at."""
+    while not condition():
+        time.sleep(0.1)
+
+
+@contextmanager
+def asking(cpu: int, port: int) -> Iterator[None]:
+    """A client asks all the time."""
+    client = Popen([sys.executable, str(PROGRAM), "client", str(cpu), str(port)], stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        yield
+    finally:
+        client.kill()
+        client.wait()
 
 
 def spin(clock_seconds: float, clock: int) -> None:
