@@ -110,8 +110,8 @@ def test_what_is_added_up_stays_finite() -> None:
 
 def test_who_floods_leaves_the_others_their_share() -> None:
     allowance = Allowance(1000)
-    assert not allowance.take(1, 251, 0)
-    assert allowance.take(1, 250, 0)
+    assert not allowance.take(1, 501, 0)
+    assert allowance.take(1, 500, 0)
     assert not allowance.take(1, 1, 0)
     assert allowance.take(2, 250, 0)
     # Of nine that were there in the last second, and one that may come, each has a tenth.

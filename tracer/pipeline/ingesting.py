@@ -10,24 +10,35 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
+from tracer.ingest.allowance import cost_of
 from tracer.ingest.dogstatsd import is_ignored, messages_of, parse_message
 from tracer.ingest.messages import MalformedError
 from tracer.ingest.openmetrics import parse_exposition
 from tracer.ingest.sockets import Datagram, DatagramReceiver, peer_pid
 from tracer.ingest.text_connections import TextConnections
+from tracer.kernel.cpus import online_cpus
 from tracer.pipeline.intake import Intake, monotonic_ns
+from tracer.pipeline.pace import affordable_share
 from tracer.pipeline.senders import Senders
 
 _LOOK_SECONDS: Final = 0.25
 _HAND_ON_NS: Final = 1_000_000_000
-_DATAGRAMS_AT_ONCE: Final = 64
-_DRAINS_AT_END: Final = 64
+_DATAGRAMS_AT_ONCE: Final = 16
+_DRAINS_AT_END: Final = 256
 # The kernel queues 10 where nobody set net.unix.max_dgram_qlen; whoever finds the queue full waits, or loses them.
 _FEW: Final = 5
 # Instead of a wake-up for each datagram of many.
 _PAUSE_SECONDS: Final = 0.001
+_LONGEST_PAUSE_SECONDS: Final = 0.01
+
+
+class _Drained(NamedTuple):
+    """How many datagrams were taken, and whether some were not read as there were too many."""
+
+    taken: int
+    is_too_much: bool
 
 
 class _Ingesting(threading.Thread):
@@ -66,6 +77,7 @@ class DatagramIngesting(_Ingesting):
         super().__init__("datagrams", intake, senders, note)
         self._socket = receiving
         self._receiver = DatagramReceiver(receiving)
+        self._share = affordable_share(len(online_cpus()))
         # Nothing in the queue is from before this (CLOCK_MONOTONIC), whatever the wall clock did meanwhile.
         self._empty_ns = monotonic_ns()
 
@@ -75,29 +87,32 @@ class DatagramIngesting(_Ingesting):
             selector.register(self._socket, selectors.EVENT_READ)
             while not self._finish.is_set():
                 selector.select(_LOOK_SECONDS)
-                if self._drain() <= _FEW:
+                begun_cpu_ns = time.thread_time_ns()
+                drained = self._drain()
+                if drained.is_too_much:
+                    # Somebody floods it: the others wait no longer than this, and the node's CPUs are not for that.
+                    cost_ns = time.thread_time_ns() - begun_cpu_ns
+                    self._finish.wait(min(cost_ns / self._share / 1e9, _LONGEST_PAUSE_SECONDS))
+                elif drained.taken <= _FEW:
                     self._finish.wait(_PAUSE_SECONDS)
                 if (now_ns := monotonic_ns()) >= due_ns:
                     due_ns = now_ns + _HAND_ON_NS
                     self._intake.hand_on(now_ns)
         # What was sent before the end, unless it never ends.
         for _time in range(_DRAINS_AT_END):
-            if self._drain() < _DATAGRAMS_AT_ONCE:
+            if self._drain().taken < _DATAGRAMS_AT_ONCE:
                 break
 
-    def _drain(self) -> int:
-        """Takes what waits, but no more than a few at once; how many these were."""
+    def _drain(self) -> _Drained:
+        """Takes what waits, but no more than a few at once."""
         begun_ns, is_too_much = monotonic_ns(), False
         for taken in range(_DATAGRAMS_AT_ONCE):
             if (datagram := self._receiver.receive()) is None:
                 self._empty_ns = begun_ns
-                return taken
+                return _Drained(taken, is_too_much)
             begun_ns = monotonic_ns()
             is_too_much |= not self._take(datagram, begun_ns)
-        if is_too_much:
-            # Somebody floods it: the others wait no longer than this, and the node's CPU is not for that.
-            self._finish.wait(_PAUSE_SECONDS)
-        return _DATAGRAMS_AT_ONCE
+        return _Drained(_DATAGRAMS_AT_ONCE, is_too_much)
 
     def _take(self, datagram: Datagram, now_ns: int) -> bool:
         """Whether it was read."""
@@ -108,9 +123,8 @@ class DatagramIngesting(_Ingesting):
         received_ns = min(max(now_ns - age_ns, self._empty_ns), now_ns)
         boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - (now_ns - received_ns)
         cgroup_id = self._senders.cgroup_of(datagram.pid, boottime_ns)
-        lines = content.count(b"\n") + 1
-        if not self._intake.allows(cgroup_id, lines + content.count(b":"), now_ns):
-            self._intake.count(messages_dropped=lines)
+        if not self._intake.allows(cgroup_id, cost_of(content), now_ns):
+            self._intake.count(messages_dropped=content.count(b"\n") + 1)
             return False
         if datagram.is_cut:
             # Half a message may look like a whole one.

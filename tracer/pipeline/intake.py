@@ -83,7 +83,8 @@ class Intake:
     def count(self, **counts: int) -> None:
         """Adds to counts of `health`, without their `external_`."""
         with self._lock:
-            self._counts.update({f"external_{name}": number for name, number in counts.items()})
+            for name, number in counts.items():
+                self._counts[f"external_{name}"] += number
 
     def take(self, message: Message, cgroup_id: int | None, received_ns: int, *, can_claim: bool = False) -> None:
         """A message of the cgroup that the kernel vouches for, if it does; `can_claim`: it cannot, of nobody.
@@ -92,18 +93,20 @@ class Intake:
         """
         sender = self._sender(message.claim, cgroup_id, can_claim=can_claim)
         at_ns = self._time_of(message, received_ns)
-        counts: Counter[str] = Counter(external_messages=1)
-        if sender.cgroup_id is None:
-            counts["external_senders_unknown"] += 1
-        if message.claim is not None and cgroup_id is not None and not self._is_of(message.claim, cgroup_id):
-            counts["external_claims_refused"] += 1
-        if at_ns is None:
-            counts["external_messages_late"] += 1
+        is_refused = message.claim is not None and cgroup_id is not None and not self._is_of(message.claim, cgroup_id)
         with self._lock:
-            if at_ns is not None:
+            counts = self._counts
+            counts["external_messages"] += 1
+            if sender.cgroup_id is None:
+                counts["external_senders_unknown"] += 1
+            if is_refused:
+                counts["external_claims_refused"] += 1
+            if at_ns is None:
+                counts["external_messages_late"] += 1
+            else:
                 window_tick = at_ns // self._tick_ns // self._window_ticks * self._window_ticks
-                counts["external_values_dropped"] += self._gathering.add(window_tick, sender, message)
-            self._counts += counts
+                if dropped := self._gathering.add(window_tick, sender, message):
+                    counts["external_values_dropped"] += dropped
 
     def hand_on(self, now_ns: int | None = None) -> None:
         """The rows of windows that were over by then (CLOCK_MONOTONIC), or of all. One thread at a time calls it."""
