@@ -61,6 +61,7 @@ class Node:
         )
         self.path = directory / "ingest.sock"
         self.sockets = IngestSockets(self.path, None, 0o666)
+        self.sockets.begin()
         self.threads = (
             DatagramIngesting(self.sockets.datagrams, self.intake, Senders(self.root, proc.parent), self.notes.append),
             TextIngesting(self.sockets.text, self.intake, Senders(self.root, proc.parent), self.notes.append),

@@ -25,6 +25,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def sockets(path: Path) -> Iterator[IngestSockets]:
     sockets = IngestSockets(path, None, 0o666)
+    sockets.begin()
     yield sockets
     sockets.remove()
 
@@ -78,6 +79,21 @@ def test_a_datagram_comes_with_its_sender_and_the_kernels_time(sockets: IngestSo
     assert datagram.realtime_ns is not None
     assert before - 20_000_000 <= datagram.realtime_ns <= after
     assert DatagramReceiver(sockets.datagrams).receive() is None
+
+
+def test_nobody_waits_for_a_run_that_has_not_begun(path: Path) -> None:
+    sockets = IngestSockets(path, None, 0o666)
+    with client(path) as one:
+        one.setblocking(False)
+        # More than any queue holds.
+        for _number in range(5000):
+            one.send(b"a:1|c")
+        assert DatagramReceiver(sockets.datagrams).receive() is None
+        sockets.begin()
+        one.send(b"b:1|c")
+        assert receive(sockets).content == b"b:1|c"
+    sockets.remove()
+    sockets.remove()
 
 
 def test_descriptors_that_a_stranger_sends_along_are_not_kept(sockets: IngestSockets, path: Path) -> None:

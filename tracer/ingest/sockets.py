@@ -2,6 +2,7 @@
 """The sockets on which applications are heard: datagrams at a path, text by a stream beside it."""
 
 import array
+import ctypes
 import os
 import socket
 import struct
@@ -16,6 +17,12 @@ TEXT_SUFFIX: Final = ".openmetrics"
 LONGEST_DATAGRAM: Final = 65_536
 # Not in Python's module (asm-generic/socket.h); the message that it brings has the same number.
 _SO_TIMESTAMPNS: Final = 35
+_SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
+# struct sock_filter and struct sock_fprog (linux/filter.h).
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+_PROGRAM: Final = struct.Struct("@HP")
+_BPF_RET: Final = 0x06
 _TIME: Final = struct.Struct("qq")
 _CREDENTIALS: Final = struct.Struct("iII")
 # No more, so that the kernel has no room for descriptors that a stranger sends along (unix(7), MSG_CTRUNC).
@@ -35,7 +42,7 @@ class Datagram(NamedTuple):
 
 
 class IngestSockets:
-    """Both, until `remove`."""
+    """Both, until `remove`. Until `begin` datagrams are thrown away: nobody waits for a run that is still beginning."""
 
     def __init__(self, path: Path, owner: Owner | None, mode: int) -> None:
         """`owner`: whose they are to be. Raises UsageError."""
@@ -49,11 +56,16 @@ class IngestSockets:
             on_failure.pop_all()
         self.datagrams = self._datagrams.socket
         self.text = self._text.socket
+        _throw_away(self.datagrams)
         self.datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.datagrams.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
+    def begin(self) -> None:
+        """From now on they are kept, and somebody takes them."""
+        self.datagrams.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
     def remove(self) -> None:
-        """Nobody is heard any more."""
+        """Nobody is heard any more; once more does no harm."""
         self._datagrams.remove()
         self._text.remove()
 
@@ -83,6 +95,12 @@ class DatagramReceiver:
             elif kind == socket.SCM_RIGHTS:
                 _close_all(content)
         return Datagram(bytes(self._buffer[:size]), pid, realtime_ns, bool(flags & socket.MSG_TRUNC))
+
+
+def _throw_away(receiving: socket.socket) -> None:
+    """What comes is dropped, without a word to who sends it (socket(7), unix_dgram_sendmsg() in net/unix/af_unix.c)."""
+    drop = ctypes.create_string_buffer(_INSTRUCTION.pack(_BPF_RET, 0, 0, 0))
+    receiving.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(1, ctypes.addressof(drop)))
 
 
 def peer_pid(connection: socket.socket) -> int:

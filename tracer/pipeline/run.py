@@ -234,6 +234,8 @@ class Run:
         self._uncounted.start()
         for thread in (*self._parts.stages, *self._parts.observing, *self._parts.ingesting):
             thread.start()
+        if self._ingest is not None:
+            self._ingest.begin()
         for server in self._servers:
             server.start()
 
@@ -308,6 +310,9 @@ class Run:
             told.finish()
         self._stuck += await_end((*parts.observing, *parts.ingesting), _END_SECONDS)
         parts.hand_on_ingested(self._note)
+        if self._ingest is not None:
+            # Whoever sends is to know, and not to wait until the files are written.
+            self._ingest.remove()
         self._watching.finish()
         self._stuck += await_end((self._watching, self._uncounted), _END_SECONDS)
         parts.reading.finish()
