@@ -14,6 +14,8 @@ from tracer.analysis.findings import Report
 from tracer.analysis.latencies.quantiles import Groups, difference, quantile
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
+from tracer.cli.printing import TextOutput
+from tracer.cli.report_text import print_report
 from tracer.store.schemas import TABLES
 
 WEB, ETL, DB = container(1, "app", "web-1"), container(2, "etl", "batch-7"), container(3, "db", "db-1")
@@ -103,6 +105,19 @@ def test_claims_and_other_kinds_are_left_out(tmp_path: Path) -> None:
     claimed = values_of(WEB, BUSY, drawn(BUSY, 90.0, 1), sender_by="claim")
     counter = values_of(WEB, BUSY, drawn(BUSY, 90.0, 1), kind="counter")
     assert reported(tmp_path, claimed, counter).latencies == []
+
+
+def test_the_text_has_them_in_a_table_and_names_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rose = [values_of(WEB, BUSY, drawn(BUSY, 15.0, 1)), values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))]
+    hostile = values_of(WEB, QUIET, drawn(QUIET, 4.0, 3), name="[red]\x1b[2J\u202e", kind="histogram")
+    found = reported(tmp_path, *rose, hostile)
+    print_report(found, TextOutput())
+    text = capsys.readouterr().out
+    assert all(character.isprintable() or character == "\n" for character in text)
+    table = text.partition("What services measured themselves:")[2]
+    assert "behind shop/batch-7/etl: p99 " in " ".join(table.split())
+    assert "[red]" in table
+    assert "too few values" in " ".join(table.split())
 
 
 def test_a_recording_without_has_none(tmp_path: Path) -> None:
