@@ -120,6 +120,19 @@ def test_the_text_has_them_in_a_table_and_names_do_no_harm(tmp_path: Path, capsy
     assert "too few values" in " ".join(table.split())
 
 
+def test_what_was_not_kept_is_said(tmp_path: Path) -> None:
+    columns = {"external_messages": 100, "external_messages_dropped": 7, "external_values_dropped": 0}
+    time = {"time": START_NS + np.arange(2) * 10**9}
+    health = frame(TABLES["health"], 2, {"node_name": "node-1", **time, **columns})
+    values = values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))
+    write_recording(tmp_path, **tables_of([Load(WEB, range(WINDOWS), MS, {})]), external=[values], health=[health])
+    (caveat,) = [one for one in report(open_recording([tmp_path])).caveats if one.id == "external-loss"]
+    assert caveat.text == (
+        "of what services sent, 200 messages were read; not all was kept: 14 more were thrown away, as they were too "
+        "many"
+    )
+
+
 def test_a_recording_without_has_none(tmp_path: Path) -> None:
     assert reported(tmp_path).latencies == []
 

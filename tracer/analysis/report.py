@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from tracer.analysis import findings, headline
-from tracer.analysis.caveats import caveats, wait_caveats
+from tracer.analysis.caveats import caveats, latency_caveats, wait_caveats
 from tracer.analysis.cpu_map import cpu_map
 from tracer.analysis.experiments import experiments
 from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Latency, Report, TimeSpent, Victim
@@ -128,6 +128,7 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
         caveats=[
             *caveats(recording, roster, basis=basis, models=[model for node in nodes for model in node.models]),
             *wait_caveats(recording, found.time_spent),
+            *latency_caveats(recording),
         ],
     )
 
