@@ -7,12 +7,18 @@ _SECOND_NS: Final = 1_000_000_000
 MOST_IN_ALL: Final = 40_000
 """Of lines, values and tags in a second, and of each datagram as much as of four more: a tenth of a core."""
 _OF_DATAGRAM: Final = 4
+_CHARACTERS: Final = 8
 _FEWEST_SHARES: Final = 2
 
 
 def cost_of(datagram: bytes) -> int:
     """What it costs to read, about."""
     return _OF_DATAGRAM + datagram.count(b"\n") + 1 + datagram.count(b":")
+
+
+def cost_of_text(text: bytes) -> int:
+    """The same of an exposition, whose parser looks at each character."""
+    return len(text) // _CHARACTERS + 1
 
 
 class Allowance:

@@ -12,7 +12,7 @@ from typing import Final
 from tracer.ingest.openmetrics import END
 
 MOST_CONNECTIONS: Final = 16
-LONGEST_TEXT: Final = 1 << 18
+LONGEST_TEXT: Final = 1 << 17
 TEXT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 65_536
 _END_LINE: Final = b"\n" + END + b"\n"

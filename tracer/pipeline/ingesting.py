@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from tracer.ingest.allowance import cost_of
+from tracer.ingest.allowance import cost_of, cost_of_text
 from tracer.ingest.dogstatsd import is_ignored, messages_of, parse_message
 from tracer.ingest.messages import MalformedError
 from tracer.ingest.openmetrics import parse_exposition
@@ -32,6 +32,7 @@ _FEW: Final = 5
 # Instead of a wake-up for each datagram of many.
 _PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.01
+_LONGEST_TEXT_PAUSE_SECONDS: Final = 1.0
 
 
 class _Drained(NamedTuple):
@@ -50,6 +51,7 @@ class _Ingesting(threading.Thread):
         self._intake = intake
         self._senders = senders
         self._note = note
+        self._share = affordable_share(len(online_cpus()))
         self._finish = threading.Event()
 
     def run(self) -> None:
@@ -77,7 +79,6 @@ class DatagramIngesting(_Ingesting):
         super().__init__("datagrams", intake, senders, note)
         self._socket = receiving
         self._receiver = DatagramReceiver(receiving)
-        self._share = affordable_share(len(online_cpus()))
         # Nothing in the queue is from before this (CLOCK_MONOTONIC), whatever the wall clock did meanwhile.
         self._empty_ns = monotonic_ns()
 
@@ -153,9 +154,12 @@ class TextIngesting(_Ingesting):
     def receive(self) -> None:
         with self._connections as connections:
             while not self._finish.is_set():
+                begun_cpu_ns = time.thread_time_ns()
                 for connection, text in connections.receive(_LOOK_SECONDS):
                     self._take(connection, text)
-                self._finish.wait(_PAUSE_SECONDS)
+                # Whoever connects all the time, or sends what takes long to read, takes no more than a share either.
+                cost_seconds = (time.thread_time_ns() - begun_cpu_ns) / 1e9
+                self._finish.wait(min(cost_seconds / self._share, _LONGEST_TEXT_PAUSE_SECONDS))
                 self._intake.count(messages=connections.broken, messages_malformed=connections.broken)
                 connections.broken = 0
 
@@ -165,9 +169,8 @@ class TextIngesting(_Ingesting):
         with suppress(OSError):
             pid = peer_pid(connection)
         cgroup_id = self._senders.cgroup_of(pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        lines = text.count(b"\n") + 1
-        if not self._intake.allows(cgroup_id, lines, now_ns):
-            self._intake.count(messages_dropped=lines)
+        if not self._intake.allows(cgroup_id, cost_of_text(text), now_ns):
+            self._intake.count(messages_dropped=text.count(b"\n") + 1)
             return
         try:
             for message in parse_exposition(text):
