@@ -42,8 +42,10 @@ def rows(fields: Iterable[pa.Field]) -> str:
     """A row for each field; the identity columns, which have a section of their own, are one."""
     fields = list(fields)
     own = fields
-    if len(fields) > len(IDENTITY) and tuple(fields[: len(IDENTITY)]) == IDENTITY:
-        own = fields[len(IDENTITY) :]
+    if [field.name for field in fields[: len(IDENTITY)]] == [field.name for field in IDENTITY] and len(fields) > len(
+        IDENTITY
+    ):
+        own = [field for field in fields if field not in IDENTITY]
     text = "".join(
         f"| `{field.name}` | {type_name(field)} | {field.metadata[DESCRIPTION].decode()} |\n" for field in own
     )

@@ -35,6 +35,10 @@ from tracer.containers.runtime_state.files import Files
 from tracer.containers.runtime_state.podman_pods import PodmanPods
 from tracer.containers.version1 import parse_membership
 from tracer.errors import NodeUnsupportedError, TracerError, UsageError
+from tracer.ingest.dogstatsd import messages_of, parse_message
+from tracer.ingest.gathering import Gathering, Sender
+from tracer.ingest.messages import MalformedError
+from tracer.ingest.openmetrics import parse_exposition
 from tracer.kernel.btf import member_offsets
 from tracer.kernel.cgroup_events import RECORD, decode
 from tracer.kernel.cpus import parse_cpu_list
@@ -396,6 +400,40 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+def _datagram(_directory: Path) -> Take:
+    """What an application sends, or a stranger in its place, to where it is gathered in rows."""
+
+    def take(content: bytes) -> None:
+        gathering, sender = Gathering(most_rows=50), Sender(7, "credentials")
+        for line in messages_of(content):
+            with suppress(MalformedError):
+                gathering.add(0, sender, parse_message(line))
+        rows = list(gathering.take())
+        assert len(rows) <= 50
+        assert all(row.name.isprintable() and abs(row.value) < float("inf") for row in rows)
+
+    return take
+
+
+def _exposition(_directory: Path) -> Take:
+    def take(content: bytes) -> None:
+        for message in parse_exposition(content):
+            assert message is None or message.name.isprintable()
+
+    return take
+
+
+_DATAGRAMS = [
+    b"http.request:8.5:9:12|ms|@0.5|#path:/a,GET|c:in-42|T1656581400",
+    b"a:1|c\nb:2|g\nc:x|s\n_e{1,1}:a|b|#x\n_sc|db|0|m:y\nd:1e3:-2|h|e:it-false,cn-web|card:low",
+]
+_EXPOSITIONS = [
+    b'# HELP a b\n# TYPE a counter\na_total{x="y\\"z"} 5 # {trace="1"} 0.5\n# TYPE h histogram\nh_bucket{le="0.1"} 3\n'
+    b'h_bucket{le="+Inf"} 4\nh_count 4\nh_sum 1.5\n# TYPE g gauge\n# UNIT g \ng 1.5 1656581400.25\n# EOF\n',
+    b'# TYPE s summary\ns{quantile="0.5"} NaN\ns_sum 5\ns_count 7\nup{a="b",} 1 1656581400000\n',
+]
+
+
 def _journal(directory: Path) -> Take:
     path = directory / "some.journal"
 
@@ -502,6 +540,8 @@ TARGETS = (
                        b"wait-others(namespace=shop, pod=api*)>=7.5% for 500ms"], _options, share=8),
     Target("config", _CONFIGS, _config, (UsageError,), share=3),
     Target("metrics", _REQUESTS, _request, share=3),
+    Target("datagrams of applications", _DATAGRAMS, _datagram, share=6),
+    Target("expositions of applications", _EXPOSITIONS, _exposition, (MalformedError,), share=2),
     Target("journal", _frames(), _journal, (DamagedJournalError,), share=3),
     Target("manifest", [_manifest_seed()], _manifest, (UsageError,), share=3),
     Target("recovery", [*_frames(), _manifest_seed()], _recovery, share=1),

@@ -28,8 +28,8 @@ PARTITIONS: Final = ds.partitioning(pa.schema([("dt", pa.date32()), ("identifier
 
 def with_polars(directory: Path) -> Read:
     kinds = {
-        pl.String: "text", pl.Int32: "int32", pl.Int64: "int64", pl.Float32: "float32", pl.Date: "date",
-        pl.Datetime("us", "UTC"): "time", pl.Map(pl.String, pl.Int64): "map",
+        pl.String: "text", pl.Int32: "int32", pl.Int64: "int64", pl.Float32: "float32", pl.Float64: "float64",
+        pl.Date: "date", pl.Datetime("us", "UTC"): "time", pl.Map(pl.String, pl.Int64): "map",
     }  # fmt: skip
     partitions = {"dt": pl.Date, "identifier": pl.String}
     rows = pl.scan_parquet(directory, hive_partitioning=True, hive_schema=partitions).collect()
@@ -38,8 +38,8 @@ def with_polars(directory: Path) -> Read:
 
 def with_duckdb(directory: Path) -> Read:
     kinds = {
-        "VARCHAR": "text", "INTEGER": "int32", "BIGINT": "int64", "FLOAT": "float32", "DATE": "date",
-        "TIMESTAMP WITH TIME ZONE": "time", "MAP(VARCHAR, BIGINT)": "map",
+        "VARCHAR": "text", "INTEGER": "int32", "BIGINT": "int64", "FLOAT": "float32", "DOUBLE": "float64",
+        "DATE": "date", "TIMESTAMP WITH TIME ZONE": "time", "MAP(VARCHAR, BIGINT)": "map",
     }  # fmt: skip
     rows = duckdb.sql(
         f"FROM read_parquet('{directory}/*/*/*.parquet', hive_types = {{'dt': DATE, 'identifier': VARCHAR}})"
@@ -49,7 +49,10 @@ def with_duckdb(directory: Path) -> Read:
 
 
 def with_pandas(directory: Path) -> Read:
-    kinds = {"string": "text", "Int32": "int32", "Int64": "int64", "Float32": "float32", "datetime64[us, UTC]": "time"}
+    kinds = {
+        "string": "text", "Int32": "int32", "Int64": "int64", "Float32": "float32", "Float64": "float64",
+        "datetime64[us, UTC]": "time",
+    }  # fmt: skip
     rows = pd.read_parquet(directory, partitioning=PARTITIONS, dtype_backend="numpy_nullable")
     # pandas has no types of its own for days and maps.
     objects = {"dt": "date", "extra": "map"}
@@ -69,8 +72,8 @@ def with_spark(directory: Path, spark: "SparkSession") -> Read:
     from pyspark.sql import functions
 
     kinds = {
-        "string": "text", "int": "int32", "bigint": "int64", "float": "float32", "timestamp": "time",
-        "map<string,bigint>": "map",
+        "string": "text", "int": "int32", "bigint": "int64", "float": "float32", "double": "float64",
+        "timestamp": "time", "map<string,bigint>": "map",
     }  # fmt: skip
     spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
     rows = spark.read.parquet(str(directory))
@@ -111,7 +114,7 @@ def _arrow_kinds(schema: pa.Schema) -> dict[str, str]:
             return "map"
         kinds = {
             pa.string(): "text", pa.large_string(): "text", pa.int32(): "int32", pa.int64(): "int64",
-            pa.float32(): "float32", pa.date32(): "date", pa.timestamp("us", "UTC"): "time",
+            pa.float32(): "float32", pa.float64(): "float64", pa.date32(): "date", pa.timestamp("us", "UTC"): "time",
         }  # fmt: skip
         return kinds[type_]
 

@@ -28,7 +28,13 @@ Row = Mapping[str, Any]
 
 def kind(field: pa.Field) -> str:
     """What a column is, in words that fit every engine."""
-    kinds = {pa.string(): "text", pa.int32(): "int32", pa.int64(): "int64", pa.float32(): "float32"}
+    kinds = {
+        pa.string(): "text",
+        pa.int32(): "int32",
+        pa.int64(): "int64",
+        pa.float32(): "float32",
+        pa.float64(): "float64",
+    }
     return kinds.get(field.type) or ("map" if pa.types.is_map(field.type) else "time")
 
 
@@ -86,6 +92,7 @@ def _value(field: pa.Field, number: int, file: str) -> Any:
         "int32": (0, 7, 2**31 - 1),
         "int64": (0, 7, 2**63 - 1),
         "float32": (0.25, 0.0, 1.5),
+        "float64": (0.1, 0.0, -1e300),
         "time": (_MIDNIGHT_US - 1, _MIDNIGHT_US, _MIDNIGHT_US + 999_999),
         "map": ({"memory.stat.ä": 2**63 - 1, file: 0}, {}, {}),
     }

@@ -2,55 +2,21 @@
 """A web server beside a batch job in bursts: its own log, and what the tracer says of it."""
 
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 
 import numpy as np
 import polars as pl
 import pytest
 from live_node import Cgroup, Tracer
+from web_server import PROGRAM, asking, free_port, is_listening, wait_for
 
 from tracer.analysis.labels import container_label
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
 
 pytestmark = pytest.mark.root
-PROGRAM = Path(__file__).with_name("web_server.py")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.fixture
-def client() -> Iterator[Callable[[int, int], None]]:
-    started: list[Popen[bytes]] = []
-
-    def start(cpu: int, port: int) -> None:
-        command = [sys.executable, str(PROGRAM), "client", str(cpu), str(port)]
-        started.append(Popen(command, stdout=DEVNULL, stderr=DEVNULL))
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Without a CPU of its own: it would be in the way of those that are looked at."""
-    while not condition():
-        time.sleep(0.1)
 
 
 def wait_within(ticks: pl.DataFrame, requests: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -64,7 +30,6 @@ def wait_within(ticks: pl.DataFrame, requests: pl.DataFrame) -> np.ndarray[tuple
 def test_slow_requests_are_those_in_which_it_waited_and_the_job_is_named(
     start_tracer: Callable[..., Tracer],
     new_container: Callable[[], Cgroup],
-    client: Callable[[int, int], None],
     tmp_path: Path,
 ) -> None:
     first, *_others, last = sorted(os.sched_getaffinity(0))
@@ -75,8 +40,8 @@ def test_slow_requests_are_those_in_which_it_waited_and_the_job_is_named(
     web.start(f"exec '{sys.executable}' '{PROGRAM}' server {last} {port} '{log}'")
     wait_for(lambda: is_listening(port))
     batch.start(f"exec '{sys.executable}' '{PROGRAM}' batch {last}")
-    client(first, port)
-    wait_for(lambda: len(log.read_text().splitlines()) >= 300)
+    with asking(first, port):
+        wait_for(lambda: len(log.read_text().splitlines()) >= 300)
     tracer.process.send_signal(2)
     result = tracer.result()
     requests = pl.read_csv(log, has_header=False, new_columns=["sent", "ready"], separator=" ")

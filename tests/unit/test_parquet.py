@@ -156,7 +156,7 @@ def test_no_type_in_a_file_is_one_that_some_reader_does_not_know(table: Table):
     file = pq.ParquetFile(pa.BufferReader(payload))
     for number in range(len(file.schema)):
         column = file.schema.column(number)
-        assert column.physical_type in ("INT32", "INT64", "FLOAT", "BYTE_ARRAY"), column
+        assert column.physical_type in ("INT32", "INT64", "FLOAT", "DOUBLE", "BYTE_ARRAY"), column
         logical = json.loads(column.logical_type.to_json())
         assert logical["Type"] in ("None", "String", "Timestamp"), column
         if logical["Type"] == "Timestamp":

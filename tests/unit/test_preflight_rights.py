@@ -18,6 +18,7 @@ from tracer.preflight.rights import (
     TO_LOAD,
     Circumstances,
     has_others_directories,
+    hides_processes,
     lacking,
     needed_to_start,
     needed_to_the_end,
@@ -31,6 +32,7 @@ ALWAYS = Capabilities.PERFMON | Capabilities.DAC_READ_SEARCH
     [
         (Circumstances(), Capabilities.NONE),
         (Circumstances(processes=True), Capabilities.SYS_PTRACE),
+        (Circumstances(hidden_senders=True), Capabilities.SYS_PTRACE),
         (Circumstances(nri=True), Capabilities.SYS_NICE),
         (Circumstances(resctrl_mount=True), Capabilities.SYS_ADMIN),
         (Circumstances(resctrl=True), Capabilities.DAC_OVERRIDE),
@@ -122,3 +124,17 @@ def test_any_text_is_a_user_or_a_mistake(text: str) -> None:
         return
     assert 0 <= user.uid < 2**32 - 1
     assert 0 <= user.gid < 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("mounts", "hides"),
+    [
+        ("proc /proc proc rw,nosuid,relatime,hidepid=invisible 0 0\n", True),
+        ("proc /proc proc rw,hidepid=2,gid=4 0 0\n", True),
+        ("proc /proc proc rw,hidepid=off 0 0\n", False),
+        ("proc /proc proc rw,relatime 0 0\nproc /chroot/proc proc rw,hidepid=2 0 0\n", False),
+        ("", False),
+    ],
+)
+def test_a_proc_that_hides_processes(mounts: str, hides: bool) -> None:
+    assert hides_processes(mounts) == hides

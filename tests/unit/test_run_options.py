@@ -29,6 +29,23 @@ def test_modes_that_let_others_write_or_the_owner_not(text: str) -> None:
         parse_options(default_options() | {"mode": text})
 
 
+@pytest.mark.parametrize("text", ["666", "0660", "600"])
+def test_modes_of_the_sockets_of_applications(text: str) -> None:
+    assert parse_options(default_options() | {"ingest-mode": text}).ingest_mode == int(text, 8)
+
+
+@pytest.mark.parametrize("text", ["", "777", "640", "0o666", "060"])
+def test_modes_that_sockets_do_not_have(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--ingest-mode must be 600, 660 or 666"):
+        parse_options(default_options() | {"ingest-mode": text})
+
+
+@pytest.mark.parametrize("text", ["ingest.sock", "", "/a\0b", "/a\nb", "/" + "a" * 100])
+def test_paths_that_no_socket_can_have(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--ingest must be the absolute path of a socket"):
+        parse_options(default_options() | {"ingest": text})
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "n" * 254])
 def test_names_that_no_node_has(name: str) -> None:
     with pytest.raises(UsageError, match=r"--node-name must be 1 to 253 printable characters"):

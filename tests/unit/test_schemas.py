@@ -6,6 +6,7 @@ import pytest
 
 from tracer.store.schemas import (
     DESCRIPTION,
+    EXTERNAL,
     HEALTH,
     IDENTITY,
     IO,
@@ -88,6 +89,17 @@ TICKS_COLUMNS = {
     "context_switches": "int64",
     "wait_time_ns": "int64?",
 }
+EXTERNAL_COLUMNS = {
+    "cgroup_id": "int64?",
+    "time": TIME,
+    "window_tick": "int64",
+    "name": STRING,
+    "kind": STRING,
+    "value": "double",
+    "count": "double",
+    "tags": STRING + "?",
+    "sender_by": STRING + "?",
+}
 LIFECYCLE_COLUMNS = {
     "time": TIME,
     "event": STRING,
@@ -142,6 +154,19 @@ HEALTH_COLUMNS = {
     "process_read_max_ns": "int64",
     "processes_too_large": "int64",
     "processes_put_off": "int64",
+    **dict.fromkeys(
+        (
+            "external_messages",
+            "external_messages_ignored",
+            "external_messages_malformed",
+            "external_messages_late",
+            "external_messages_dropped",
+            "external_values_dropped",
+            "external_senders_unknown",
+            "external_claims_refused",
+        ),
+        "int64?",
+    ),
     "own_cpu_time_ns": "int64",
     "kernel_cpu_time_ns": "int64?",
     "drain_interval_ns": "int64",
@@ -244,6 +269,7 @@ def test_columns_of_every_table_are_as_published():
     assert described(WINDOWS.schema) == IDENTITY_COLUMNS | WINDOWS_COLUMNS
     assert described(TICKS.schema) == IDENTITY_COLUMNS | TICKS_COLUMNS
     assert described(WAITS.schema) == IDENTITY_COLUMNS | WAITS_COLUMNS
+    assert described(EXTERNAL.schema) == IDENTITY_COLUMNS | EXTERNAL_COLUMNS
     assert described(LIFECYCLE.schema) == IDENTITY_COLUMNS | LIFECYCLE_COLUMNS
     assert described(IO.schema) == IDENTITY_COLUMNS | IO_COLUMNS
     assert described(PROCESSES.schema) == IDENTITY_COLUMNS | PROCESSES_COLUMNS
@@ -267,12 +293,12 @@ def test_columns_of_resources_are_nullable_numbers_but_for_the_map():
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_types_are_those_that_every_reader_of_parquet_knows(table: Table):
     """Spark reads no times in nanoseconds; Iceberg and Delta have neither unsigned nor 16-bit integers."""
-    known = {"int32", "int64", "float", STRING, TIME, "map<string, int64>"}
+    known = {"int32", "int64", "float", "double", STRING, TIME, "map<string, int64>"}
     assert {str(field.type) for field in table.schema} <= known
 
 
 def test_identity_comes_first_where_a_table_speaks_of_a_cgroup():
-    for table in (WINDOWS, TICKS, RESOURCES, IO, PROCESSES, REGIONS, LIFECYCLE):
+    for table in (WINDOWS, TICKS, EXTERNAL, RESOURCES, IO, PROCESSES, REGIONS, LIFECYCLE):
         assert table.schema.names[: len(IDENTITY)] == [field.name for field in IDENTITY]
 
 

@@ -18,6 +18,12 @@ from tracer.analysis.wording import percent
 _COUNTERS = {"cycles": "no-cycles", "instructions": "no-instructions", "llc_misses": "no-llc-counter"}
 _NOT_COUNTED = " was not counted"
 _LOSSES = ("lost_ring_full", "lost_no_ring", "lost_malformed")
+_MESSAGES_LOST = {
+    "external_messages_dropped": "more were thrown away, as they were too many",
+    "external_values_dropped": "values had no room",
+    "external_messages_malformed": "could not be read",
+    "external_messages_late": "had a time of their own that was too far away",
+}
 _GOOD_COVERAGE = 0.95
 _GOOD_KNOWLEDGE = 0.9
 _MUCH_UNKNOWN = 0.01
@@ -128,6 +134,21 @@ def wait_caveats(recording: Recording, spent: Sequence[TimeSpent]) -> Iterator[C
                 text=f"{unknown:,} waits could not be followed ({percent(unknown / (waits + unknown))}): who waited, "
                 "waited longer than is told",
             )
+
+
+def latency_caveats(recording: Recording) -> Iterator[Caveat]:
+    """What bears on what services measured themselves."""
+    if not (recording.has("external") and recording.has("health")):
+        return
+    counts = recording.collect(recording.scan("health").select(pl.sum("external_messages", *_MESSAGES_LOST)))
+    read, *lost = (count or 0 for count in counts.row(0))
+    if any(lost):
+        told = ", ".join(
+            f"{count:,} {what}" for count, what in zip(lost, _MESSAGES_LOST.values(), strict=True) if count
+        )
+        yield Caveat(
+            id="external-loss", text=f"of what services sent, {read:,} messages were read; not all was kept: {told}"
+        )
 
 
 def _weights(recording: Recording) -> int:

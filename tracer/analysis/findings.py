@@ -269,6 +269,42 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     cpu_users: list[CpuUser]
 
 
+class LatencyBehind(msgspec.Struct, frozen=True, kw_only=True):
+    """A service's latencies while it waited much behind `container`, and while it did not, by windows.
+
+    `quantile` (0.99, of few values 0.9) is `waiting` in the former and `quiet` in the latter, in the metric's unit;
+    `rise` is their difference. `verdict`: `rose` where that is beyond doubt and at least a fifth, `no` where it is not,
+    `unknown` where there are too few values; then the others are None.
+    """
+
+    container: Container
+    verdict: Literal["rose", "no", "unknown"]
+    quantile: float | None
+    waiting: float | None
+    quiet: float | None
+    rise: Estimate | None
+    values_waiting: float
+    values_quiet: float
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service measured itself (`--ingest`) under one `name`: timers in ms, else in a unit that it alone knows.
+
+    `values` is how many there were, those included that were not sent as of a sample rate. `waited_share` is what its
+    tasks waited for a CPU as a share of the time, None where that was not recorded; `behind` are those that it waited
+    behind most.
+    """
+
+    container: Container
+    name: str
+    kind: str
+    values: float
+    p50: float
+    p99: float
+    waited_share: float | None
+    behind: list[LatencyBehind]
+
+
 class Caveat(msgspec.Struct, frozen=True, kw_only=True):
     """What could have hidden something, or bears on how sure one can be. `id` is stable, `text` for people."""
 
@@ -288,6 +324,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     suspect can be paused.
     `joint` are losses to several that cannot be told apart, `untold` is what cannot be told; a loss of
     `detectable_share` in any other pair would have been found, None where that is not known.
+    `latencies` are what services measured themselves, empty where nothing was ingested.
     """
 
     command: Literal["report"] = "report"
@@ -308,4 +345,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     joint: list[Joint] = []
     untold: list[Untold] = []
     detectable_share: float | None = None
+    latencies: list[Latency] = []
     caveats: list[Caveat]

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from tracer.analysis import findings, headline
-from tracer.analysis.caveats import caveats, wait_caveats
+from tracer.analysis.caveats import caveats, latency_caveats, wait_caveats
 from tracer.analysis.cpu_map import cpu_map
 from tracer.analysis.experiments import experiments
-from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Report, TimeSpent, Victim
+from tracer.analysis.findings import Activity, Aggressor, Basis, Container, Estimate, Latency, Report, TimeSpent, Victim
 from tracer.analysis.interference.attribution import attribute, holm, with_interactions
 from tracer.analysis.interference.cpu_users import cpu_users
 from tracer.analysis.interference.details import Details, look_closer
@@ -25,6 +25,8 @@ from tracer.analysis.interference.model import Fitted, Joint, Pair
 from tracer.analysis.interference.rows import Source
 from tracer.analysis.interference.tick_rows import TickRows
 from tracer.analysis.interference.window_rows import WindowRows
+from tracer.analysis.latencies.latencies import latencies
+from tracer.analysis.latencies.wording import latency_sentences
 from tracer.analysis.moments import Times
 from tracer.analysis.recording import Recording, of_what_can_be_read
 from tracer.analysis.roster import Roster
@@ -76,6 +78,7 @@ class _Found(NamedTuple):
     untold: list[findings.Untold]
     activity: list[Activity]
     time_spent: list[TimeSpent]
+    latencies: list[Latency]
 
 
 @of_what_can_be_read
@@ -117,6 +120,7 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
         victims=found.victims,
         joint=found.joint,
         untold=found.untold,
+        latencies=found.latencies,
         detectable_share=_detectable(nodes),
         activity=found.activity,
         containers_examined=_examined(nodes),
@@ -124,6 +128,7 @@ def report(recording: Recording, *, progress: Progress | None = None) -> Report:
         caveats=[
             *caveats(recording, roster, basis=basis, models=[model for node in nodes for model in node.models]),
             *wait_caveats(recording, found.time_spent),
+            *latency_caveats(recording),
         ],
     )
 
@@ -342,6 +347,7 @@ def _findings(
         untold=_untold(roster, nodes, believed, together),
         activity=list(activity.values()),
         time_spent=spent,
+        latencies=latencies(recording, roster, spent),
     )
 
 
@@ -431,6 +437,20 @@ def _headline(
 ) -> list[str]:
     if not found.activity:
         return ["Nothing can be told: no windows are recorded."]
+    return [
+        *_lines(times, roster, found, basis, names, nodes),
+        *latency_sentences(found.latencies, names),
+    ]
+
+
+def _lines(
+    times: Times,
+    roster: Roster,
+    found: _Found,
+    basis: Basis,
+    names: Sequence[str],
+    nodes: Sequence[_Node],
+) -> list[str]:
     caches = []
     if not found.victims and not found.joint and any(model.pairs for node in nodes for model in node.models):
         pairs = sum(len(model.pairs) for node in nodes for model in node.models)

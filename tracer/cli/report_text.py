@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tracer.analysis.caveats import said_once
 from tracer.analysis.findings import Activity, Aggressor, Cost, Explanation, ExplanationKind, Report, TimeSpent, Victim
+from tracer.analysis.latencies.wording import behind_texts, metric_text, value_text
 from tracer.analysis.moments import range_text
 from tracer.analysis.waits.spent import cost_ns
 from tracer.analysis.waits.wording import takers
@@ -73,6 +74,8 @@ def print_report(report: Report, output: TextOutput) -> None:
     output.say(f"{recorded_text(report)}, {_nodes(report.nodes)}, {basis}.")
     if report.time_spent:
         _print_waits(report, output)
+    if report.latencies:
+        _print_latencies(report, output)
     if report.victims:
         _print_victims(report, output)
     for joint in report.joint:
@@ -130,6 +133,35 @@ def _print_waits(report: Report, output: TextOutput) -> None:
         ]
         if likely:
             output.say(f"{name_of(one.container, report.nodes)}: {'; '.join(likely)}", first=" " * _INDENT)
+
+
+def _print_latencies(report: Report, output: TextOutput) -> None:
+    output.say()
+    output.say("What services measured themselves:")
+    columns = (
+        Column("CONTAINER", "name"),
+        Column("METRIC", "name"),
+        Column("VALUES"),
+        Column("P50"),
+        Column("P99"),
+        Column("WAITED"),
+        Column("IN WINDOWS IN WHICH IT WAITED", "text"),
+    )
+    rows = [
+        [
+            name_of(one.container, report.nodes),
+            metric_text(one.name),
+            f"{one.values:,.0f}",
+            value_text(one.p50, one.kind),
+            value_text(one.p99, one.kind),
+            "-" if one.waited_share is None else percent(one.waited_share),
+            "; ".join(behind_texts(one)) or "-",
+        ]
+        for one in report.latencies[:_MOST_ROWS]
+    ]
+    output.print_table(columns, rows, indent=_INDENT)
+    if rest := report.latencies[_MOST_ROWS:]:
+        output.say(f"{len(rest)} more with --json", first=" " * _INDENT)
 
 
 def _cost_row(cost: Cost, nodes: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from tracer.cli.tracing import trace
 
 _RUN, _OUTPUT = "The run", "Files"
 _MEASURED, _EACH_SECOND, _NAMES = "What is measured by the millisecond", "What is read each second", "Names"
-_RECORDER = "Flight recorder"
+_RECORDER, _APPLICATIONS = "Flight recorder", "Applications' own latencies"
 _BOUNDS, _LOOKING = "What the tracer may take", "Looking at it while it runs"
 
 
@@ -193,6 +193,18 @@ def run(
             rich_help_panel=_LOOKING,
         ),
     ] = "auto",
+    ingest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOCKET",
+            help="Take what applications measure: DogStatsD datagrams, and OpenMetrics at SOCKET.openmetrics.",
+            rich_help_panel=_APPLICATIONS,
+        ),
+    ] = None,
+    ingest_mode: Annotated[
+        str,
+        typer.Option("--ingest-mode", metavar="OCTAL", help="Mode of these sockets.", rich_help_panel=_APPLICATIONS),
+    ] = "666",
     recorder: Annotated[
         str | None,
         typer.Option(
@@ -277,6 +289,8 @@ def run(
         "node-name": node_name,
         "metrics": metrics,
         "socket": socket,
+        "ingest": ingest,
+        "ingest-mode": ingest_mode,
         "recorder": recorder,
         "when": when,
         "after": after,

@@ -22,6 +22,7 @@ _LONGEST_CONFIG = 2**20
 
 
 _MODE: Final = re.compile("0?6[04][04]")
+_INGEST_MODE: Final = re.compile("0?6[06][06]")
 # As Kubernetes calls nodes, and hosts are called.
 _NODE_NAME: Final = re.compile(r"[!-~]{1,253}")
 
@@ -88,6 +89,8 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         metrics=None if given["metrics"] is None else of_option("metrics", given["metrics"], parse_address),
         socket=given["socket"],
         recorder=_recorder(given),
+        ingest=None if given["ingest"] is None else Path(given["ingest"]),
+        ingest_mode=_ingest_mode(given["ingest-mode"]),
     )
     options.check()
     return options
@@ -163,6 +166,13 @@ def _mode(text: str) -> int:
     """Raises UsageError for what is no mode of files that only their owner writes."""
     if not _MODE.fullmatch(text):
         raise UsageError(f"--mode must be 600, 640, 644 or 604: who may read the results, not {text!r}")
+    return int(text, 8)
+
+
+def _ingest_mode(text: str) -> int:
+    """Raises UsageError for what is no mode of a socket."""
+    if not _INGEST_MODE.fullmatch(text):
+        raise UsageError(f"--ingest-mode must be 600, 660 or 666: who may send to the socket, not {text!r}")
     return int(text, 8)
 
 

@@ -39,6 +39,11 @@ _LONGEST_RECORDER_NS = 3_600_000 * _MS
 _LONGEST_AFTER_NS = 3_600_000 * _MS
 
 
+# Who may reach it is said by who mounts it into which container; see docs/decisions/.
+INGEST_MODE = 0o666
+_LONGEST_SOCKET_PATH = 90
+
+
 def _host_name() -> str:
     return os.uname().nodename
 
@@ -71,7 +76,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
 
     resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound. user: whom the
-    process turns into. mode: of files of results. metrics: where they are served, if they are.
+    process turns into. mode: of files of results. metrics: where they are served, if they are. ingest: where
+    applications are heard, if they are, on sockets of `ingest_mode`.
     """
 
     output: Path
@@ -104,6 +110,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Address | None = None
     socket: str = "off"
     recorder: RecorderOptions | None = None
+    ingest: Path | None = None
+    ingest_mode: int = INGEST_MODE
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""
@@ -148,6 +156,15 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--resctrl-mount needs root to the end: it cannot be with --user")
         if self.socket not in ("auto", "off") and not self.socket.startswith("/"):
             raise UsageError(f"--socket must be auto, off or the absolute path of a socket, not {self.socket!r}")
+        if self.ingest is not None and not (
+            self.ingest.is_absolute()
+            and str(self.ingest).isprintable()
+            and len(os.fsencode(self.ingest)) <= _LONGEST_SOCKET_PATH
+        ):
+            raise UsageError(
+                f"--ingest must be the absolute path of a socket, of at most {_LONGEST_SOCKET_PATH} bytes, "
+                f"not {str(self.ingest)!r}"
+            )
         partition_value(self.identifier)
         if self.recorder is not None:
             self.recorder.check()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracer.containers.inventory import Inventory
+from tracer.ingest.sockets import IngestSockets
 from tracer.kernel.clock import RunClock
 from tracer.kernel.throttling import Throttling
 from tracer.kernel.tick_source import KernelTickSource
@@ -28,11 +29,14 @@ from tracer.pipeline.housekeeping.overload import Overload
 from tracer.pipeline.housekeeping.parts_left_out import steps_of
 from tracer.pipeline.housekeeping.strain import StrainMeter, release_memory
 from tracer.pipeline.housekeeping.tick_rate import TickRate
+from tracer.pipeline.ingesting import DatagramIngesting, TextIngesting
+from tracer.pipeline.intake import Intake
 from tracer.pipeline.labelling import Labelling
 from tracer.pipeline.node import TopologyRecord
 from tracer.pipeline.observing import Observing
 from tracer.pipeline.options import RunOptions
 from tracer.pipeline.reading import BLOCKS, Reading
+from tracer.pipeline.senders import Senders
 from tracer.pipeline.sinks.keeping import Keeping
 from tracer.pipeline.sinks.newest import NewestWindows
 from tracer.pipeline.sinks.sink import Sink, Sinks
@@ -56,11 +60,20 @@ class Parts(NamedTuple):
     newest: NewestWindows
     counts: RunCounts
     overload: Overload
+    intake: Intake | None
+    ingesting: list[DatagramIngesting | TextIngesting]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Those whose failure ends the run, in the way of the rows."""
         return self.reading, self.assembling, self.housekeeping, self.keeping
+
+    def hand_on_ingested(self, note: Callable[[str], None]) -> None:
+        """The last of what applications sent; `note` hears what was not kept of it. Their threads have ended."""
+        if self.intake is not None:
+            self.intake.hand_on()
+            if (lost := self.intake.summary) is not None:
+                note(lost)
 
 
 def build_parts(
@@ -81,6 +94,7 @@ def build_parts(
     alarm: Callable[[str], None],
     pulse: Pulse,
     further_sinks: Sequence[Sink],
+    ingest: IngestSockets | None,
     stop_run: threading.Event,
 ) -> Parts:
     """Of a run whose source has started. `note` takes what is to be in its manifest.
@@ -119,6 +133,22 @@ def build_parts(
         Observing(reader, interval_ns, inventory=inventory, labelling=new_labelling(), health=reader_health, note=note)
         for reader, interval_ns in chosen_readers(options, cgroup_root, note)
     ]
+    intake = None
+    ingesting: list[DatagramIngesting | TextIngesting] = []
+    if ingest is not None:
+        intake = Intake(
+            inventory=inventory,
+            clock=clock,
+            labelling=new_labelling(),
+            health=reader_health,
+            tick_ns=source.tick_ns,
+            window_ticks=options.window_ticks,
+            first_tick=source.first_tick,
+        )
+        ingesting = [
+            DatagramIngesting(ingest.datagrams, intake, Senders(cgroup_root), note),
+            TextIngesting(ingest.text, intake, Senders(cgroup_root), note),
+        ]
     counts = RunCounts(
         source=source,
         throttling=throttling,
@@ -178,4 +208,4 @@ def build_parts(
         ],
         stop_run,
     )
-    return Parts(reading, assembling, observing, housekeeping, keeping, newest, counts, overload)
+    return Parts(reading, assembling, observing, housekeeping, keeping, newest, counts, overload, intake, ingesting)

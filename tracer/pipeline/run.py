@@ -17,6 +17,7 @@ from tracer.containers.cgroupfs import find_cgroup2_mount
 from tracer.containers.inventory import Inventory
 from tracer.containers.runtime_state import RuntimeState
 from tracer.errors import NodeUnsupportedError, TracerError, UsageError
+from tracer.ingest.sockets import IngestSockets
 from tracer.kernel.cgroup_events import CgroupEvents
 from tracer.kernel.clock import ClockAnchor, RunClock, Step, measure_anchor
 from tracer.kernel.counter_plan import CounterPlan
@@ -85,8 +86,9 @@ class Progress(NamedTuple):
 class Run:
     """A run in progress. `start`, `wait`, `finish`, once each and in this order, from one thread.
 
-    `throttling` tells of throttling, or why nothing does. Metrics are served where `listening`
-    listens, and what `live` has to whoever may open it. Anything may call `stop` meanwhile, a signal handler too.
+    `throttling` tells of throttling, or why nothing does. Metrics are served where `listening` listens, and what `live`
+    has to whoever may open it; applications are heard on `ingest`. Anything may call `stop` meanwhile, a signal handler
+    too.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Run:
         run_id: uuid.UUID,
         listening: socket.socket | None,
         live: LiveSocket,
+        ingest: IngestSockets | None = None,
     ) -> None:
         self.run_id = run_id
         self._options = options
@@ -112,6 +115,7 @@ class Run:
         self._budget = budget
         self._listening = listening
         self._live = live
+        self._ingest = ingest
         self._servers: list[Server] = []
         self.pulse = Pulse()
         """Whether it is at its work."""
@@ -219,6 +223,7 @@ class Run:
             alarm=self._alarm,
             pulse=self.pulse,
             further_sinks=looked_at,
+            ingest=self._ingest,
             stop_run=self._stop,
         )
         if options.duration_ns is not None:
@@ -227,8 +232,10 @@ class Run:
             self._parts.assembling.bound(self._last_tick_of_duration())
         self._watching.start()
         self._uncounted.start()
-        for thread in (*self._parts.stages, *self._parts.observing):
+        for thread in (*self._parts.stages, *self._parts.observing, *self._parts.ingesting):
             thread.start()
+        if self._ingest is not None:
+            self._ingest.begin()
         for server in self._servers:
             server.start()
 
@@ -304,9 +311,13 @@ class Run:
         self._source.detach()
         self._ending = _Ending(last_tick, measure_anchor())
         # Before the store hears that nothing more comes.
-        for observing in parts.observing:
-            observing.finish()
-        self._stuck += await_end(parts.observing, _END_SECONDS)
+        for told in (*parts.observing, *parts.ingesting):
+            told.finish()
+        self._stuck += await_end((*parts.observing, *parts.ingesting), _END_SECONDS)
+        parts.hand_on_ingested(self._note)
+        if self._ingest is not None:
+            # Whoever sends is to know, and not to wait until the files are written.
+            self._ingest.remove()
         self._watching.finish()
         self._stuck += await_end((self._watching, self._uncounted), _END_SECONDS)
         parts.reading.finish()

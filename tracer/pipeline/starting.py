@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tracer.errors import NodeUnsupportedError, UsageError
+from tracer.ingest.sockets import IngestSockets
 from tracer.kernel.capabilities import (
     Capabilities,
     give_up_all_but,
@@ -35,6 +36,7 @@ from tracer.pipeline.users import may_turn, turn_into
 from tracer.preflight.rights import (
     Circumstances,
     has_others_directories,
+    hides_processes,
     kernel_circumstances,
     lacking,
     needed_to_start,
@@ -92,6 +94,10 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
     run_id = uuid.uuid4()
     live = LiveSocket.of_option(options.socket, run_id, options.user)
     on_failure.callback(live.remove)
+    ingest = None
+    if options.ingest is not None:
+        ingest = IngestSockets(options.ingest, options.user, options.ingest_mode)
+        on_failure.callback(ingest.remove)
 
     # Four events, a ring and a few maps for each CPU.
     with suppress(OSError, ValueError):
@@ -100,6 +106,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
 
     asked_for = Circumstances(
         processes=options.processes_interval_ns is not None,
+        hidden_senders=options.ingest is not None and hides_processes(_mounts()),
         nri=options.nri_socket is not None,
         resctrl_mount=options.resctrl_mount,
         own_cgroups=own_cgroups,
@@ -170,7 +177,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
             throttling = str(error)
     if not circumstances.perfmon_is_enough:
         on_failure.enter_context(EventOpener())
-    run = Run(options, plan, source, cgroup_events, throttling, output, budget, run_id, listening, live)
+    run = Run(options, plan, source, cgroup_events, throttling, output, budget, run_id, listening, live, ingest)
     source.await_programs()
     signals.stop(run.stop)
     metrics = None if listening is None else url_of(listening)
@@ -181,7 +188,11 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
 def _uses_resctrl(options: RunOptions) -> bool:
     if options.resctrl != "auto" or options.resctrl_mount:
         return options.resctrl != "off"
-    return bool(mounts_of("resctrl", _MOUNTS.read_text(errors="surrogateescape")))
+    return bool(mounts_of("resctrl", _mounts()))
+
+
+def _mounts() -> str:
+    return _MOUNTS.read_text(errors="surrogateescape")
 
 
 def _give_up_rights(circumstances: Circumstances) -> list[str]:

@@ -14,14 +14,18 @@ from tracer.kernel import bpf
 from tracer.kernel.capabilities import Capabilities, in_thread, permitted
 from tracer.kernel.cpus import online_cpus, possible_cpus, present_cpus
 from tracer.kernel.perf_events import open_tick
+from tracer.mounts import mounts_of
 
 _TICK_NS: Final = 1_000_000
+_SHOWN: Final = ("hidepid=0", "hidepid=off")
 
 
 class Circumstances(NamedTuple):
     """What a run is asked to do, and where, as far as its rights depend on it."""
 
     processes: bool = False
+    hidden_senders: bool = False
+    """Applications are heard, and `/proc` hides others' processes."""
     nri: bool = False
     resctrl: bool = False
     """It is there, and root may use it."""
@@ -82,6 +86,12 @@ RIGHTS: Final = (
         lambda of: of.bpf_is_asked_for,
     ),
     Right("`--processes`", Capabilities.SYS_PTRACE, "reads the memory of each process", lambda of: of.processes),
+    Right(
+        "`--ingest`, where `/proc` hides others' processes (`hidepid`)",
+        Capabilities.SYS_PTRACE,
+        "asks in which cgroup a sender is",
+        lambda of: of.hidden_senders,
+    ),
     Right(
         "`--nri`, unless `off`",
         Capabilities.SYS_NICE,
@@ -155,6 +165,12 @@ def kernel_circumstances(of: Circumstances) -> Circumstances:
         bpf_is_asked_for=in_thread(Capabilities.NONE, bpf.asks_for_capability),
         perfmon_is_enough=Capabilities.SYS_ADMIN not in permitted() or in_thread(Capabilities.PERFMON, _opens_tick),
     )
+
+
+def hides_processes(mounts: str) -> bool:
+    """Whether `/proc` shows only one's own processes, by the text of `/proc/<pid>/mounts` (proc(5), hidepid)."""
+    options = [mount.options.split(",") for mount in mounts_of("proc", mounts) if mount.mount_point == "/proc"]
+    return any(option.startswith("hidepid=") and option not in _SHOWN for of in options for option in of)
 
 
 def has_others_directories(output: Path) -> bool:

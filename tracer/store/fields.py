@@ -80,6 +80,17 @@ IDENTITY: Final = (
     optional("qos_class", STRING, "Kubernetes QoS class of the pod: guaranteed, burstable or besteffort"),
 )
 
+SENDER_IDENTITY: Final = (
+    NODE_NAME,
+    optional(
+        "cgroup_id",
+        pa.int64(),
+        "cgroup_id of the process that sent it; null where nobody can tell any more, as it had ended",
+    ),
+    *IDENTITY[2:],
+)
+"""The same of who sent something, which may be unknown."""
+
 HOLDER_PREFIX: Final = "holder_"
 
 

@@ -20,6 +20,7 @@ from tracer.store.fields import (
     HOLDER_IDENTITY,
     IDENTITY,
     NODE_NAME,
+    SENDER_IDENTITY,
     STRING,
     TIME,
     Table,
@@ -29,7 +30,7 @@ from tracer.store.fields import (
 from tracer.store.resource_schemas import IO, LLC, PROCESSES, REGIONS, RESOURCES
 
 __all__ = [
-    "DESCRIPTION", "HEALTH", "IDENTITY", "IO", "LIFECYCLE", "LLC", "PROCESSES", "REGIONS", "RESOURCES",
+    "DESCRIPTION", "EXTERNAL", "HEALTH", "IDENTITY", "IO", "LIFECYCLE", "LLC", "PROCESSES", "REGIONS", "RESOURCES",
     "SCHEMA_VERSION", "STRING", "TABLES", "TICKS", "WAITS", "WINDOWS", "Table",
 ]  # fmt: skip
 
@@ -210,6 +211,46 @@ LIFECYCLE: Final = Table(
     sort_columns=("time", "cgroup_id"),
 )
 
+EXTERNAL: Final = Table(
+    "external",
+    pa.schema(
+        [
+            *SENDER_IDENTITY,
+            measured("time", TIME, "start of the window in which the kernel took the message, UTC"),
+            measured("window_tick", pa.int64(), "number of the window's first tick, as in `windows`"),
+            measured("name", STRING, "name of the metric, as it was sent"),
+            measured(
+                "kind",
+                STRING,
+                "what it is: counter, gauge, timer, histogram, distribution or set of DogStatsD; cumulative (a total "
+                "since the sender's start) or gauge of OpenMetrics",
+            ),
+            measured(
+                "value",
+                pa.float64(),
+                "the value, in the sender's unit; of a counter the increments added up, of a gauge the last one, of a "
+                "set how many different members there were",
+            ),
+            measured(
+                "count",
+                pa.float64(),
+                "how often the value was measured, samples that were not sent included (1 / the sample rate); of a "
+                "counter, a gauge and a set, how many messages it is made of",
+            ),
+            optional("tags", STRING, "tags or labels, `key:value` with commas between them, as they were sent"),
+            optional(
+                "sender_by",
+                STRING,
+                "how the sender is known: credentials (the kernel's word), claim (the sender's own `c:` field, where "
+                "the kernel has none); null if it is not",
+            ),
+        ]
+    ),
+    time_column="time",
+    sort_columns=("time", "window_tick"),
+    differences=frozenset({"value"}),
+)
+
 HEALTH: Final = Table(
     "health",
     pa.schema(
@@ -330,6 +371,34 @@ HEALTH: Final = Table(
                 pa.int64(),
                 "processes left for a later pass in this second because the pass had used up its CPU time",
             ),
+            optional(
+                "external_messages", pa.int64(), "messages of applications that were read in this second (--ingest)"
+            ),
+            optional(
+                "external_messages_ignored", pa.int64(), "of these, events and service checks, which no table has"
+            ),
+            optional("external_messages_malformed", pa.int64(), "of these, those that could not be read"),
+            optional("external_messages_late", pa.int64(), "of these, those whose own time is too far from now"),
+            optional(
+                "external_messages_dropped",
+                pa.int64(),
+                "further messages that were thrown away unread as their sender, or all, sent too many",
+            ),
+            optional(
+                "external_values_dropped",
+                pa.int64(),
+                "values of messages that were read for which there was no room in this second's rows",
+            ),
+            optional(
+                "external_senders_unknown",
+                pa.int64(),
+                "messages that were read whose sender could not be told any more",
+            ),
+            optional(
+                "external_claims_refused",
+                pa.int64(),
+                "messages that were read which claim to be another container's than their sender's",
+            ),
             measured("own_cpu_time_ns", pa.int64(), "CPU time the tracer itself used in this second, ns"),
             optional(
                 "kernel_cpu_time_ns",
@@ -392,5 +461,6 @@ HEALTH: Final = Table(
 )
 
 TABLES: Final = {
-    table.name: table for table in (WINDOWS, TICKS, WAITS, RESOURCES, IO, PROCESSES, REGIONS, LLC, LIFECYCLE, HEALTH)
+    table.name: table
+    for table in (WINDOWS, TICKS, WAITS, EXTERNAL, RESOURCES, IO, PROCESSES, REGIONS, LLC, LIFECYCLE, HEALTH)
 }

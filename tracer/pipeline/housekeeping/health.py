@@ -104,6 +104,14 @@ class ReaderHealth:
         "process_read_max_ns",
         "processes_too_large",
         "processes_put_off",
+        "external_messages",
+        "external_messages_ignored",
+        "external_messages_malformed",
+        "external_messages_late",
+        "external_messages_dropped",
+        "external_values_dropped",
+        "external_senders_unknown",
+        "external_claims_refused",
     )
 
     def __init__(self) -> None:

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service that says how long its requests take, beside a batch job: whose these are, when, and what is reported."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from live_node import Cgroup, Tracer
+from web_server import PROGRAM, asking, free_port, is_listening, wait_for
+
+from tracer.analysis.recording import open_recording
+from tracer.analysis.report import report
+
+pytestmark = pytest.mark.root
+WINDOW_NS = 60_000_000
+# What the run's anchor and a reading of the clock can be apart.
+CLOCKS_NS = 1_000_000
+
+
+def test_latencies_are_of_their_container_and_window_and_the_report_says_when_they_rose(
+    start_tracer: Callable[..., Tracer],
+    new_container: Callable[[], Cgroup],
+    tmp_path: Path,
+) -> None:
+    first, *_others, last = sorted(os.sched_getaffinity(0))
+    port, log, path = free_port(), tmp_path / "latencies", tmp_path / "ingest.sock"
+    web, batch = new_container(), new_container()
+    tracer = start_tracer("--ingest", str(path))
+    tracer.wait_until_tracing()
+    web.start(f"exec '{sys.executable}' '{PROGRAM}' server {last} {port} '{log}' '{path}'")
+    wait_for(lambda: is_listening(port))
+    batch.start(f"exec '{sys.executable}' '{PROGRAM}' batch {last}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as liar:
+        for _number in range(20):
+            liar.sendto(f"http.request:1e6|ms|c:in-{web.id}".encode(), str(path))
+    with asking(first, port):
+        wait_for(lambda: len(log.read_text().splitlines()) >= 600)
+    web.stop()
+    tracer.process.send_signal(2)
+    result = tracer.result()
+
+    external = result.table("external")
+    own = external.filter(pl.col("cgroup_id") == web.id)
+    assert set(own["container_id"]) == {web.path.name}
+    assert set(external["sender_by"]) == {"credentials"}
+    # What somebody else says is his is not.
+    assert (own["value"] < 1e6).all()
+    assert external.filter(value=1e6)["count"].sum() == 20
+    assert result.table("health")["external_claims_refused"].sum() == 20
+
+    columns = ["sent", "ready", "told"]
+    requests = pl.read_csv(log, has_header=False, new_columns=columns, separator=" ").drop_nulls()
+    requests = requests.with_columns(took_ns=pl.col("ready") - pl.col("sent"))
+    # The last one may have been told and not written down.
+    assert requests.height <= own["count"].sum() <= requests.height + 1
+    rows = requests.join(
+        own.with_columns(took_ns=(pl.col("value") * 1e6).round().cast(pl.Int64)), on="took_ns", how="left"
+    )
+    start_ns = rows["time"].dt.epoch("ns")
+    assert rows["time"].null_count() == 0
+    assert (start_ns <= rows["told"] + CLOCKS_NS).all()
+    assert (start_ns + WINDOW_NS > rows["ready"] - CLOCKS_NS).all()
+    # It ran in each of these windows, as it sent something.
+    windows = result.table("windows").filter(pl.col("cgroup_id") == web.id, pl.col("cpu_time_ns") > 0)
+    assert own.join(windows, on=["window_tick", "cgroup_id"], how="anti").is_empty()
+    assert own.join(windows, left_on="time", right_on="window_start", how="anti").is_empty()
+    assert not path.exists()
+
+    found = report(open_recording([result.output]))
+    (latency,) = [one for one in found.latencies if one.container.cgroup_ids == [web.id]]
+    behind = next(one for one in latency.behind if one.container.cgroup_ids == [batch.id])
+    print(behind)
+    assert (latency.name, latency.kind) == ("http.request", "timer")
+    assert behind.verdict == "rose"
+    told = [line for line in found.headline if line.startswith(f"http.request of {latency.container.name}: ")]
+    assert f"in the windows in which it waited behind {behind.container.name}." in told[0]
