@@ -9,7 +9,7 @@ out, and named in `Recording.notes`. Columns that an older file does not have ar
 more are ignored, and the types of schema version 1 become those of today.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -107,6 +107,21 @@ class Recording:
                 ).with_columns(_numbers(schema))
             )
         return pl.concat(scans)
+
+    def files(self, table: str) -> list[Path]:
+        """The files of `table` with rows in the span, for engines of other libraries.
+
+        Raises UsageError for one whose types are those of an older version: `scan` alone reads them as those of today.
+        """
+        schema = polars_schema(table)
+        files = _within(self._files.of(table), self.span)
+        for file in files:
+            if any(file.schema.get(name, today) != today for name, today in schema.items()):
+                raise UsageError(
+                    f"{str(file.path)!r} has the types of schema version 1, which only `tracer report` without "
+                    "--engine reads"
+                )
+        return [file.path for file in files]
 
     def has_rows(self) -> bool:
         """Whether any table has a row in the span. Raises UsageError for a file that cannot be read."""
@@ -220,14 +235,16 @@ def open_recording(
     local: bool = False,
     container: str | Sequence[str] | None = None,
     namespace: str | None = None,
+    identifiers: Collection[str] = (),
 ) -> Recording:
     """The recording that lies in `directories`, from `since` to before `until`.
 
     `run` says which runs of each directory, in one word for all or one each: see `tracer.analysis.runs.choose_runs`.
     Of `newest`, times that are not relative mean whatever was recorded then. Times as text are as `parse_moment` reads
     them; `local` ones are this machine's, and so are those that are shown. `container` is what `tracer.naming.Selector`
-    takes. Nothing but footers and manifests is read, unless a time is given. Raises UsageError for a directory that
-    holds no recording, or none that can be read, a run that is not there, and a time in which nothing was recorded.
+    takes; of `identifiers`, if any, the files alone are read. Nothing but footers and manifests is read, unless a time
+    is given. Raises UsageError for a directory that holds no recording, or none that can be read, a run or an
+    identifier that is not there, and a time in which nothing was recorded.
     """
     wanted = [run] * len(directories) if isinstance(run, str) else run
     found = [
@@ -237,16 +254,18 @@ def open_recording(
     ]
     is_within = all(given is None or is_relative(given) for given in (since, until))
     chosen = _choose(directories, found, wanted)
-    files = _files_of(directories, chosen)
+    files = _files_of(directories, chosen, identifiers)
     recorded = _recorded_span(files)
     first, before = (_moment(given, recorded, local=local) for given in (since, until))
     if NEWEST in wanted and not is_within:
-        files = _files_of(directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]))
+        files = _files_of(
+            directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]), identifiers
+        )
         recorded = _recorded_span(files)
         then = {file.run for file in _files_within(files, Span(first or recorded.start, before or recorded.end))}
         if then:
             chosen = [None if runs is None else [one for one in runs if one.id in then] for runs in found]
-            files = _files_of(directories, chosen)
+            files = _files_of(directories, chosen, identifiers)
             recorded = _recorded_span(files)
         else:
             chosen = found
@@ -327,8 +346,11 @@ def _choose(
     ]
 
 
-def _files_of(directories: Sequence[Path], chosen: Sequence[list[FoundRun] | None]) -> RecordedFiles:
-    return RecordedFiles(directories, [None if runs is None else {one.id for one in runs} for runs in chosen])
+def _files_of(
+    directories: Sequence[Path], chosen: Sequence[list[FoundRun] | None], identifiers: Collection[str]
+) -> RecordedFiles:
+    runs = [None if runs is None else {one.id for one in runs} for runs in chosen]
+    return RecordedFiles(directories, runs, identifiers)
 
 
 def _nodes(files: Sequence[RecordedFile]) -> list[str]:

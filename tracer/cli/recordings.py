@@ -23,6 +23,17 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")]
 Local = Annotated[bool, typer.Option("--local", help="Times are this machine's local time, given and shown.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="Directories that `tracer run --output` wrote, or URLs of `--upload`."),
+]
+Nodes = Annotated[
+    list[str] | None,
+    typer.Option("--node", metavar="NAME", help="Only what this node recorded, by its --identifier; may be repeated."),
+]
+Engine = Annotated[
+    str, typer.Option(metavar="polars|duckdb|spark", help="What adds up the rows; the answers are the same.")
+]
 
 
 def open_told(
