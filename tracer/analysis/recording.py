@@ -48,13 +48,15 @@ class Span(NamedTuple):
 class Recording:
     """Closed files, and how to read them. Made by `open_recording`.
 
-    `span` is what is read: the rows' own times, within what was asked for; always UTC, and `zone` is what times are
-    shown in. `nodes` are the names of the nodes with files in it, `manifests` those of the runs that are in it, by
-    start; a run whose manifest is gone has none. `containers` and `namespace` are what was asked for: see `is_wanted`.
+    `places` are what `directories` are called for people, who may have named a URL. `span` is what is read: the rows'
+    own times, within what was asked for; always UTC, and `zone` is what times are shown in. `nodes` are the names of
+    the nodes with files in it, `manifests` those of the runs that are in it, by start; a run whose manifest is gone has
+    none. `containers` and `namespace` are what was asked for: see `is_wanted`.
     `choices` say which runs are read, as others are newer; for people.
     """
 
     directories: tuple[Path, ...]
+    places: tuple[str, ...]
     manifests: list[Manifest]
     nodes: list[str]
     span: Span
@@ -273,6 +275,7 @@ def open_recording(
     in_span = _files_within(files, span)
     recording = Recording(
         directories=tuple(directories),
+        places=tuple(map(str, directories)),
         manifests=files.manifests({file.run for file in in_span} or files.runs),
         nodes=_nodes(in_span),
         span=span,

@@ -8,7 +8,7 @@ import typer
 from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.command_class import Command, Group
 from tracer.cli.json_output import print_answer
-from tracer.cli.recordings import Engine, Local, Nodes, Since, Sources, Until
+from tracer.cli.recordings import Engine, Local, Nodes, Since, Sources, Until, say_choices
 
 fleet = typer.Typer(
     cls=Group, no_args_is_help=True, help="Ask about many nodes at once, and tidy up what they recorded."
@@ -42,6 +42,7 @@ def report(
 
     chosen = get_engine(engine)
     source = open_source(sources, since=since, until=until, local=local, nodes=node or ())
+    say_choices(source)
     found = fleet_report(source, chosen, top=top, containers=Selector(container or ()), namespace=namespace)
     if as_json:
         print_answer(found)

@@ -11,6 +11,7 @@ import polars as pl
 
 from tracer.analysis.engines.engine import TIME_US, Files, plain_integers
 from tracer.analysis.file_checks import one_line
+from tracer.analysis.objects.store import connection_options
 from tracer.errors import UsageError
 
 
@@ -55,7 +56,7 @@ class OnDuckDB:
         for protocol in {name.partition("://")[0] for name in files.names if "://" in name} - self._protocols:
             from obstore.fsspec import FsspecStore
 
-            self._connection.register_filesystem(FsspecStore(protocol))
+            self._connection.register_filesystem(FsspecStore(protocol, **connection_options()))
             self._protocols.add(protocol)
 
 

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a question on a fleet is asked of: the files of output directories, of all runs and nodes."""
+"""What a question on a fleet is asked of: directories and object stores, of all runs and nodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from tracer.analysis.engines import Files
-from tracer.analysis.recording import open_recording
-from tracer.analysis.recording_names import parse_name
+from tracer.analysis.fleet.processors import models_in, models_of
+from tracer.analysis.moments import zone_at
+from tracer.analysis.objects.finding import Found, find_periods
+from tracer.analysis.objects.store import ObjectStore, is_url
+from tracer.analysis.recording import Recording, open_recording
+from tracer.analysis.recording_names import Named, parse_name
 from tracer.analysis.runs import ALL
 from tracer.errors import UsageError
-from tracer.store.manifest import Manifest
 from tracer.store.schemas import TABLES
 
 READ: Final = ("windows", "waits")
@@ -23,8 +27,8 @@ READ: Final = ("windows", "waits")
 class Source:
     """Files by table, as engines read them, with rows from `start` to before `end`, UTC.
 
-    `zone` is what times are shown in, `models` the processor's model by node as far as a manifest tells it, and `notes`
-    say what is left out, for people.
+    `zone` is what times are shown in, `models` the processor's model by node as far as a manifest tells it. `choices`
+    say what is read where nobody said which time, `notes` what is left out; for people.
     """
 
     files: dict[str, list[str]]
@@ -32,6 +36,7 @@ class Source:
     end: datetime
     zone: tzinfo
     models: dict[str, str]
+    choices: list[str]
     notes: list[str]
 
     def of(self, table: str, columns: Sequence[str]) -> Files | None:
@@ -54,30 +59,55 @@ def open_source(
     local: bool = False,
     nodes: Sequence[str] = (),
 ) -> Source:
-    """All runs of the directories, or those that are named, within the time. Raises UsageError."""
+    """All runs of the places, or those that are named, within the time. Raises UsageError."""
     named = [parse_name(name) for name in names]
     if any(one.since or one.until for one in named):
         raise UsageError("say the time with --since and --until")
-    recording = open_recording(
-        [one.directory for one in named],
-        run=[one.runs or ALL for one in named],
-        since=since,
-        until=until,
-        local=local,
-        identifiers=nodes,
-    )
-    files = {table: [str(path) for path in recording.files(table)] for table in READ}
+    places = [
+        _of_url(one, since, until, local=local, nodes=nodes)
+        if is_url(one.place)
+        else _of_directory(one, since, until, local=local, nodes=nodes)
+        for one in named
+    ]
+    start = min(place.start for place in places)
     return Source(
-        files=files,
+        files={table: [name for place in places for name in place.files[table]] for table in READ},
+        start=start,
+        end=max(place.end for place in places),
+        zone=zone_at(start, local=local),
+        models={node: model for place in places for node, model in place.models.items()},
+        choices=[choice for place in places for choice in place.choices],
+        notes=[note for place in places for note in place.notes],
+    )
+
+
+def _of_directory(one: Named, since: str | None, until: str | None, *, local: bool, nodes: Sequence[str]) -> Source:
+    recording: Recording = open_recording(
+        [Path(one.place)], run=one.runs or ALL, since=since, until=until, local=local, identifiers=nodes
+    )
+    return Source(
+        files={table: [str(path) for path in recording.files(table)] for table in READ},
         start=recording.span.start,
         end=recording.span.end,
         zone=recording.zone,
-        models=models_of(recording.manifests),
+        models=models_of(manifest.host for manifest in recording.manifests),
+        choices=recording.choices,
         notes=recording.notes,
     )
 
 
-def models_of(manifests: Sequence[Manifest]) -> dict[str, str]:
-    """By node, as its last run says."""
-    hosts = (manifest.host for manifest in manifests)
-    return {host.node_name: host.cpu_model for host in hosts if host.cpu_model is not None}
+def _of_url(one: Named, since: str | None, until: str | None, *, local: bool, nodes: Sequence[str]) -> Source:
+    store = ObjectStore(one.place)
+    run = None if one.runs in (None, ALL) else one.runs
+    found: Found = find_periods(store, since=since, until=until, local=local, nodes=nodes, run=run)
+    models, notes = models_in(found)
+    start, end = found.span(READ)
+    return Source(
+        files={table: [store.location(file.path) for file in found.files([table])] for table in READ},
+        start=start,
+        end=end,
+        zone=zone_at(start, local=local),
+        models=models,
+        choices=[] if found.choice is None else [found.choice],
+        notes=[*found.notes, *notes],
+    )

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model of the processor of each node, as the manifests of its runs say."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from tracer.analysis.objects.finding import Found
+from tracer.errors import UsageError
+from tracer.store.layout import manifest_path
+
+
+class _Host(Protocol):
+    @property
+    def node_name(self) -> str: ...
+
+    @property
+    def cpu_model(self) -> str | None: ...
+
+
+class _OnlyHost(msgspec.Struct, frozen=True):
+    node_name: str
+    cpu_model: str | None = None
+
+
+class _OnlyWhere(msgspec.Struct, frozen=True):
+    """Of a manifest, what is looked at of thousands."""
+
+    host: _OnlyHost
+
+
+def models_of(hosts: Iterable[_Host]) -> dict[str, str]:
+    """By node, as its last run says."""
+    return {host.node_name: host.cpu_model for host in hosts if host.cpu_model is not None}
+
+
+def models_in(found: Found) -> tuple[dict[str, str], list[str]]:
+    """Those of the nodes of an object store, and what is to be said of manifests that cannot be read."""
+    runs = {period.node_name: period.run_id for period in sorted(found.periods, key=lambda one: one.hour)}
+    paths = [str(manifest_path(Path(), run_id)) for run_id in runs.values()]
+    hosts = list(found.store.of_each(lambda path: _host(found, path), paths))
+    missing = sum(host is None for host in hosts)
+    notes = [f"the manifests of {missing} runs cannot be read"] if missing else []
+    return models_of(host for host in hosts if host is not None), notes
+
+
+def _host(found: Found, path: str) -> _OnlyHost | None:
+    try:
+        return msgspec.json.decode(found.store.read(path), type=_OnlyWhere).host
+    except (UsageError, ValueError, RecursionError):
+        return None
