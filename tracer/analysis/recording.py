@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, wraps
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import narwhals as nw
 import polars as pl
 
+from tracer.analysis.engines import TIME_US, Engine, Files
 from tracer.analysis.file_checks import RecordedFile, one_line
 from tracer.analysis.labels import is_taken, who_is
 from tracer.analysis.moments import ends_text, is_relative, parse_moment, zone_at
@@ -52,7 +54,8 @@ class Recording:
     own times, within what was asked for; always UTC, and `zone` is what times are shown in. `nodes` are the names of
     the nodes with files in it, `manifests` those of the runs that are in it, by start; a run whose manifest is gone has
     none. `containers` and `namespace` are what was asked for: see `is_wanted`.
-    `choices` say which runs are read, as others are newer; for people.
+    `engine` adds up what `rows` gives; None: Polars, as for all else. `choices` say which runs are read, as others are
+    newer; for people.
     """
 
     directories: tuple[Path, ...]
@@ -64,6 +67,7 @@ class Recording:
     containers: Selector
     namespace: str | None
     choices: list[str]
+    engine: Engine | None = None
     _files: RecordedFiles = field(repr=False)
     _by_second: dict[tuple[str, Span], pl.DataFrame] = field(repr=False, default_factory=dict)
 
@@ -109,6 +113,30 @@ class Recording:
                 ).with_columns(_numbers(schema))
             )
         return pl.concat(scans)
+
+    def rows(self, table: str, columns: Sequence[str], within: Span | None = None) -> nw.LazyFrame[Any]:
+        """Some columns of `scan`, and `TIME_US`, for sums on any engine: to be finished with `keep` and `gather`."""
+        if self.engine is None:
+            time = pl.col(TABLES[table].time_column).dt.epoch("us").alias(TIME_US)
+            return nw.from_native(self.scan(table, within).select(*columns, time))
+        files = self.files(table)
+        if not files:
+            schema = {name: polars_schema(table)[name] for name in columns} | {TIME_US: pl.Int64()}
+            return self.engine.of(pl.DataFrame(schema=schema))
+        span = within or self.span
+        return self.engine.scan(Files(TABLES[table], [str(path) for path in files], *span, columns))
+
+    def beside(self, rows: pl.DataFrame) -> nw.LazyFrame[Any]:
+        """A small table, to be joined with `rows`."""
+        return nw.from_native(rows.lazy()) if self.engine is None else self.engine.of(rows)
+
+    def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+        """What was made of `rows`, to be made once and used several times."""
+        return self.beside(self.collect(rows.to_native())) if self.engine is None else self.engine.keep(rows)
+
+    def gather(self, rows: nw.LazyFrame[Any]) -> pl.DataFrame:
+        """What was made of `rows`. Raises as `collect`."""
+        return self.collect(rows.to_native()) if self.engine is None else self.engine.collect(rows)
 
     def files(self, table: str) -> list[Path]:
         """The files of `table` with rows in the span, for engines of other libraries.

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tracer.analysis.engines import Engine
 from tracer.analysis.objects.finding import Found, find_periods
 from tracer.analysis.objects.spool import spool
 from tracer.analysis.objects.store import ObjectStore, is_url
@@ -63,11 +64,13 @@ def open_named(
     namespace: str | None = None,
     nodes: Sequence[str] = (),
     tables: Collection[str] = tuple(TABLES),
+    engine: Engine | None = None,
 ) -> Recording:
     """The recording of these names; of a place of which no run was named, the newest one of each node.
 
     Times are as `parse_moment` reads them. `nodes` are the identifiers of those that are read alone. Of a URL the files
-    of `tables` are copied, and removed with the recording. Raises UsageError as `open_recording` and `find_periods` do.
+    of `tables` are copied, and removed with the recording. `engine` is what adds up rows, if not Polars. Raises
+    UsageError as `open_recording` and `find_periods` do.
     """
     named = [parse_name(text) for text in texts]
     for one in named:
@@ -99,7 +102,12 @@ def open_named(
             identifiers=nodes,
         )
         choices = [one.choice for one in found if one is not None and one.choice is not None]
-        recording = replace(recording, places=tuple(one.place for one in named), choices=[*choices, *recording.choices])
+        recording = replace(
+            recording,
+            places=tuple(one.place for one in named),
+            choices=[*choices, *recording.choices],
+            engine=engine,
+        )
         weakref.finalize(recording, copied.pop_all().close)
     return recording
 

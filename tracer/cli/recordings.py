@@ -52,8 +52,10 @@ def open_told(
     namespace: str | None = None,
     nodes: Sequence[str] | None = None,
     tables: Sequence[str] = _TABLES,
+    engine: str = "polars",
 ) -> "Recording":
     """As `tracer.analysis.recording_names.open_named`; what was chosen of several runs is said on stderr."""
+    from tracer.analysis.engines import get_engine
     from tracer.analysis.recording_names import open_named
 
     recording = open_named(
@@ -65,6 +67,7 @@ def open_told(
         namespace=namespace,
         nodes=nodes or (),
         tables=tables,
+        engine=None if engine == "polars" else get_engine(engine),
     )
     say_choices(recording)
     return recording

@@ -49,6 +49,9 @@ class Engine(Protocol):
     def of(self, rows: pl.DataFrame) -> nw.LazyFrame[Any]:
         """A small table of this machine's, to be joined with what was scanned."""
 
+    def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+        """The same rows, to be made once and used several times."""
+
     def collect(self, rows: nw.LazyFrame[Any]) -> pl.DataFrame:
         """What that comes to; integers are 64 bits wide, whatever the engine adds them up in."""
 

@@ -24,6 +24,7 @@ class OnDuckDB:
         # Never what an earlier call in this process left, nor a directory of the user's for what does not fit.
         self._connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir()})
         self._protocols: set[str] = set()
+        self._kept = 0
 
     def scan(self, files: Files) -> nw.LazyFrame[Any]:
         """See `Engine`."""
@@ -43,6 +44,17 @@ class OnDuckDB:
     def of(self, rows: pl.DataFrame) -> nw.LazyFrame[Any]:
         """See `Engine`."""
         return nw.from_native(self._connection.from_arrow(rows.to_arrow()))
+
+    def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+        """See `Engine`."""
+        self._kept += 1
+        name = f"kept_{self._kept}"
+        try:
+            # A table of its own goes to the temporary directory where memory is short.
+            rows.to_native().create(name)
+        except duckdb.Error as error:
+            raise _unreadable(error) from error
+        return nw.from_native(self._connection.table(name))
 
     def collect(self, rows: nw.LazyFrame[Any]) -> pl.DataFrame:
         """See `Engine`."""

@@ -36,6 +36,10 @@ class OnPolars:
         """See `Engine`."""
         return nw.from_native(rows.lazy())
 
+    def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+        """See `Engine`."""
+        return self.of(self.collect(rows))
+
     def collect(self, rows: nw.LazyFrame[Any]) -> pl.DataFrame:
         """See `Engine`."""
         native: pl.LazyFrame = rows.to_native()

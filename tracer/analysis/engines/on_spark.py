@@ -57,6 +57,11 @@ class OnSpark:
         """See `Engine`."""
         return nw.from_native(self._session.createDataFrame(rows.to_arrow()))
 
+    def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+        """See `Engine`."""
+        kept: nw.LazyFrame[Any] = nw.from_native(rows.to_native().persist())
+        return kept
+
     def collect(self, rows: nw.LazyFrame[Any]) -> pl.DataFrame:
         """See `Engine`."""
         from pyspark.errors import PySparkException
