@@ -2,14 +2,13 @@
 """The model of the processor of each node, as the manifests of its runs say."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from tracer.analysis.objects.finding import Found
 from tracer.errors import UsageError
-from tracer.store.layout import manifest_path
+from tracer.store.periods import session_path
 
 
 class _Host(Protocol):
@@ -39,7 +38,7 @@ def models_of(hosts: Iterable[_Host]) -> dict[str, str]:
 def models_in(found: Found) -> tuple[dict[str, str], list[str]]:
     """Those of the nodes of an object store, and what is to be said of manifests that cannot be read."""
     runs = {period.node_name: period.run_id for period in sorted(found.periods, key=lambda one: one.hour)}
-    paths = [str(manifest_path(Path(), run_id)) for run_id in runs.values()]
+    paths = [session_path(run_id) for run_id in runs.values()]
     hosts = list(found.store.of_each(lambda path: _host(found, path), paths))
     missing = sum(host is None for host in hosts)
     notes = [f"the manifests of {missing} runs cannot be read"] if missing else []

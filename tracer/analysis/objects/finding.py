@@ -11,11 +11,13 @@ from tracer.analysis.moments import parse_moment
 from tracer.analysis.objects.store import ObjectStore
 from tracer.analysis.recorded_files import some_of
 from tracer.errors import UsageError
+from tracer.printable import printable
 from tracer.store.layout import partition_value
-from tracer.store.periods import PERIODS, Period, PeriodFile, decode_period, hour_path
+from tracer.store.periods import Period, PeriodFile, decode_period, hour_span, periods_of_day, periods_of_hour
 
-_HOUR: Final = timedelta(hours=1)
-_DAY: Final = re.compile(r"dt=([0-9]{4}-[0-9]{2}-[0-9]{2})")
+_PERIODS: Final = "periods"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_HOURS: Final = 24
 _HOUR_NAME: Final = re.compile(r"hour=([01][0-9]|2[0-3])")
 _PERIOD: Final = re.compile(r"(?P<partition>.+)-(?P<run>[0-9a-f]{8})\.json")
 
@@ -81,55 +83,53 @@ def find_periods(
     none.
     """
     partitions = {partition_value(node) for node in nodes}
-    days = [match[1] for name in store.list(PERIODS).prefixes if (match := _DAY.fullmatch(name))]
+    days = [day for name in store.list(_PERIODS).prefixes if (day := _first_hour(name)) is not None]
     if not days:
-        raise UsageError(f"{store.url}: no node has uploaded anything there (no {PERIODS}/dt=<day>)")
-    start = _hours(store, days[0], first=True)
-    last = _hours(store, days[-1], first=False)
+        raise UsageError(f"{store.url}: no node has uploaded anything there (no {_PERIODS}/dt=<day>)")
+    start, last = _hours_of(store, days[0])[0], _hours_of(store, days[-1])[-1]
     if since is None and until is None:
         periods = _read(store, [last], partitions, run)
-        choice = f"{store.url}: the last hour is read, from {last:%Y-%m-%d %H}:00 UTC on (--since, --until)"
+        choice = f"{store.url}: the last hour is read, from {_text(last)} UTC on (--since, --until)"
         return Found(store=store, periods=periods, since=None, until=None, choice=choice)
     first, before = _moments(store, since, until, start, last, local=local)
     hours = [
         hour
         for day in days
-        if first - timedelta(days=1) < _moment(day) < before
+        if _ends_after(day + _DAY_HOURS - 1, first) and _begin(day) < before
         for hour in _hours_of(store, day)
-        if first - _HOUR < hour < before
+        if _ends_after(hour, first) and _begin(hour) < before
     ]
     if not hours:
         raise UsageError(
-            f"{store.url}: nothing was uploaded of that time; there is {start:%Y-%m-%d %H}:00 to "
-            f"{last + _HOUR:%Y-%m-%d %H}:00 UTC"
+            f"{store.url}: nothing was uploaded of that time; there is {_text(start)} to {_text(last + 1)} UTC"
         )
     periods = _read(store, hours, partitions, run)
     return Found(store=store, periods=periods, since=first, until=before, choice=None)
 
 
 def _moments(
-    store: ObjectStore, since: str | None, until: str | None, start: datetime, last: datetime, *, local: bool
+    store: ObjectStore, since: str | None, until: str | None, start: int, last: int, *, local: bool
 ) -> tuple[datetime, datetime]:
     """When the time begins and ends: what counts from an end of the recording does so from its first or last row."""
-    end = last + _HOUR
+    begin, end = _begin(start), _begin(last + 1)
     given = [one.strip() for one in (since, until) if one is not None]
     if any(one.startswith("-") for one in given):
         rows = [file.last_time_ns for period in _read(store, [last], set(), None) for file in period.files]
         end = _at(max(rows, default=_ns(end)) + 1_000)
     if any(one.startswith("+") for one in given):
         rows = [file.first_time_ns for period in _read(store, [start], set(), None) for file in period.files]
-        start = _at(min(rows, default=_ns(start)))
-    first = start if since is None else parse_moment(since, start, end, local=local)
-    before = end if until is None else parse_moment(until, start, end, local=local)
+        begin = _at(min(rows, default=_ns(begin)))
+    first = begin if since is None else parse_moment(since, begin, end, local=local)
+    before = end if until is None else parse_moment(until, begin, end, local=local)
     if first >= before and None not in (since, until):
         raise UsageError(f"that time ends before it begins ({first:%Y-%m-%d %H:%M:%S} to {before:%Y-%m-%d %H:%M:%S})")
     return first, before
 
 
-def _read(store: ObjectStore, hours: Sequence[datetime], partitions: set[str], run: str | None) -> list[Period]:
+def _read(store: ObjectStore, hours: Sequence[int], partitions: set[str], run: str | None) -> list[Period]:
     digits = None if run is None else run.lower().replace("-", "")[:8]
     paths, others = [], set()
-    prefixes = [f"{PERIODS}/{hour_path(hour)}" for hour in hours]
+    prefixes = [periods_of_hour(hour) for hour in hours]
     for prefix, listed in zip(prefixes, store.of_each(store.list, prefixes), strict=True):
         for name in listed.objects:
             match = _PERIOD.fullmatch(name)
@@ -150,32 +150,42 @@ def _period(store: ObjectStore, path: str) -> Period:
     content = store.read(path)
     try:
         return decode_period(content)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{store.url}/{path}: is no manifest of a period: {error}") from error
-
-
-def _hours(store: ObjectStore, day: str, *, first: bool) -> datetime:
-    hours = _hours_of(store, day)
-    if not hours:
-        raise UsageError(f"{store.url}: {PERIODS}/dt={day} has no hour=<hour>")
-    return hours[0 if first else -1]
-
-
-def _hours_of(store: ObjectStore, day: str) -> list[datetime]:
-    names = store.list(f"{PERIODS}/dt={day}").prefixes
-    return [_moment(day) + int(match[1]) * _HOUR for name in names if (match := _HOUR_NAME.fullmatch(name))]
-
-
-def _moment(day: str) -> datetime:
-    try:
-        return datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError as error:
-        raise UsageError(f"{day!r} is no day") from error
+        raise UsageError(f"{store.url}/{path} {printable(str(error).encode())}") from error
+
+
+def _hours_of(store: ObjectStore, day: int) -> list[int]:
+    """The hours of a day that there are, since the epoch; at least one."""
+    prefix = periods_of_day(day)
+    hours = [day + int(match[1]) for name in store.list(prefix).prefixes if (match := _HOUR_NAME.fullmatch(name))]
+    if not hours:
+        raise UsageError(f"{store.url}/{prefix} has no hour=<hour>")
+    return hours
+
+
+def _first_hour(name: str) -> int | None:
+    """Of a day, by the name of what holds its hours; None for what is no day."""
+    try:
+        return int(datetime.strptime(name, "dt=%Y-%m-%d").replace(tzinfo=UTC).timestamp()) // 3_600
+    except ValueError:
+        return None
+
+
+def _begin(hour: int) -> datetime:
+    return _EPOCH + timedelta(hours=hour)
+
+
+def _ends_after(hour: int, moment: datetime) -> bool:
+    return _EPOCH + timedelta(microseconds=hour_span(hour).last_us) >= moment
+
+
+def _text(hour: int) -> str:
+    return f"{_begin(hour):%Y-%m-%d %H}:00"
 
 
 def _ns(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
 def _at(utc_ns: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=utc_ns // 1_000)
+    return _EPOCH + timedelta(microseconds=utc_ns // 1_000)

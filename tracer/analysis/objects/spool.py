@@ -9,8 +9,7 @@ from typing import Final
 
 from tracer.analysis.objects.finding import Found
 from tracer.errors import OutputError, UsageError
-from tracer.store.layout import manifest_path
-from tracer.store.periods import closed_path
+from tracer.store.periods import session_path
 from tracer.units import format_bytes
 
 # What else may want room there meanwhile.
@@ -35,12 +34,12 @@ def spool(found: Found, tables: Collection[str]) -> Path:
             )
         for run_id in {period.run_id for period in found.periods}:
             # A run whose manifest is gone is told as everywhere.
-            path = manifest_path(Path(), run_id)
+            path = session_path(run_id)
             try:
-                store.copy(str(path), directory / path)
+                store.copy(path, directory / path)
             except UsageError:
                 (directory / path).unlink(missing_ok=True)
-        copies = [(file.path, directory / closed_path(file.path)) for file in files]
+        copies = [(file.path, directory / _closed_path(file.path)) for file in files]
         for _done in store.of_each(lambda copy: store.copy(*copy), copies):
             pass
     except OSError as error:
@@ -50,3 +49,9 @@ def spool(found: Found, tables: Collection[str]) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     return directory
+
+
+def _closed_path(path: str) -> str:
+    """Where a file of an object store would be in an output directory, which has no hours."""
+    table, day, _hour, identifier, name = path.split("/")
+    return f"{table}/{day}/{identifier}/{name}"
