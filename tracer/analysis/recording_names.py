@@ -101,7 +101,7 @@ def open_named(
             namespace=namespace,
             identifiers=nodes,
         )
-        choices = [one.choice for one in found if one is not None and one.choice is not None]
+        choices = [choice for one in found if one is not None for choice in one.choices]
         recording = replace(
             recording,
             places=tuple(one.place for one in named),

@@ -3,12 +3,14 @@
 
 from typing import Final
 
+from tracer.analysis.fleet.compacting import Compacted
 from tracer.analysis.fleet.losses import FOUND_SHARE
 from tracer.analysis.fleet.results import FleetNode, FleetReport, LostTo, Outlier, WorkloadCpi
 from tracer.analysis.moments import span_text
 from tracer.analysis.wording import percent, time_text
 from tracer.cli.layout import Column
 from tracer.cli.printing import TextOutput
+from tracer.units import format_bytes
 
 _INDENT: Final = 2
 
@@ -33,6 +35,21 @@ def print_fleet(report: FleetReport, output: TextOutput) -> None:
         output.say()
     for note in report.notes:
         output.say(f"note: {note}")
+
+
+def compacted_text(hour: Compacted) -> str:
+    """What became of an hour, in a line."""
+    parts = []
+    if hour.periods:
+        parts.append(
+            f"{hour.files_before:,} files of {_count(hour.periods, 'run')} ({format_bytes(hour.bytes_before)}) are "
+            f"{hour.files:,} ({format_bytes(hour.bytes)}), {hour.rows:,} rows"
+        )
+    if hour.known:
+        parts.append(f"{_count(hour.known, 'run')} compacted before")
+    if hour.left:
+        parts.append(f"{_count(hour.left, 'run')} not over then, left for later")
+    return f"{hour.hour}: {'; '.join(parts)}" + ("; originals removed" if hour.deleted else "")
 
 
 def _print_losses(report: FleetReport, output: TextOutput) -> None:

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tracer.analysis.fleet.sources import Source
+    from tracer.analysis.objects.finding import Found
     from tracer.analysis.recording import Recording
 
 NAME_HELP: Final = (
@@ -73,7 +74,7 @@ def open_told(
     return recording
 
 
-def say_choices(opened: "Recording | Source") -> None:
+def say_choices(opened: "Recording | Source | Found") -> None:
     """Which of several runs, or of what there is, are read, on stderr."""
     for text in opened.choices:
         print(f"tracer: {text}", file=sys.stderr)

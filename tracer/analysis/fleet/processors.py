@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of the processor of each node, as the manifests of its runs say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
-from tracer.analysis.objects.finding import Found
+from tracer.analysis.objects.store import ObjectStore
 from tracer.errors import UsageError
 from tracer.store.periods import session_path
 
@@ -35,18 +36,16 @@ def models_of(hosts: Iterable[_Host]) -> dict[str, str]:
     return {host.node_name: host.cpu_model for host in hosts if host.cpu_model is not None}
 
 
-def models_in(found: Found) -> tuple[dict[str, str], list[str]]:
-    """Those of the nodes of an object store, and what is to be said of manifests that cannot be read."""
-    runs = {period.node_name: period.run_id for period in sorted(found.periods, key=lambda one: one.hour)}
-    paths = [session_path(run_id) for run_id in runs.values()]
-    hosts = list(found.store.of_each(lambda path: _host(found, path), paths))
+def models_of_runs(store: ObjectStore, runs: Mapping[str, UUID]) -> tuple[dict[str, str], list[str]]:
+    """Those of nodes by one run of each, and what is to be said of manifests that cannot be read."""
+    hosts = list(store.of_each(lambda run_id: _host(store, run_id), list(runs.values())))
     missing = sum(host is None for host in hosts)
     notes = [f"the manifests of {missing} runs cannot be read"] if missing else []
     return models_of(host for host in hosts if host is not None), notes
 
 
-def _host(found: Found, path: str) -> _OnlyHost | None:
+def _host(store: ObjectStore, run_id: UUID) -> _OnlyHost | None:
     try:
-        return msgspec.json.decode(found.store.read(path), type=_OnlyWhere).host
+        return msgspec.json.decode(store.read(session_path(run_id)), type=_OnlyWhere).host
     except (UsageError, ValueError, RecursionError):
         return None

@@ -33,12 +33,14 @@ def fleet_report(
     windows = source.of("windows", WINDOW_COLUMNS)
     if windows is None:
         raise UsageError("there are no windows to make a report of")
-    sums = by_cgroup(engine, windows)
+    sums = by_cgroup(engine, windows, source.nodes)
     if sums.is_empty():
         raise UsageError("nothing was recorded then")
     cgroups = cgroups_of(sums)
     waits = source.of("waits", WAIT_COLUMNS)
-    pairs = pl.DataFrame(schema=_ID | {"wait_time_ns": pl.Int64}) if waits is None else by_pair(engine, waits)
+    pairs = (
+        pl.DataFrame(schema=_ID | {"wait_time_ns": pl.Int64}) if waits is None else by_pair(engine, waits, source.nodes)
+    )
     of_tasks = cgroups.filter(pl.col("cgroup_kind").ne_missing("idle") & (pl.col("cgroup_id") != 0))
     wanted = of_tasks.filter(_is_wanted(of_tasks, containers, namespace))
     losses = losses_of(of_tasks, sums, pairs).join(

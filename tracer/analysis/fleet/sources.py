@@ -10,9 +10,9 @@ from typing import Final
 import polars as pl
 
 from tracer.analysis.engines import Files
-from tracer.analysis.fleet.processors import models_in, models_of
+from tracer.analysis.fleet.processors import models_of, models_of_runs
 from tracer.analysis.moments import zone_at
-from tracer.analysis.objects.finding import Found, find_periods
+from tracer.analysis.objects.finding import find_periods
 from tracer.analysis.objects.store import ObjectStore, is_url
 from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.recording_names import Named, parse_name
@@ -27,7 +27,8 @@ READ: Final = ("windows", "waits")
 class Source:
     """Files by table, as engines read them, with rows from `start` to before `end`, UTC.
 
-    `zone` is what times are shown in, `models` the processor's model by node as far as a manifest tells it. `choices`
+    `zone` is what times are shown in, `models` the processor's model by node as far as a manifest tells it. `nodes` are
+    those whose rows are meant, by name, where files have those of others too; none: all. `choices`
     say what is read where nobody said which time, `notes` what is left out; for people.
     """
 
@@ -36,6 +37,7 @@ class Source:
     end: datetime
     zone: tzinfo
     models: dict[str, str]
+    nodes: set[str]
     choices: list[str]
     notes: list[str]
 
@@ -76,6 +78,7 @@ def open_source(
         end=max(place.end for place in places),
         zone=zone_at(start, local=local),
         models={node: model for place in places for node, model in place.models.items()},
+        nodes={node for place in places for node in place.nodes},
         choices=[choice for place in places for choice in place.choices],
         notes=[note for place in places for note in place.notes],
     )
@@ -91,6 +94,7 @@ def _of_directory(one: Named, since: str | None, until: str | None, *, local: bo
         end=recording.span.end,
         zone=recording.zone,
         models=models_of(manifest.host for manifest in recording.manifests),
+        nodes=set(recording.nodes) if nodes else set(),
         choices=recording.choices,
         notes=recording.notes,
     )
@@ -99,15 +103,19 @@ def _of_directory(one: Named, since: str | None, until: str | None, *, local: bo
 def _of_url(one: Named, since: str | None, until: str | None, *, local: bool, nodes: Sequence[str]) -> Source:
     store = ObjectStore(one.place)
     run = None if one.runs in (None, ALL) else one.runs
-    found: Found = find_periods(store, since=since, until=until, local=local, nodes=nodes, run=run)
-    models, notes = models_in(found)
+    found = find_periods(store, since=since, until=until, local=local, nodes=nodes, run=run, compacted=True)
+    runs = {period.node_name: period.run_id for period in sorted(found.periods, key=lambda one: one.hour)}
+    models, notes = models_of_runs(store, runs)
+    sources = [source for compaction in found.compactions for source in compaction.sources]
+    known = {source.node_name: source.cpu_model for source in sources if source.cpu_model is not None}
     start, end = found.span(READ)
     return Source(
         files={table: [store.location(file.path) for file in found.files([table])] for table in READ},
         start=start,
         end=end,
         zone=zone_at(start, local=local),
-        models=models,
-        choices=[] if found.choice is None else [found.choice],
+        models=known | models,
+        nodes=found.nodes,
+        choices=found.choices,
         notes=[*found.notes, *notes],
     )

@@ -5,7 +5,8 @@ Written once with Narwhals, for every engine. What comes out has a row for each 
 each two cgroups that met: it grows with the containers, and not with the time.
 """
 
-from typing import Final
+from collections.abc import Collection
+from typing import Any, Final
 
 import narwhals as nw
 import polars as pl
@@ -22,8 +23,10 @@ WINDOW_COLUMNS: Final = (*NAMING, *_SUMMED, *_COUNTED)
 WAIT_COLUMNS: Final = (*PAIR, "wait_time_ns")
 
 
-def by_cgroup(engine: Engine, windows: Files) -> pl.DataFrame:
-    """What each cgroup used, by node and by the names that it had: the columns of `NAMING`, and
+def by_cgroup(engine: Engine, windows: Files, nodes: Collection[str] = ()) -> pl.DataFrame:
+    """What each cgroup used, by node and by the names that it had, of the `nodes` of these names, or of all.
+
+    That is the columns of `NAMING`, and
 
         first_us, last_us     times of its first and last window
         cpu_time_ns           sum
@@ -33,7 +36,7 @@ def by_cgroup(engine: Engine, windows: Files) -> pl.DataFrame:
 
     Raises UsageError for files that cannot be read.
     """
-    rows = engine.scan(windows)
+    rows = _of_nodes(engine.scan(windows), nodes)
     both = ~nw.col("cycles").is_null() & (nw.col("instructions") > 0)
     sums = (
         rows.with_columns(*(nw.when(both).then(nw.col(name)).alias(f"{name}_counted") for name in _COUNTED))
@@ -49,12 +52,18 @@ def by_cgroup(engine: Engine, windows: Files) -> pl.DataFrame:
     return engine.collect(sums)
 
 
-def by_pair(engine: Engine, waits: Files) -> pl.DataFrame:
+def by_pair(engine: Engine, waits: Files, nodes: Collection[str] = ()) -> pl.DataFrame:
     """How long each cgroup waited behind which other: the columns of `PAIR` and the sum of `wait_time_ns`.
 
     Waits behind itself, behind an idle CPU and behind nobody who is known by name are left out. Raises UsageError for
     files that cannot be read.
     """
     holder: nw.Expr = nw.col("holder_cgroup_id")
-    others = engine.scan(waits).filter(~holder.is_null() & (holder != 0) & (holder != nw.col("cgroup_id")))
+    others = _of_nodes(engine.scan(waits), nodes).filter(
+        ~holder.is_null() & (holder != 0) & (holder != nw.col("cgroup_id"))
+    )
     return engine.collect(others.group_by(*PAIR).agg(nw.col("wait_time_ns").sum()))
+
+
+def _of_nodes(rows: nw.LazyFrame[Any], nodes: Collection[str]) -> nw.LazyFrame[Any]:
+    return rows.filter(nw.col("node_name").is_in(sorted(nodes))) if nodes else rows

@@ -8,16 +8,29 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tracer.analysis.moments import parse_moment
+from tracer.analysis.objects.compactions import read_compaction
 from tracer.analysis.objects.store import ObjectStore
 from tracer.analysis.recorded_files import some_of
 from tracer.errors import UsageError
 from tracer.printable import printable
+from tracer.store.compactions import COMPACTIONS, CompactedFile, Compaction, compactions_of_day
 from tracer.store.layout import partition_value
-from tracer.store.periods import Period, PeriodFile, decode_period, hour_span, periods_of_day, periods_of_hour
+from tracer.store.periods import (
+    Period,
+    PeriodFile,
+    decode_period,
+    hour_span,
+    parse_hour,
+    period_path,
+    periods_of_day,
+    periods_of_hour,
+)
+from tracer.store.schemas import TABLES
 
 _PERIODS: Final = "periods"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_HOURS: Final = 24
+_RUN_DIGITS: Final = 8
 _HOUR_NAME: Final = re.compile(r"hour=([01][0-9]|2[0-3])")
 _PERIOD: Final = re.compile(r"(?P<partition>.+)-(?P<run>[0-9a-f]{8})\.json")
 
@@ -26,23 +39,27 @@ _PERIOD: Final = re.compile(r"(?P<partition>.+)-(?P<run>[0-9a-f]{8})\.json")
 class Found:
     """Periods of `store`, from `since` to before `until`, UTC; None is all that they have.
 
-    `choice` says, for people, which time is read where none was given.
+    `compactions` have those of whole hours, which are not among the `periods`; of them only the rows of the `nodes` are
+    meant, by name, if there are any. `choice` says, for people, which time is read where none was given.
     """
 
     store: ObjectStore
     periods: list[Period]
+    compactions: list[Compaction]
+    nodes: set[str]
     since: datetime | None
     until: datetime | None
     choice: str | None
 
-    def files(self, tables: Collection[str]) -> list[PeriodFile]:
+    def files(self, tables: Collection[str]) -> list[PeriodFile | CompactedFile]:
         """Those of `tables` with rows in the time."""
         first = 0 if self.since is None else _ns(self.since)
         before = None if self.until is None else _ns(self.until)
+        everything: list[Period | Compaction] = [*self.periods, *self.compactions]
         return [
             file
-            for period in self.periods
-            for file in period.files
+            for one in everything
+            for file in one.files
             if file.table in tables
             and file.last_time_ns + 1_000 > first
             and (before is None or file.first_time_ns < before)
@@ -58,11 +75,17 @@ class Found:
         return max(first, self.since or first), min(before, self.until or before)
 
     @property
+    def choices(self) -> list[str]:
+        """`choice` as a list."""
+        return [] if self.choice is None else [self.choice]
+
+    @property
     def notes(self) -> list[str]:
         """What is not there, for people."""
         lost: dict[str, int] = {}
-        for period in self.periods:
-            for table, rows in period.lost.items():
+        sources = [source for compaction in self.compactions for source in compaction.sources]
+        for of_one in [*(period.lost for period in self.periods), *(source.lost for source in sources)]:
+            for table, rows in of_one.items():
                 lost[table] = lost.get(table, 0) + rows
         told = ", ".join(f"{rows:,} rows of {table}" for table, rows in sorted(lost.items()) if rows)
         return [f"removed on the nodes before they were uploaded: {told}"] if told else []
@@ -76,48 +99,48 @@ def find_periods(
     local: bool = False,
     nodes: Sequence[str] = (),
     run: str | None = None,
+    compacted: bool = False,
 ) -> Found:
     """Those from `since` to before `until`; of no time, those of the last hour that is there.
 
     `nodes` are identifiers as they were given, `run` how a run's id begins. Raises UsageError, also where there is
-    none.
+    none. What is compacted is only found where that is said, and runs are not told apart in it.
     """
-    partitions = {partition_value(node) for node in nodes}
-    days = [day for name in store.list(_PERIODS).prefixes if (day := _first_hour(name)) is not None]
+    of = _Places(store, compacted=compacted and run is None)
+    wanted = _Wanted(nodes, run)
+    days = of.days()
     if not days:
         raise UsageError(f"{store.url}: no node has uploaded anything there (no {_PERIODS}/dt=<day>)")
-    start, last = _hours_of(store, days[0])[0], _hours_of(store, days[-1])[-1]
+    start, last = of.hours(days[0])[0], of.hours(days[-1])[-1]
     if since is None and until is None:
-        periods = _read(store, [last], partitions, run)
         choice = f"{store.url}: the last hour is read, from {_text(last)} UTC on (--since, --until)"
-        return Found(store=store, periods=periods, since=None, until=None, choice=choice)
-    first, before = _moments(store, since, until, start, last, local=local)
+        return of.read([last], wanted, choice=choice)
+    first, before = _moments(of, since, until, start, last, local=local)
     hours = [
         hour
         for day in days
         if _ends_after(day + _DAY_HOURS - 1, first) and _begin(day) < before
-        for hour in _hours_of(store, day)
+        for hour in of.hours(day)
         if _ends_after(hour, first) and _begin(hour) < before
     ]
     if not hours:
         raise UsageError(
             f"{store.url}: nothing was uploaded of that time; there is {_text(start)} to {_text(last + 1)} UTC"
         )
-    periods = _read(store, hours, partitions, run)
-    return Found(store=store, periods=periods, since=first, until=before, choice=None)
+    return of.read(hours, wanted, since=first, until=before)
 
 
 def _moments(
-    store: ObjectStore, since: str | None, until: str | None, start: int, last: int, *, local: bool
+    of: "_Places", since: str | None, until: str | None, start: int, last: int, *, local: bool
 ) -> tuple[datetime, datetime]:
     """When the time begins and ends: what counts from an end of the recording does so from its first or last row."""
     begin, end = _begin(start), _begin(last + 1)
     given = [one.strip() for one in (since, until) if one is not None]
     if any(one.startswith("-") for one in given):
-        rows = [file.last_time_ns for period in _read(store, [last], set(), None) for file in period.files]
+        rows = [file.last_time_ns for file in of.read([last], _Wanted()).files(TABLES)]
         end = _at(max(rows, default=_ns(end)) + 1_000)
     if any(one.startswith("+") for one in given):
-        rows = [file.first_time_ns for period in _read(store, [start], set(), None) for file in period.files]
+        rows = [file.first_time_ns for file in of.read([start], _Wanted()).files(TABLES)]
         begin = _at(min(rows, default=_ns(begin)))
     first = begin if since is None else parse_moment(since, begin, end, local=local)
     before = end if until is None else parse_moment(until, begin, end, local=local)
@@ -126,24 +149,83 @@ def _moments(
     return first, before
 
 
-def _read(store: ObjectStore, hours: Sequence[int], partitions: set[str], run: str | None) -> list[Period]:
-    digits = None if run is None else run.lower().replace("-", "")[:8]
-    paths, others = [], set()
-    prefixes = [periods_of_hour(hour) for hour in hours]
-    for prefix, listed in zip(prefixes, store.of_each(store.list, prefixes), strict=True):
-        for name in listed.objects:
-            match = _PERIOD.fullmatch(name)
-            if match is None:
-                continue
-            if (partitions and match["partition"] not in partitions) or (
-                digits and not match["run"].startswith(digits)
-            ):
-                others.add(match["partition"])
-                continue
-            paths.append(f"{prefix}/{name}")
-    if not paths:
-        raise UsageError(f"{store.url}: nothing was uploaded then of what is asked for; there are {some_of(others)}")
-    return list(store.of_each(lambda path: _period(store, path), paths))
+class _Wanted:
+    """Which nodes, by the identifiers that were given, and which run, by how its id begins; of neither, all."""
+
+    def __init__(self, nodes: Sequence[str] = (), run: str | None = None) -> None:
+        self.identifiers = set(nodes)
+        self._partitions = {partition_value(node) for node in nodes}
+        self._digits = "" if run is None else run.lower().replace("-", "")[:_RUN_DIGITS]
+
+    def takes(self, name: re.Match[str]) -> bool:
+        """By the name of a period's manifest."""
+        return (not self._partitions or name["partition"] in self._partitions) and name["run"].startswith(self._digits)
+
+
+class _Places:
+    """Where days, hours and nodes are listed: those of periods, and of compactions if they are to be found."""
+
+    def __init__(self, store: ObjectStore, *, compacted: bool) -> None:
+        self._store = store
+        self._compacted = compacted
+
+    def days(self) -> list[int]:
+        """Their first hours, since the epoch."""
+        prefixes = [_PERIODS, *([COMPACTIONS] if self._compacted else [])]
+        names = {name for prefix in prefixes for name in self._store.list(prefix).prefixes}
+        return sorted(day for name in names if (day := _first_hour(name)) is not None)
+
+    def hours(self, day: int) -> list[int]:
+        """The hours of a day that there are, since the epoch; at least one."""
+        prefix = periods_of_day(day)
+        names = self._store.list(prefix).prefixes
+        if self._compacted:
+            names += [name.removesuffix(".json") for name in self._store.list(compactions_of_day(day)).objects]
+        hours = sorted({day + int(match[1]) for name in names if (match := _HOUR_NAME.fullmatch(name))})
+        if not hours:
+            raise UsageError(f"{self._store.url}/{prefix} has no hour=<hour>")
+        return hours
+
+    def read(
+        self,
+        hours: Sequence[int],
+        wanted: _Wanted,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        choice: str | None = None,
+    ) -> Found:
+        """The manifests of these hours. Raises UsageError where there is none of what is wanted."""
+        store = self._store
+        compactions = []
+        if self._compacted:
+            compactions = [one for one in store.of_each(lambda hour: read_compaction(store, hour), hours) if one]
+        sources = [source for one in compactions for source in one.sources]
+        there = {source.path for source in sources}
+        paths, others = [], {source.identifier for source in sources}
+        prefixes = [periods_of_hour(hour) for hour in hours]
+        for prefix, listed in zip(prefixes, store.of_each(store.list, prefixes), strict=True):
+            for name in listed.objects:
+                match = _PERIOD.fullmatch(name)
+                if match is None or (path := f"{prefix}/{name}") in there:
+                    continue
+                if wanted.takes(match):
+                    paths.append(path)
+                else:
+                    others.add(match["partition"])
+        nodes = {source.node_name for source in sources if source.identifier in wanted.identifiers}
+        if wanted.identifiers and not nodes:
+            compactions = []
+        if not paths and not compactions:
+            raise UsageError(
+                f"{store.url}: nothing was uploaded then of what is asked for; there are {some_of(others)}"
+            )
+        periods = list(store.of_each(lambda path: _period(store, path), paths))
+        if wanted.identifiers:
+            nodes |= {period.node_name for period in periods}
+        return Found(
+            store=store, periods=periods, compactions=compactions, nodes=nodes, since=since, until=until, choice=choice
+        )
 
 
 def _period(store: ObjectStore, path: str) -> Period:
@@ -154,13 +236,9 @@ def _period(store: ObjectStore, path: str) -> Period:
         raise UsageError(f"{store.url}/{path} {printable(str(error).encode())}") from error
 
 
-def _hours_of(store: ObjectStore, day: int) -> list[int]:
-    """The hours of a day that there are, since the epoch; at least one."""
-    prefix = periods_of_day(day)
-    hours = [day + int(match[1]) for name in store.list(prefix).prefixes if (match := _HOUR_NAME.fullmatch(name))]
-    if not hours:
-        raise UsageError(f"{store.url}/{prefix} has no hour=<hour>")
-    return hours
+def path_of(period: Period) -> str:
+    """Where its manifest is."""
+    return period_path(parse_hour(period.hour), partition_value(period.identifier), period.run_id)
 
 
 def _first_hour(name: str) -> int | None:

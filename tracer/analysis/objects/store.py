@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from tracer.errors import UsageError
+from tracer.errors import OutputError, UsageError
 from tracer.printable import printable
 
 SCHEMES: Final = ("s3", "gs", "az", "file")
@@ -41,10 +41,18 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-class ObjectStore:
-    """What lies below a URL. Paths are relative to it. All methods raise UsageError, with one line that has the URL."""
+def to_url(name: str) -> str:
+    """A URL as it is, and a directory as one."""
+    return name if is_url(name) else Path(name).absolute().as_uri()
 
-    def __init__(self, url: str) -> None:
+
+class ObjectStore:
+    """What lies below a URL. Paths are relative to it. All methods raise UsageError, with one line that has the URL.
+
+    A directory of this machine is made if `make`, else it has to be there.
+    """
+
+    def __init__(self, url: str, *, make: bool = False) -> None:
         scheme = url.partition("://")[0]
         if scheme not in SCHEMES:
             raise UsageError(f"{printable(url.encode())}: {', '.join(f'{one}://' for one in SCHEMES)} can be read")
@@ -53,6 +61,11 @@ class ObjectStore:
         from obstore.store import from_url
 
         self.url = url.rstrip("/")
+        if self.directory is not None and make:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"{self._at('')}: {error.strerror}") from error
         if self.directory is not None and not self.directory.is_dir():
             raise UsageError(f"{self._at('')}: there is no such directory")
         with self._told(""):
@@ -103,6 +116,42 @@ class ObjectStore:
         with self._told(path), to.open("wb") as file:
             for chunk in obstore.get(self._store, path).stream(min_chunk_size=_CHUNK_BYTES):
                 file.write(chunk)
+
+    def open(self, path: str) -> Any:
+        """An object as a file to read, in any order."""
+        import obstore
+
+        if self.directory is not None:
+            try:
+                return (self.directory / path).open("rb")
+            except FileNotFoundError as error:
+                raise self._missing(path) from error
+        with self._told(path):
+            import pyarrow as pa
+
+            return pa.PythonFile(obstore.open_reader(self._store, path, buffer_size=_CHUNK_BYTES), mode="r")
+
+    def write(self, path: str, content: bytes | Path) -> None:
+        """Makes or replaces an object, as a whole. Raises OutputError where that cannot be."""
+        import obstore
+
+        try:
+            with self._told(path):
+                obstore.put(self._store, path, content)
+        except UsageError as error:
+            raise OutputError(str(error)) from error
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Removes objects; those that are gone are no mistake. Raises OutputError where that cannot be."""
+        import obstore
+
+        for path in paths:
+            try:
+                with self._told(path):
+                    obstore.delete(self._store, path)
+            except UsageError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise OutputError(str(error)) from error
 
     def of_each(self, do: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
         """What `do` gives for each, several at once, in order."""
