@@ -2,6 +2,7 @@
 """`tracer fleet compact`: each row once, whatever comes in between."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -161,11 +162,20 @@ def test_files_end_at_the_size_that_was_asked_for(store: Path, tmp_path: Path) -
     assert ask(tmp_path / "to") == ask(store)
 
 
-def test_a_file_with_other_rows_than_its_manifest_says_stops_it(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rows": 161}, r"windows-.* has 160 rows, and not 161 as its manifest says"),
+        ({"sha256": "0" * 64}, r"windows-.* is not what its manifest says: other bytes"),
+    ],
+)
+def test_a_file_that_is_not_what_its_manifest_says_stops_it(
+    changes: dict[str, Any], said: str, store: Path, tmp_path: Path
+) -> None:
     period = find_periods(ObjectStore(f"file://{store}"), nodes=["node-2"]).periods[0]
-    files = [msgspec.structs.replace(file, rows=file.rows + 1) for file in period.files]
+    files = [msgspec.structs.replace(file, **changes) if file.table == "windows" else file for file in period.files]
     write_period(store, "node-2", msgspec.structs.replace(period, files=files))
-    with pytest.raises(UsageError, match=r"windows-.* has 160 rows, and not 161 as its manifest says"):
+    with pytest.raises(UsageError, match=said):
         put_together(store, tmp_path / "to", delete=True)
     assert len(list(store.glob("periods/*/*/*.json"))) == 8
     assert not list(tmp_path.glob(f"to/{COMPACTIONS}/*/*"))

@@ -3,9 +3,11 @@
 
 import hashlib
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,6 +16,7 @@ from tracer.analysis.fleet.processors import models_of_runs
 from tracer.analysis.objects.compactions import read_compaction
 from tracer.analysis.objects.finding import Found, path_of
 from tracer.analysis.objects.store import ObjectStore
+from tracer.errors import UsageError
 from tracer.store.compactions import (
     CompactedFile,
     Compaction,
@@ -22,8 +25,10 @@ from tracer.store.compactions import (
     compacted_path,
     compaction_path,
 )
-from tracer.store.periods import Period, hour_text, parse_hour
+from tracer.store.periods import Period, PeriodFile, hour_text, parse_hour
 from tracer.store.schemas import TABLES
+
+_AHEAD: Final = 8
 
 
 class Compacted(NamedTuple):
@@ -107,21 +112,50 @@ def _merged(
 ) -> list[CompactedFile]:
     digest = hashlib.sha256("\n".join(map(path_of, periods)).encode()).hexdigest()[:8]
     written = []
-    with tempfile.TemporaryDirectory(prefix="tracer-") as directory:
+    with tempfile.TemporaryDirectory(prefix="tracer-") as name:
+        directory = Path(name)
         for table in TABLES.values():
-            pieces = [
-                Piece(f"{store.url}/{file.path}", period.identifier, str(period.run_id), file.rows,
-                      lambda path=file.path: store.open(path))  # type: ignore[misc]
+            files = [
+                (period, file)
                 for period in periods
                 for file in sorted(period.files, key=lambda one: (one.first_time_ns, one.path))
                 if file.table == table.name
-            ]  # fmt: skip
-            for sequence, merged in enumerate(merge(table, pieces, Path(directory), size)):
+            ]
+            pieces = _fetched(store, files, directory)
+            for sequence, merged in enumerate(merge(table, pieces, directory, size)):
                 path = compacted_path(table.name, hour, digest, sequence)
                 target.write(path, merged.path)
                 merged.path.unlink()
                 written.append(_file(table.name, path, merged))
     return written
+
+
+def _fetched(store: ObjectStore, files: Sequence[tuple[Period, PeriodFile]], directory: Path) -> Iterator[Piece]:
+    """The files on this machine, in order, a few ahead of whoever reads them; each is what its manifest says."""
+
+    def fetch(number: int) -> Path:
+        path = directory / f"{number}.fetched"
+        store.copy(files[number][1].path, path)
+        with path.open("rb") as copy:
+            if hashlib.file_digest(copy, "sha256").hexdigest() != files[number][1].sha256:
+                raise UsageError(f"{store.url}/{files[number][1].path} is not what its manifest says: other bytes")
+        return path
+
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        coming: deque[Future[Path]] = deque()
+        try:
+            for number, (period, file) in enumerate(files):
+                while len(coming) < _AHEAD and number + len(coming) < len(files):
+                    coming.append(pool.submit(fetch, number + len(coming)))
+                yield Piece(
+                    path=coming.popleft().result(),
+                    name=f"{store.url}/{file.path}",
+                    identifier=period.identifier,
+                    run_id=str(period.run_id),
+                    rows=file.rows,
+                )
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _file(table: str, path: str, merged: Merged) -> CompactedFile:

@@ -7,9 +7,9 @@ for a node reads that one.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,13 +26,13 @@ _READ_BYTES: Final = 2**20
 
 
 class Piece(NamedTuple):
-    """A file of one node's run to be merged. `open` opens it to read, `name` is what it is called for people."""
+    """A file of one node's run to be merged, at `path` on this machine; `name` is what it is called for people."""
 
+    path: Path
     name: str
     identifier: str
     run_id: str
     rows: int
-    open: Callable[[], Any]
 
 
 class Merged(NamedTuple):
@@ -46,18 +46,19 @@ class Merged(NamedTuple):
     last_us: int
 
 
-def merge(table: Table, pieces: Sequence[Piece], directory: Path, size: int) -> Iterator[Merged]:
+def merge(table: Table, pieces: Iterable[Piece], directory: Path, size: int) -> Iterator[Merged]:
     """All rows of `pieces`, in their order, in files of `directory` of about `size` bytes, the last of what is left.
 
-    Whoever takes a file may remove it. Raises UsageError for a piece that cannot be read, or has not the rows that it
-    is said to have; OSError where there is no room.
+    Pieces are removed once they were read; so may be what is taken from here. Raises UsageError for a piece that cannot
+    be read, or has not the rows that it is said to have; OSError where there is no room.
     """
     writer: _Writer | None = None
     number = 0
     for piece in pieces:
         for rows in _batches(table, piece):
-            writer = writer or _Writer(table, directory / f"{number}.parquet")
+            writer = writer or _Writer(table, directory / f"{number}.merged")
             writer.add(rows)
+        piece.path.unlink()
         if writer is not None:
             # A row group of two large nodes would be read for both.
             writer.end_of_piece()
@@ -72,7 +73,7 @@ def _batches(table: Table, piece: Piece) -> Iterator[pa.Table]:
     schema = compacted_schema(table)
     rows = 0
     try:
-        with piece.open() as source, pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES) as file:
+        with pq.ParquetFile(piece.path, pre_buffer=False, buffer_size=_READ_BYTES) as file:
             there = [name for name in table.schema.names if name in file.schema_arrow.names]
             for batch in file.iter_batches(_BATCH_ROWS, columns=there):
                 rows += len(batch)

@@ -117,20 +117,6 @@ class ObjectStore:
             for chunk in obstore.get(self._store, path).stream(min_chunk_size=_CHUNK_BYTES):
                 file.write(chunk)
 
-    def open(self, path: str) -> Any:
-        """An object as a file to read, in any order."""
-        import obstore
-
-        if self.directory is not None:
-            try:
-                return (self.directory / path).open("rb")
-            except FileNotFoundError as error:
-                raise self._missing(path) from error
-        with self._told(path):
-            import pyarrow as pa
-
-            return pa.PythonFile(obstore.open_reader(self._store, path, buffer_size=_CHUNK_BYTES), mode="r")
-
     def write(self, path: str, content: bytes | Path) -> None:
         """Makes or replaces an object, as a whole. Raises OutputError where that cannot be."""
         import obstore
