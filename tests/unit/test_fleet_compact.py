@@ -20,6 +20,8 @@ from tracer.analysis.fleet.sources import open_source
 from tracer.analysis.objects.finding import find_periods
 from tracer.analysis.objects.store import ObjectStore
 from tracer.analysis.recording import polars_schema
+from tracer.analysis.recording_names import open_named
+from tracer.analysis.report import report
 from tracer.cli.main import app
 from tracer.errors import OutputError, UsageError
 from tracer.naming import Selector
@@ -38,7 +40,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def put_together(store: Path, to: Path, *, size: int = SIZE, delete: bool = False) -> list[Compacted]:
-    found = find_periods(ObjectStore(f"file://{store}"), since="2026-11-22T00:00Z")
+    found = find_periods(ObjectStore(f"file://{store}"), since="2026-11-22T00:00Z", compacted="no")
     return list(compact(found, ObjectStore(f"file://{to}", make=True), size=size, delete=delete))
 
 
@@ -150,6 +152,22 @@ def test_in_the_same_place_nothing_counts_twice_with_or_without_the_originals(st
     assert not list(store.glob("windows/*/*/*/*.parquet"))
     assert not list(store.glob("periods/*/*/*.json"))
     assert ask(store) == expected
+
+
+def test_a_node_is_reported_on_from_what_is_compacted_as_before(store: Path) -> None:
+    url = f"file://{store}"
+    asked = {"since": "2026-11-22T14:00:00.5Z", "nodes": ["node-1", "node-3"]}
+    before = report(open_named([url], **asked))
+    put_together(store, store)
+    assert report(open_named([url], **asked)) == before
+    put_together(store, store, delete=True)
+    after = open_named([url], **asked)
+    assert report(after) == before
+    for table in ("windows", "waits"):
+        assert after.collect(after.scan(table)).height > 0
+    run = after.manifests[0]
+    alone = open_named([f"{url}@{run.run_id}"])
+    assert alone.nodes == [run.host.node_name]
 
 
 def test_files_end_at_the_size_that_was_asked_for(store: Path, tmp_path: Path) -> None:

@@ -79,7 +79,15 @@ def open_named(
                 raise UsageError(f"{texts[named.index(one)]!r}: say the time once, with --since and --until")
             since, until = one.since, one.until
     found = [
-        find_periods(ObjectStore(one.place), since=since, until=until, local=local, nodes=nodes, run=_digits(one.runs))
+        find_periods(
+            ObjectStore(one.place),
+            since=since,
+            until=until,
+            local=local,
+            nodes=nodes,
+            run=_digits(one.runs),
+            compacted="last",
+        )
         if is_url(one.place)
         else None
         for one in named

@@ -90,7 +90,7 @@ def compact(
     bytes_ = of_option("size", size, parse_bytes)
     if not _SMALLEST <= bytes_ <= _LARGEST:
         raise UsageError(f"--size {size}: 1MiB to 4GiB are possible")
-    found = find_periods(ObjectStore(to_url(source)), since=since, until=until)
+    found = find_periods(ObjectStore(to_url(source)), since=since, until=until, compacted="no")
     say_choices(found)
     target = ObjectStore(to_url(to), make=True)
     with step_bar() as progress:

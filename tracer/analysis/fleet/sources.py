@@ -12,7 +12,7 @@ import polars as pl
 from tracer.analysis.engines import Files
 from tracer.analysis.fleet.processors import models_of, models_of_runs
 from tracer.analysis.moments import zone_at
-from tracer.analysis.objects.finding import find_periods
+from tracer.analysis.objects.finding import Compacted, find_periods
 from tracer.analysis.objects.store import ObjectStore, is_url
 from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.recording_names import Named, parse_name
@@ -103,7 +103,9 @@ def _of_directory(one: Named, since: str | None, until: str | None, *, local: bo
 def _of_url(one: Named, since: str | None, until: str | None, *, local: bool, nodes: Sequence[str]) -> Source:
     store = ObjectStore(one.place)
     run = None if one.runs in (None, ALL) else one.runs
-    found = find_periods(store, since=since, until=until, local=local, nodes=nodes, run=run, compacted=True)
+    # Runs cannot be told apart in what is compacted.
+    compacted: Compacted = "first" if run is None else "no"
+    found = find_periods(store, since=since, until=until, local=local, nodes=nodes, run=run, compacted=compacted)
     runs = {period.node_name: period.run_id for period in sorted(found.periods, key=lambda one: one.hour)}
     models, notes = models_of_runs(store, runs)
     sources = [source for compaction in found.compactions for source in compaction.sources]

@@ -5,7 +5,10 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
 
 from tracer.analysis.moments import parse_moment
 from tracer.analysis.objects.compactions import read_compaction
@@ -32,15 +35,19 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_HOURS: Final = 24
 _RUN_DIGITS: Final = 8
 _HOUR_NAME: Final = re.compile(r"hour=([01][0-9]|2[0-3])")
-_PERIOD: Final = re.compile(r"(?P<partition>.+)-(?P<run>[0-9a-f]{8})\.json")
+_PERIOD: Final = re.compile(r"(?P<partition>[^/]+)-(?P<run>[0-9a-f]{8})\.json\Z")
+
+_File = TypeVar("_File", PeriodFile, CompactedFile)
+Compacted = Literal["first", "last", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """Periods of `store`, from `since` to before `until`, UTC; None is all that they have.
 
-    `compactions` have those of whole hours, which are not among the `periods`; of them only the rows of the `nodes` are
-    meant, by name, if there are any. `choice` says, for people, which time is read where none was given.
+    `compactions` have those of whole hours, with the sources that are meant and not among the `periods`; of them only
+    the rows of the `nodes` are, by name, if there are any. `choice` says, for people, which time is read where none was
+    given.
     """
 
     store: ObjectStore
@@ -53,17 +60,30 @@ class Found:
 
     def files(self, tables: Collection[str]) -> list[PeriodFile | CompactedFile]:
         """Those of `tables` with rows in the time."""
+        compacted = [file for one in self.compactions for file in self.within(one.files, tables)]
+        return [*self.files_of_periods(tables), *compacted]
+
+    def files_of_periods(self, tables: Collection[str]) -> list[PeriodFile]:
+        """The same, without what is compacted."""
+        return [file for period in self.periods for file in self.within(period.files, tables)]
+
+    def within(self, files: Sequence[_File], tables: Collection[str]) -> list[_File]:
+        """Those of `files` that are of `tables` and have rows in the time."""
         first = 0 if self.since is None else _ns(self.since)
         before = None if self.until is None else _ns(self.until)
-        everything: list[Period | Compaction] = [*self.periods, *self.compactions]
         return [
             file
-            for one in everything
-            for file in one.files
+            for file in files
             if file.table in tables
             and file.last_time_ns + 1_000 > first
             and (before is None or file.first_time_ns < before)
         ]
+
+    @property
+    def runs(self) -> set[UUID]:
+        """All that are meant."""
+        sources = {source.run_id for one in self.compactions for source in one.sources}
+        return sources | {period.run_id for period in self.periods}
 
     def span(self, tables: Collection[str]) -> tuple[datetime, datetime]:
         """When the rows of `tables` begin and end, within the time. Raises UsageError where there is none."""
@@ -99,14 +119,14 @@ def find_periods(
     local: bool = False,
     nodes: Sequence[str] = (),
     run: str | None = None,
-    compacted: bool = False,
+    compacted: Compacted = "first",
 ) -> Found:
     """Those from `since` to before `until`; of no time, those of the last hour that is there.
 
     `nodes` are identifiers as they were given, `run` how a run's id begins. Raises UsageError, also where there is
-    none. What is compacted is only found where that is said, and runs are not told apart in it.
+    none. Of what is both there and `compacted`, either comes first, or what is compacted does not count at all.
     """
-    of = _Places(store, compacted=compacted and run is None)
+    of = _Places(store, compacted)
     wanted = _Wanted(nodes, run)
     days = of.days()
     if not days:
@@ -153,25 +173,28 @@ class _Wanted:
     """Which nodes, by the identifiers that were given, and which run, by how its id begins; of neither, all."""
 
     def __init__(self, nodes: Sequence[str] = (), run: str | None = None) -> None:
-        self.identifiers = set(nodes)
+        self.is_some = bool(nodes)
         self._partitions = {partition_value(node) for node in nodes}
         self._digits = "" if run is None else run.lower().replace("-", "")[:_RUN_DIGITS]
 
-    def takes(self, name: re.Match[str]) -> bool:
-        """By the name of a period's manifest."""
+    def takes(self, path: str) -> bool:
+        """By the path of a period's manifest; what has no such name is nothing."""
+        name = _PERIOD.search(path)
+        if name is None:
+            return False
         return (not self._partitions or name["partition"] in self._partitions) and name["run"].startswith(self._digits)
 
 
 class _Places:
     """Where days, hours and nodes are listed: those of periods, and of compactions if they are to be found."""
 
-    def __init__(self, store: ObjectStore, *, compacted: bool) -> None:
+    def __init__(self, store: ObjectStore, compacted: Compacted) -> None:
         self._store = store
         self._compacted = compacted
 
     def days(self) -> list[int]:
         """Their first hours, since the epoch."""
-        prefixes = [_PERIODS, *([COMPACTIONS] if self._compacted else [])]
+        prefixes = [_PERIODS, *([] if self._compacted == "no" else [COMPACTIONS])]
         names = {name for prefix in prefixes for name in self._store.list(prefix).prefixes}
         return sorted(day for name in names if (day := _first_hour(name)) is not None)
 
@@ -179,7 +202,7 @@ class _Places:
         """The hours of a day that there are, since the epoch; at least one."""
         prefix = periods_of_day(day)
         names = self._store.list(prefix).prefixes
-        if self._compacted:
+        if self._compacted != "no":
             names += [name.removesuffix(".json") for name in self._store.list(compactions_of_day(day)).objects]
         hours = sorted({day + int(match[1]) for name in names if (match := _HOUR_NAME.fullmatch(name))})
         if not hours:
@@ -197,34 +220,41 @@ class _Places:
     ) -> Found:
         """The manifests of these hours. Raises UsageError where there is none of what is wanted."""
         store = self._store
-        compactions = []
-        if self._compacted:
+        compactions: list[Compaction] = []
+        if self._compacted != "no":
             compactions = [one for one in store.of_each(lambda hour: read_compaction(store, hour), hours) if one]
-        sources = [source for one in compactions for source in one.sources]
-        there = {source.path for source in sources}
-        paths, others = [], {source.identifier for source in sources}
+        sources = {source.path: source for one in compactions for source in one.sources}
         prefixes = [periods_of_hour(hour) for hour in hours]
-        for prefix, listed in zip(prefixes, store.of_each(store.list, prefixes), strict=True):
-            for name in listed.objects:
-                match = _PERIOD.fullmatch(name)
-                if match is None or (path := f"{prefix}/{name}") in there:
-                    continue
-                if wanted.takes(match):
-                    paths.append(path)
-                else:
-                    others.add(match["partition"])
-        nodes = {source.node_name for source in sources if source.identifier in wanted.identifiers}
-        if wanted.identifiers and not nodes:
-            compactions = []
+        listed = [
+            f"{prefix}/{name}"
+            for prefix, found in zip(prefixes, store.of_each(store.list, prefixes), strict=True)
+            for name in found.objects
+        ]
+        twice = sources.keys() & set(listed)
+        if self._compacted == "last":
+            sources = {path: source for path, source in sources.items() if path not in twice}
+        paths = [path for path in listed if path not in sources and wanted.takes(path)]
+        compactions = [
+            msgspec.structs.replace(one, sources=of_one)
+            for one in compactions
+            if (of_one := [source for source in one.sources if source.path in sources and wanted.takes(source.path)])
+        ]
         if not paths and not compactions:
+            others = {match["partition"] for path in [*listed, *sources] if (match := _PERIOD.search(path))}
             raise UsageError(
                 f"{store.url}: nothing was uploaded then of what is asked for; there are {some_of(others)}"
             )
         periods = list(store.of_each(lambda path: _period(store, path), paths))
-        if wanted.identifiers:
-            nodes |= {period.node_name for period in periods}
+        nodes = {source.node_name for one in compactions for source in one.sources}
+        nodes |= {period.node_name for period in periods}
         return Found(
-            store=store, periods=periods, compactions=compactions, nodes=nodes, since=since, until=until, choice=choice
+            store=store,
+            periods=periods,
+            compactions=compactions,
+            nodes=nodes if wanted.is_some else set(),
+            since=since,
+            until=until,
+            choice=choice,
         )
 
 

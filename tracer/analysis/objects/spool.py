@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from tracer.analysis.objects.extracting import extract
 from tracer.analysis.objects.finding import Found
 from tracer.errors import OutputError, UsageError
 from tracer.store.periods import session_path
@@ -21,7 +22,7 @@ def spool(found: Found, tables: Collection[str]) -> Path:
 
     Raises UsageError where an object is missing or cannot be read, OutputError where there is no room for them.
     """
-    files = found.files(tables)
+    files = found.files_of_periods(tables)
     store = found.store
     directory = Path(tempfile.mkdtemp(prefix="tracer-"))
     try:
@@ -32,7 +33,7 @@ def spool(found: Found, tables: Collection[str]) -> Path:
                 f"{store.url}: {format_bytes(wanted)} would have to be copied to {directory.parent}, which has "
                 f"{format_bytes(free)}: narrow it with --since, --until and --node, or set TMPDIR"
             )
-        for run_id in {period.run_id for period in found.periods}:
+        for run_id in found.runs:
             # A run whose manifest is gone is told as everywhere.
             path = session_path(run_id)
             try:
@@ -42,6 +43,8 @@ def spool(found: Found, tables: Collection[str]) -> Path:
         copies = [(file.path, directory / _closed_path(file.path)) for file in files]
         for _done in store.of_each(lambda copy: store.copy(*copy), copies):
             pass
+        for compaction in found.compactions:
+            extract(found, compaction, tables, directory)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise OutputError(f"{directory}: {error.strerror or error}") from error
