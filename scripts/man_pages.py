@@ -22,7 +22,7 @@ EXIT_STATUS = (
 
 def page(command: Command, commands: Sequence[Command]) -> str:
     """One page as text for man(7)."""
-    name = "-".join(filter(None, ("tracer", command.name)))
+    name = page_name(command)
     return "\n".join(
         [
             f'.TH {name.upper()} 1 "" "tracer {__version__}" "tracer"',
@@ -45,6 +45,11 @@ def page(command: Command, commands: Sequence[Command]) -> str:
     )
 
 
+def page_name(command: Command) -> str:
+    """`tracer-fleet-report`."""
+    return "-".join(["tracer", *command.name.split()])
+
+
 def synopsis(command: Command) -> str:
     """How it is called."""
     called = roff(" ".join(filter(None, ("tracer", command.name))))
@@ -63,7 +68,7 @@ def subcommands(commands: Iterable[Command]) -> Iterator[str]:
     """The list of commands, of the page of the whole."""
     yield ".SH COMMANDS"
     for one in commands:
-        yield from (".TP", f".BR tracer\\-{roff(one.name)} (1)", roff(one.summary))
+        yield from (".TP", f".BR {roff(page_name(one))} (1)", roff(one.summary))
 
 
 def arguments(parameters: Sequence[Parameter]) -> Iterator[str]:
@@ -90,8 +95,8 @@ def options(parameters: Iterable[Parameter]) -> Iterator[str]:
 
 def see_also(command: Command, commands: Iterable[Command]) -> str:
     """The other pages."""
-    names = ["tracer", *(f"tracer-{one.name}" for one in commands if one.name)]
-    own = "-".join(filter(None, ("tracer", command.name)))
+    names = map(page_name, commands)
+    own = page_name(command)
     return ",\n".join(f".BR {roff(name)} (1)" for name in names if name != own).replace(",\n", " ,\n")
 
 
@@ -109,8 +114,7 @@ def main() -> None:
     directory.mkdir(parents=True, exist_ok=True)
     commands = describe(app)
     for command in commands:
-        name = "-".join(filter(None, ("tracer", command.name)))
-        (directory / f"{name}.1").write_text(page(command, commands), encoding="utf-8")
+        (directory / f"{page_name(command)}.1").write_text(page(command, commands), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def completed(commands: list[Command], line: str, directory: Path) -> list[str]:
         ("tracer run --duration ", []),
         ("tracer simulate x --scenario cache-th", ["cache-thrash"]),
         ("tracer completion z", ["zsh"]),
+        ("tracer fleet re", ["report", "results"]),
+        ("tracer fleet report --engine d", ["duckdb"]),
         ("tracer --vers", ["--version"]),
         ("tracer nonsense ", []),
     ],
@@ -89,7 +91,7 @@ def test_scripts_are_quoted_for_their_shell(commands: list[Command]) -> None:
 def test_each_command_has_a_man_page_with_its_options(commands: list[Command]) -> None:
     for command in commands:
         text = man_pages["page"](command, commands)
-        assert text.startswith(f".TH TRACER{'-' if command.name else ''}{command.name.upper()} 1")
+        assert text.startswith(f".TH TRACER{'-' if command.name else ''}{command.name.upper().replace(' ', '-')} 1")
         for option in command.options:
             for name in option.names:
                 assert f"\\fB{name.replace('-', chr(92) + '-')}\\fR" in text

@@ -17,7 +17,7 @@ COMMANDS = {one.name: one for one in describe(app)}
 
 def help_of(name: str, monkeypatch: pytest.MonkeyPatch, columns: str) -> str:
     monkeypatch.setenv("COLUMNS", columns)
-    result = CliRunner().invoke(app, [*filter(None, [name]), "--help"], prog_name="tracer")
+    result = CliRunner().invoke(app, [*name.split(), "--help"], prog_name="tracer")
     assert result.exit_code == 0
     return result.stdout
 

@@ -133,9 +133,9 @@ def test_a_run_without_a_file_is_not_the_newest(three: Path) -> None:
 
 def test_an_at_sign_in_a_path_is_one(tmp_path: Path) -> None:
     odd = write_run(tmp_path / "a@b", FIRST, START)
-    assert parse_name(str(odd)).directory == odd
-    assert parse_name(f"{odd}@last") == (odd, "last", None, None)
-    assert parse_name(f"{odd}@last@-5m..") == (odd, "last", "-5m", None)
+    assert parse_name(str(odd)).place == str(odd)
+    assert parse_name(f"{odd}@last") == (str(odd), "last", None, None)
+    assert parse_name(f"{odd}@last@-5m..") == (str(odd), "last", "-5m", None)
 
 
 def test_every_command_takes_one_and_says_which(

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from planted_recording import START_NS, WINDOW_NS, Columns, container, frame, windows_of, write_recording
 from planted_waits import IDLE_CPU, MS, REST, SELF, THROTTLED, UNKNOWN, Load, tables_of
 
+from tracer.analysis.engines import get_engine
 from tracer.analysis.findings import Report, TimeSpent
 from tracer.analysis.recording import open_recording
+from tracer.analysis.recording_names import open_named
 from tracer.analysis.report import report
 from tracer.store.schemas import TABLES
 
@@ -322,3 +324,21 @@ def test_parts_make_the_whole(tmp_path_factory: pytest.TempPathFactory, rows: li
         assert one.wait_ns == sum(ns for load in own for ns in load.behind.values())
         assert sum(holder.wait_ns for holder in one.holders) == one.behind_others_ns
         assert 0 <= one.held_back_ns <= one.behind_others_ns
+
+
+def test_duckdb_adds_up_the_same(tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    loads = []
+    for number in range(0, 1000, 100):
+        windows = range(number, number + 100)
+        ran, waited = (int(amount) * MS for amount in random.integers(1, 30, 2))
+        loads.append(Load(WEB, windows, ran, {2: waited, SELF: MS, IDLE_CPU: MS, REST: 2 * MS}))
+        loads.append(Load(ETL, windows, 45 * MS, {1: ran, UNKNOWN: MS}, stolen=None))
+        loads.append(Load(DB, windows, 3 * MS, {1: MS, 2: MS, THROTTLED: MS}))
+    # With rows that came late, some containers more than one cgroup, and nobody's name for one.
+    again = container(4, "app", "web-1")
+    loads.append(Load(again, range(900, 950), 5 * MS, {1: MS}))
+    loads.append(Load(WEB, range(10), 2 * MS, {2: MS}))
+    write_recording(tmp_path, **tables_of(loads))
+    plain, duckdb = open_recording([tmp_path]), open_named([str(tmp_path)], engine=get_engine("duckdb"))
+    assert report(duckdb) == report(plain)

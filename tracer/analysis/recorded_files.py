@@ -11,11 +11,12 @@ from pathlib import Path
 
 from tracer.analysis.file_checks import DamagedFileError, RecordedFile, open_file, require_rows, run_of
 from tracer.errors import UsageError
-from tracer.store.layout import IN_PROGRESS, parse_closed_file
+from tracer.store.layout import IN_PROGRESS, parse_closed_file, partition_value
 from tracer.store.manifest import Manifest, read_manifest
 from tracer.store.schemas import TABLES
 
 _RUN_DIGITS = 8
+_MOST_NAMED = 4
 
 
 class BrokenFilesError(UsageError):
@@ -26,10 +27,16 @@ class RecordedFiles:
     """All closed files of `directories`, each once; `notes` say what else lies there, for people.
 
     `runs` are those whose files alone are taken, by directory: the beginnings, of 8 digits, of their ids; None: all.
-    Raises UsageError for a directory that holds no recording.
+    `identifiers` are those of the nodes or pods whose files alone are taken, as they were given; none: all. Raises
+    UsageError for a directory that holds no recording, or none of theirs.
     """
 
-    def __init__(self, directories: Sequence[Path], runs: Sequence[Collection[str] | None] | None = None) -> None:
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        runs: Sequence[Collection[str] | None] | None = None,
+        identifiers: Collection[str] = (),
+    ) -> None:
         self._directories = directories
         self._notes: list[str] = []
         self._left_out: dict[Path, str] = {}
@@ -37,6 +44,8 @@ class RecordedFiles:
         self._opened: dict[str, list[RecordedFile]] = {}
         seen: set[str] = set()
         copies = unfinished = 0
+        partitions = {f"identifier={partition_value(one)}" for one in identifiers}
+        others: set[str] = set()
         for directory, chosen in zip(directories, runs or [None] * len(directories), strict=True):
             closed, in_progress, unreadable = closed_files(directory)
             self._left_out |= unreadable
@@ -47,12 +56,17 @@ class RecordedFiles:
             for name in closed:
                 if chosen is not None and run_of(name) not in chosen:
                     continue
+                if partitions and (whose := name.split("/")[2]) not in partitions:
+                    others.add(whose.removeprefix("identifier="))
+                    continue
                 # The run's id is in the name, so what has the same name is a copy.
                 if name in seen:
                     copies += 1
                     continue
                 seen.add(name)
                 self._paths.setdefault(name.split("/")[0], []).append(directory / name)
+        if partitions and not seen:
+            raise UsageError(f"nothing is recorded of {', '.join(identifiers)}; there are {some_of(others)}")
         if unfinished:
             self._notes.append(f"not read: {unfinished} files that are still being written, or were when a run died")
         if copies:
@@ -143,6 +157,13 @@ class RecordedFiles:
             self._left_out[file.path] = str(error)
             return False
         return True
+
+
+def some_of(names: Collection[str]) -> str:
+    """A few of them, and how many more there are."""
+    first = sorted(names)[:_MOST_NAMED]
+    more = len(names) - len(first)
+    return ", ".join(first + ([f"{more} more"] if more else [])) or "none"
 
 
 def closed_files(directory: Path) -> tuple[list[str], int, dict[Path, str]]:

@@ -9,16 +9,18 @@ out, and named in `Recording.notes`. Columns that an older file does not have ar
 more are ignored, and the types of schema version 1 become those of today.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, wraps
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import narwhals as nw
 import polars as pl
 
+from tracer.analysis.engines import TIME_US, Engine, Files
 from tracer.analysis.file_checks import RecordedFile, one_line
 from tracer.analysis.labels import is_taken, who_is
 from tracer.analysis.moments import ends_text, is_relative, parse_moment, zone_at
@@ -48,13 +50,16 @@ class Span(NamedTuple):
 class Recording:
     """Closed files, and how to read them. Made by `open_recording`.
 
-    `span` is what is read: the rows' own times, within what was asked for; always UTC, and `zone` is what times are
-    shown in. `nodes` are the names of the nodes with files in it, `manifests` those of the runs that are in it, by
-    start; a run whose manifest is gone has none. `containers` and `namespace` are what was asked for: see `is_wanted`.
-    `choices` say which runs are read, as others are newer; for people.
+    `places` are what `directories` are called for people, who may have named a URL. `span` is what is read: the rows'
+    own times, within what was asked for; always UTC, and `zone` is what times are shown in. `nodes` are the names of
+    the nodes with files in it, `manifests` those of the runs that are in it, by start; a run whose manifest is gone has
+    none. `containers` and `namespace` are what was asked for: see `is_wanted`.
+    `engine` adds up what `rows` gives; None: Polars, as for all else. `choices` say which runs are read, as others are
+    newer; for people.
     """
 
     directories: tuple[Path, ...]
+    places: tuple[str, ...]
     manifests: list[Manifest]
     nodes: list[str]
     span: Span
@@ -62,6 +67,7 @@ class Recording:
     containers: Selector
     namespace: str | None
     choices: list[str]
+    engine: Engine | None = None
     _files: RecordedFiles = field(repr=False)
     _by_second: dict[tuple[str, Span], pl.DataFrame] = field(repr=False, default_factory=dict)
 
@@ -107,6 +113,45 @@ class Recording:
                 ).with_columns(_numbers(schema))
             )
         return pl.concat(scans)
+
+    def rows(self, table: str, columns: Sequence[str], within: Span | None = None) -> nw.LazyFrame[Any]:
+        """Some columns of `scan`, and `TIME_US`, for sums on any engine: to be finished with `keep` and `gather`."""
+        if self.engine is None:
+            time = pl.col(TABLES[table].time_column).dt.epoch("us").alias(TIME_US)
+            return nw.from_native(self.scan(table, within).select(*columns, time))
+        files = self.files(table)
+        if not files:
+            schema = {name: polars_schema(table)[name] for name in columns} | {TIME_US: pl.Int64()}
+            return self.engine.of(pl.DataFrame(schema=schema))
+        span = within or self.span
+        return self.engine.scan(Files(TABLES[table], [str(path) for path in files], *span, columns))
+
+    def beside(self, rows: pl.DataFrame) -> nw.LazyFrame[Any]:
+        """A small table, to be joined with `rows`."""
+        return nw.from_native(rows.lazy()) if self.engine is None else self.engine.of(rows)
+
+    def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+        """What was made of `rows`, to be made once and used several times."""
+        return self.beside(self.collect(rows.to_native())) if self.engine is None else self.engine.keep(rows)
+
+    def gather(self, rows: nw.LazyFrame[Any]) -> pl.DataFrame:
+        """What was made of `rows`. Raises as `collect`."""
+        return self.collect(rows.to_native()) if self.engine is None else self.engine.collect(rows)
+
+    def files(self, table: str) -> list[Path]:
+        """The files of `table` with rows in the span, for engines of other libraries.
+
+        Raises UsageError for one whose types are those of an older version: `scan` alone reads them as those of today.
+        """
+        schema = polars_schema(table)
+        files = _within(self._files.of(table), self.span)
+        for file in files:
+            if any(file.schema.get(name, today) != today for name, today in schema.items()):
+                raise UsageError(
+                    f"{str(file.path)!r} has the types of schema version 1, which only `tracer report` without "
+                    "--engine reads"
+                )
+        return [file.path for file in files]
 
     def has_rows(self) -> bool:
         """Whether any table has a row in the span. Raises UsageError for a file that cannot be read."""
@@ -220,14 +265,16 @@ def open_recording(
     local: bool = False,
     container: str | Sequence[str] | None = None,
     namespace: str | None = None,
+    identifiers: Collection[str] = (),
 ) -> Recording:
     """The recording that lies in `directories`, from `since` to before `until`.
 
     `run` says which runs of each directory, in one word for all or one each: see `tracer.analysis.runs.choose_runs`.
     Of `newest`, times that are not relative mean whatever was recorded then. Times as text are as `parse_moment` reads
     them; `local` ones are this machine's, and so are those that are shown. `container` is what `tracer.naming.Selector`
-    takes. Nothing but footers and manifests is read, unless a time is given. Raises UsageError for a directory that
-    holds no recording, or none that can be read, a run that is not there, and a time in which nothing was recorded.
+    takes; of `identifiers`, if any, the files alone are read. Nothing but footers and manifests is read, unless a time
+    is given. Raises UsageError for a directory that holds no recording, or none that can be read, a run or an
+    identifier that is not there, and a time in which nothing was recorded.
     """
     wanted = [run] * len(directories) if isinstance(run, str) else run
     found = [
@@ -237,16 +284,18 @@ def open_recording(
     ]
     is_within = all(given is None or is_relative(given) for given in (since, until))
     chosen = _choose(directories, found, wanted)
-    files = _files_of(directories, chosen)
+    files = _files_of(directories, chosen, identifiers)
     recorded = _recorded_span(files)
     first, before = (_moment(given, recorded, local=local) for given in (since, until))
     if NEWEST in wanted and not is_within:
-        files = _files_of(directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]))
+        files = _files_of(
+            directories, _choose(directories, found, [ALL if one == NEWEST else one for one in wanted]), identifiers
+        )
         recorded = _recorded_span(files)
         then = {file.run for file in _files_within(files, Span(first or recorded.start, before or recorded.end))}
         if then:
             chosen = [None if runs is None else [one for one in runs if one.id in then] for runs in found]
-            files = _files_of(directories, chosen)
+            files = _files_of(directories, chosen, identifiers)
             recorded = _recorded_span(files)
         else:
             chosen = found
@@ -254,6 +303,7 @@ def open_recording(
     in_span = _files_within(files, span)
     recording = Recording(
         directories=tuple(directories),
+        places=tuple(map(str, directories)),
         manifests=files.manifests({file.run for file in in_span} or files.runs),
         nodes=_nodes(in_span),
         span=span,
@@ -327,8 +377,11 @@ def _choose(
     ]
 
 
-def _files_of(directories: Sequence[Path], chosen: Sequence[list[FoundRun] | None]) -> RecordedFiles:
-    return RecordedFiles(directories, [None if runs is None else {one.id for one in runs} for runs in chosen])
+def _files_of(
+    directories: Sequence[Path], chosen: Sequence[list[FoundRun] | None], identifiers: Collection[str]
+) -> RecordedFiles:
+    runs = [None if runs is None else {one.id for one in runs} for runs in chosen]
+    return RecordedFiles(directories, runs, identifiers)
 
 
 def _nodes(files: Sequence[RecordedFile]) -> list[str]:

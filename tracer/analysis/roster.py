@@ -3,13 +3,14 @@
 
 from typing import Final
 
+import narwhals as nw
 import polars as pl
 
+from tracer.analysis.engines import TIME_US
 from tracer.analysis.findings import Container
 from tracer.analysis.labels import container_label
 from tracer.analysis.recording import Recording
 from tracer.naming import Who
-from tracer.store.schemas import TABLES
 
 _CGROUP: Final = ["node_name", "cgroup_id"]
 _NAMES: Final = [name for name in Who.__struct_fields__ if name not in _CGROUP]
@@ -38,7 +39,7 @@ class Roster:
 
     def __init__(self, recording: Recording) -> None:
         self.table = "windows" if recording.has("windows") else "ticks"
-        sums = recording.collect(_sums_by_cgroup(recording, self.table))
+        sums = _sums_by_cgroup(recording, self.table)
         known = sums.join(_names(recording, self.table, sums["last"]), on=_CGROUP, how="left")
         cgroups = known.with_columns(
             container_label().alias("name"),
@@ -88,21 +89,31 @@ class Roster:
         return Container(**{name: row[name] for name in (*_WHO, "cgroup_ids", *_OF_LAST)})
 
 
-def _sums_by_cgroup(recording: Recording, table: str) -> pl.LazyFrame:
-    both = pl.col("cycles").is_not_null() & (pl.col("instructions") > 0)
-    return (
-        recording.scan(table)
-        .group_by(_CGROUP)
+def _sums_by_cgroup(recording: Recording, table: str) -> pl.DataFrame:
+    columns = [*_CGROUP, "cpu_time_ns", *_COUNTERS, *(["counter_coverage"] if table == "windows" else [])]
+    rows = recording.rows(table, columns)
+    both = ~nw.col("cycles").is_null() & (nw.col("instructions") > 0)
+    counted = [nw.when(both).then(nw.col(name)).alias(f"{name}_counted") for name in ("cycles", "instructions")]
+    sums = (
+        rows.with_columns(*counted)
+        .group_by(*_CGROUP)
         .agg(
-            pl.max(TABLES[table].time_column).alias("last"),
-            pl.len().alias("rows"),
-            pl.sum("cpu_time_ns"),
-            *(_sum_or_null(name) for name in _COUNTERS),
-            pl.when(both).then("cycles").sum().alias("cycles_counted"),
-            pl.when(both).then("instructions").sum().alias("instructions_counted"),
-            (pl.mean("counter_coverage") if table == "windows" else pl.lit(None, pl.Float64)).alias("coverage"),
+            nw.col(TIME_US).max().alias("last_us"),
+            nw.len().alias("rows"),
+            nw.col("cpu_time_ns").sum(),
+            *(nw.col(name).sum() for name in _COUNTERS),
+            *(nw.col(name).count().alias(f"{name}_told") for name in _COUNTERS),
+            *(nw.col(f"{name}_counted").sum() for name in ("cycles", "instructions")),
+            *([nw.col("counter_coverage").mean().alias("coverage")] if table == "windows" else []),
         )
     )
+    found = recording.gather(sums)
+    return found.with_columns(
+        pl.from_epoch("last_us", time_unit="us").dt.replace_time_zone("UTC").alias("last"),
+        # A sum of nothing but nulls is 0.
+        *(pl.when(pl.col(f"{name}_told") > 0).then(pl.col(name)).alias(name) for name in _COUNTERS),
+        *([] if table == "windows" else [pl.lit(None, pl.Float64).alias("coverage")]),
+    ).drop("last_us", *(f"{name}_told" for name in _COUNTERS))
 
 
 def _names(recording: Recording, table: str, last_times: pl.Series) -> pl.DataFrame:
@@ -110,10 +121,10 @@ def _names(recording: Recording, table: str, last_times: pl.Series) -> pl.DataFr
 
     They are read at the ends of cgroups and of files alone: of all rows, they would take longer than all sums.
     """
-    column = TABLES[table].time_column
     ends = pl.Series(recording.ends_of_files(table), dtype=last_times.dtype)
-    rows = recording.scan(table).filter(pl.col(column).is_in(pl.concat([last_times, ends]).unique().implode()))
-    in_order = recording.collect(rows.select(column, *_CGROUP, *_NAMES)).sort(column)
+    times = pl.concat([last_times, ends]).unique().dt.epoch("us").alias(TIME_US).to_frame()
+    rows = recording.rows(table, [*_CGROUP, *_NAMES]).join(recording.beside(times), on=TIME_US, how="semi")
+    in_order = recording.gather(rows).sort(TIME_US)
     # After a restart of the node, the id can be another cgroup's.
     path = pl.col("cgroup_path")
     in_order = in_order.filter(path.is_null() | (path == path.drop_nulls().last().over(_CGROUP)))

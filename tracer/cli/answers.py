@@ -7,6 +7,7 @@ import msgspec
 
 from tracer.analysis.comparison.results import Comparison
 from tracer.analysis.findings import Report
+from tracer.analysis.fleet.results import FleetReport
 from tracer.analysis.run_list import RunList
 from tracer.cli.doctor import Diagnosis
 from tracer.cli.ps import Census
@@ -18,6 +19,7 @@ from tracer.live.top.rates import NodeRates
 ANSWERS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "compare": (Comparison,),
     "doctor": (Diagnosis,),
+    "fleet-report": (FleetReport,),
     "ps": (Census,),
     "recover": (Recovery,),
     "report": (Report,),

@@ -8,7 +8,7 @@ import typer
 
 from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.json_output import print_answer
-from tracer.cli.recordings import Local, open_told
+from tracer.cli.recordings import Local, Nodes, open_told
 
 _OVER_LIMIT = 1
 
@@ -20,6 +20,7 @@ def compare(
         list[str] | None,
         typer.Option(metavar="LIMIT", help="Exit with 1 if a change is beyond it, such as 'cpi>5%'; may be repeated."),
     ] = None,
+    node: Nodes = None,
     container: Containers = None,
     namespace: Namespace = None,
     local: Local = False,
@@ -46,7 +47,7 @@ def compare(
 
     wanted = [limits.parse_limit(text) for text in fail_on or ()]
     first, second = (
-        open_told([text], local=local, container=container, namespace=namespace) for text in (before, after)
+        open_told([text], local=local, container=container, namespace=namespace, nodes=node) for text in (before, after)
     )
     comparison = compare_recordings(first, second, wanted)
     if as_json:

@@ -46,6 +46,7 @@ def completion(
 
 def bash(commands: "Sequence[Command]") -> str:
     """For bash 4.4 and later, with or without the package bash-completion."""
+    commands = _by_first_word(commands)
     subcommands = commands[1:]
     names = " ".join(one.name for one in subcommands)
     options, values = [], []
@@ -100,7 +101,7 @@ complete -F _tracer tracer
 
 def zsh(commands: "Sequence[Command]") -> str:
     """For zsh, as a function that its completion system finds by its first line."""
-    whole, *subcommands = commands
+    whole, *subcommands = _by_first_word(commands)
     listed = "\n".join(f"        '{one.name}:{_zsh_text(one.summary)}'" for one in subcommands)
     cases = "\n".join(
         f"        {one.name})\n            _arguments -s -S \\\n"
@@ -135,7 +136,7 @@ if [ "$funcstack[1]" = _tracer ]; then _tracer "$@"; else compdef _tracer tracer
 
 def fish(commands: "Sequence[Command]") -> str:
     """For fish."""
-    whole, *subcommands = commands
+    whole, *subcommands = _by_first_word(commands)
     lines = ["# fish completion for tracer; `tracer completion fish` has written it.", "complete -c tracer -f"]
     lines += [f"complete -c tracer {_fish_option(option)}" for option in whole.options]
     for one in subcommands:
@@ -150,6 +151,24 @@ def fish(commands: "Sequence[Command]") -> str:
             elif argument.takes_path:
                 lines.append(f"{condition} -F")
     return "\n".join(lines) + "\n"
+
+
+def _by_first_word(commands: "Sequence[Command]") -> "list[Command]":
+    """A group of subcommands as one that takes them as its argument, and the options of them all."""
+    found: dict[str, Command] = {}
+    for one in commands:
+        word, _blank, second = one.name.partition(" ")
+        if not second:
+            found[word] = one
+            continue
+        group = found[word]
+        further = tuple(
+            option for option in one.options if option.names not in {known.names for known in group.options}
+        )
+        values = (*(value for argument in group.arguments for value in argument.values), second)
+        argument = one.arguments[0]._replace(metavar="COMMAND", values=values)
+        found[word] = group._replace(options=(*group.options, *further), arguments=(argument,))
+    return [*found.values()]
 
 
 def _names(parameters: "Iterable[Parameter]") -> list[str]:

@@ -2,13 +2,14 @@
 """The commands and options as data, from the same source as `--help`: for completion in shells and for man pages."""
 
 import inspect
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
 import typer
 from typer.main import get_command
 
-_PATHS: Final = ("DIR", "DIR...", "FILE", "PATH", "PATH...", "A", "B")
+_PATHS: Final = ("DIR", "DIR...", "FILE", "PATH", "PATH...", "A", "B", "SOURCE...")
 
 
 class Parameter(NamedTuple):
@@ -29,7 +30,10 @@ class Parameter(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A subcommand, or with the name "" the whole; `text` has paragraphs, of which the first is the `summary`."""
+    """A subcommand, or with the name "" the whole; `text` has paragraphs, of which the first is the `summary`.
+
+    One of a group of them is named after both: `fleet report`.
+    """
 
     name: str
     summary: str
@@ -39,9 +43,14 @@ class Command(NamedTuple):
 
 
 def describe(app: typer.Typer) -> list[Command]:
-    """The whole first, then each subcommand in the order of the help."""
-    whole: Any = get_command(app)
-    return [describe_command("", whole), *(describe_command(name, one) for name, one in whole.commands.items())]
+    """The whole first, then each subcommand in the order of the help; a group of them before its own."""
+    return list(_described("", get_command(app)))
+
+
+def _described(name: str, command: Any) -> Iterator[Command]:
+    yield describe_command(name, command)
+    for word, one in getattr(command, "commands", {}).items():
+        yield from _described(f"{name} {word}".strip(), one)
 
 
 def describe_command(name: str, command: Any) -> Command:

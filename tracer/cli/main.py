@@ -25,6 +25,7 @@ from tracer.cli.completion import completion
 from tracer.cli.demo import demo
 from tracer.cli.doctor import doctor
 from tracer.cli.export import export
+from tracer.cli.fleet import fleet
 from tracer.cli.identify import identify
 from tracer.cli.mark import mark
 from tracer.cli.plot import plot
@@ -55,6 +56,7 @@ for command in (
     top, completion,
 ):  # fmt: skip
     app.command(cls=Command)(command)
+app.add_typer(fleet, name="fleet")
 
 
 def _print_version(wanted: bool) -> None:
@@ -64,7 +66,7 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover", "top"}
+_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover", "top", "fleet"}
 
 
 @app.callback()

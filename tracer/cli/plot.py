@@ -56,9 +56,14 @@ def plot(
     if output != STANDARD_OUTPUT and output.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"--output {str(output)!r}: it must end in {' or '.join(_SUFFIXES)}")
 
+    from tracer.analysis.objects.store import is_url
     from tracer.analysis.pictures.picture import write_picture
 
-    recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
+    # Of an object store nothing else is copied; in a directory a node is looked for by what it is called, too.
+    nodes = [node] if node is not None and all(map(is_url, directories)) else None
+    recording = open_told(
+        directories, since=since, until=until, local=local, container=container, namespace=namespace, nodes=nodes
+    )
     with (
         file_or_stdout(output, option="--output", suffix=".png") as file,
         step_bar() as progress,

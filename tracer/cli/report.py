@@ -12,7 +12,7 @@ from tracer.cli.choosing import Containers, Namespace
 from tracer.cli.file_or_stdout import STANDARD_OUTPUT, file_or_stdout
 from tracer.cli.json_output import print_answer
 from tracer.cli.progress import step_bar
-from tracer.cli.recordings import Directories, Local, Since, Until, open_told
+from tracer.cli.recordings import Directories, Engine, Local, Nodes, Since, Until, open_told
 from tracer.errors import UsageError
 
 
@@ -21,8 +21,10 @@ def report(
     since: Since = None,
     until: Until = None,
     local: Local = False,
+    node: Nodes = None,
     container: Containers = None,
     namespace: Namespace = None,
+    engine: Engine = "polars",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
     html: Annotated[
         Path | None,
@@ -47,7 +49,16 @@ def report(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from tracer.analysis.report import report as make_report
 
-    recording = open_told(directories, since=since, until=until, local=local, container=container, namespace=namespace)
+    recording = open_told(
+        directories,
+        since=since,
+        until=until,
+        local=local,
+        container=container,
+        namespace=namespace,
+        nodes=node,
+        engine=engine,
+    )
     with step_bar() as progress:
         found = make_report(recording, progress=progress)
     if html is not None:

@@ -106,7 +106,7 @@ def _nearer(change: MetricChange) -> float:
 
 def _side(recording: Recording, slices: Slices) -> Side:
     return Side(
-        directory=str(recording.directories[0]),
+        directory=recording.places[0],
         runs=[str(manifest.run_id) for manifest in recording.manifests],
         nodes=recording.nodes,
         start=recording.shown(recording.span.start),

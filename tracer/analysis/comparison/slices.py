@@ -75,9 +75,7 @@ def slice_length_ns(recordings: Sequence[Recording]) -> int:
 def _wall(recording: Recording, slice_: pl.Expr) -> pl.LazyFrame:
     ticks_ns = {manifest.tick_ns for manifest in recording.manifests} or {_TICK_NS}
     if len(ticks_ns) > 1:
-        raise UsageError(
-            f"the runs in {str(recording.directories[0])!r} have ticks of different lengths: choose one by DIR@RUN"
-        )
+        raise UsageError(f"the runs in {recording.places[0]!r} have ticks of different lengths: choose one by DIR@RUN")
     # Rows that came late have the same key.
     windows = recording.scan("windows").group_by(slice_, "node_name", "window_start").agg(pl.max("ticks"))
     by_node = windows.group_by("slice", "node_name").agg(wall_ns=pl.sum("ticks") * ticks_ns.pop())

@@ -2,23 +2,33 @@
 """The waits of a recording, summed up by container and bin of time, a stretch after the other."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 
+from tracer.analysis.engines import TIME_US
 from tracer.analysis.recording import Recording, Span
 from tracer.analysis.roster import Roster
 from tracer.analysis.timing import bin_length, timing_of
+from tracer.analysis.waits.summing import (
+    SUMS,
+    WINDOW,
+    by_member,
+    holders_of,
+    own_in_all,
+    pairs_of,
+    summed,
+    with_waits,
+)
 
-# Of windows; there are several times as many waits.
+# Of windows; there are several times as many waits. An engine that is not in this process has them all at once.
 _ROWS_AT_ONCE: Final = 100_000
-_WINDOW: Final = ("node_name", "window_start")
-_ALWAYS_TOLD: Final = (
-    "cpu_time_ns", "wait_time_ns", "waits", "wait_behind_others_ns", "wait_behind_self_ns", "wait_idle_ns",
-)  # fmt: skip
-_SUMS: Final = (*_ALWAYS_TOLD, "wait_throttled_ns", "stolen_time_ns")
+_PAIR: Final = ("victim", "holder", "minute")
+_US: Final = timedelta(microseconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Waits(NamedTuple):
@@ -44,26 +54,35 @@ def read_waits(recording: Recording, roster: Roster) -> Waits | None:
         return None
     length = bin_length(recording)
     nodes = recording.nodes
-    members = pl.concat([roster.members(node).with_columns(node_name=pl.lit(node)) for node in nodes])
-    by_bin, pairs, recorded, present = [], [], [], []
+    members = recording.beside(pl.concat([roster.members(node).with_columns(node_name=pl.lit(node)) for node in nodes]))
+    by_bin, recorded, present = [], [], []
+    pairs: list[pl.DataFrame] = []
+    bins, minutes = _bin_us(recording, length), _minute(recording)
     for stretch in _stretches(recording, length):
-        rows = _windows(recording, stretch)
-        windows = _by_member(rows, members)
-        bins = bin_of(recording, length)
-        recorded.append(rows.group_by(_WINDOW).agg(pl.max("ticks")))
-        present.append(
-            windows.group_by("node_name", "member").agg(first=pl.min("window_start"), last=pl.max("window_start"))
-        )
-        holders = _holders(recording, stretch, members)
-        windows = _own_in_all(windows, holders)
-        by_bin.append(_sum(windows.with_columns(bins), ["node_name", "member", "bin"], _SUMS))
-        pairs.append(_pairs(windows, holders, _minute_of(recording)))
+        rows = recording.rows("windows", ("node_name", "cgroup_id", "ticks", *SUMS), stretch)
+        rows = recording.keep(with_waits(rows))
+        waits = recording.rows("waits", ("node_name", "cgroup_id", "holder_cgroup_id", "wait_time_ns"), stretch)
+        holders = recording.keep(holders_of(waits, members))
+        windows = recording.keep(own_in_all(by_member(rows, members), holders))
+        recorded.append(recording.gather(rows.group_by(*WINDOW).agg(nw.col("ticks").max())))
+        time = nw.col(TIME_US)
+        ends = windows.group_by("node_name", "member").agg(time.min().alias("first"), time.max().alias("last"))
+        present.append(recording.gather(ends))
+        in_bins = windows.with_columns(bins.alias("bin"))
+        by_bin.append(recording.gather(summed(in_bins, ["node_name", "member", "bin"], SUMS)))
+        pairs += map(recording.gather, pairs_of(windows, holders, minutes))
     tick_ns = {node: timing_of(recording, node).tick_ns for node in nodes}
+    number = pl.col("member").cast(pl.Int32)
     return Waits(
         length,
-        _sum(pl.concat(by_bin), ["node_name", "member", "bin"], _SUMS),
-        pl.concat(pairs).group_by("victim", "holder", "minute").agg(pl.sum("wait_time_ns", "victim_use", "holder_use")),
-        _time(pl.concat(recorded), pl.concat(present), tick_ns),
+        # In an order, that the same rows give the same answer on every engine.
+        _sum(pl.concat(by_bin), ["node_name", "member", "bin"], SUMS).with_columns(number).sort("member", "bin"),
+        pl.concat(pairs)
+        .group_by(*_PAIR)
+        .agg(pl.sum("wait_time_ns", "victim_use", "holder_use"))
+        .with_columns(pl.col("victim", "holder").cast(pl.Int32))
+        .sort(_PAIR),
+        _time(pl.concat(recorded), pl.concat(present), tick_ns).with_columns(number).sort("member"),
     )
 
 
@@ -75,6 +94,9 @@ def _has_waits(recording: Recording) -> bool:
 
 def _stretches(recording: Recording, length: timedelta) -> Iterator[Span]:
     """The recording's span in pieces of whole bins with about as many rows as are held at once."""
+    if recording.engine is not None:
+        yield recording.span
+        return
     rows = recording.collect(
         recording.scan("windows").group_by(bin_of(recording, length)).agg(pl.len().alias("rows"))
     ).sort("bin")
@@ -85,87 +107,31 @@ def _stretches(recording: Recording, length: timedelta) -> Iterator[Span]:
     yield from map(Span, edges, edges[1:])
 
 
-def _windows(recording: Recording, stretch: Span) -> pl.DataFrame:
-    rows = recording.scan("windows", stretch).filter(pl.col("wait_time_ns").is_not_null())
-    sums = [pl.col(name).fill_null(0) if name in _ALWAYS_TOLD else pl.col(name) for name in _SUMS]
-    return recording.collect(rows.select(*_WINDOW, "ticks", "cgroup_id", *sums))
+def _since_us(recording: Recording) -> nw.Expr:
+    """Of a window: how long after the recording's start it begins, in us."""
+    return nw.col(TIME_US) - (recording.span.start - _EPOCH) // _US
 
 
-def _by_member(rows: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """A row for each container and window; late rows added up. Idle time is left out."""
-    return _sum(rows.join(members, on=["node_name", "cgroup_id"]), [*_WINDOW, "member"], _SUMS)
+def _bin_us(recording: Recording, length: timedelta) -> nw.Expr:
+    """As `bin_of`, for sums on any engine."""
+    return _since_us(recording) // (length // _US)
 
 
-def _holders(recording: Recording, stretch: Span, members: pl.DataFrame) -> pl.DataFrame:
-    """By window, victim and holder, both members: only holders that are known by name."""
-    rows = recording.collect(
-        recording.scan("waits", stretch)
-        .filter(pl.col("holder_cgroup_id") != 0)
-        .select(*_WINDOW, "cgroup_id", "holder_cgroup_id", "wait_time_ns")
-    )
-    rows = rows.join(members.rename({"member": "victim"}), on=["node_name", "cgroup_id"])
-    holder = members.rename({"member": "holder", "cgroup_id": "holder_cgroup_id"})
-    is_itself = pl.col("cgroup_id") == pl.col("holder_cgroup_id")
-    rows = rows.filter(~is_itself).join(holder, on=["node_name", "holder_cgroup_id"])
-    return rows.group_by(*_WINDOW, "victim", "holder").agg(pl.sum("wait_time_ns"))
-
-
-def _own_in_all(windows: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
-    """What a container waited behind another cgroup of its own is behind itself."""
-    own = holders.filter(pl.col("victim") == pl.col("holder")).select(*_WINDOW, member="victim", own="wait_time_ns")
-    moved = pl.col("own").fill_null(0)
-    return windows.join(own, on=[*_WINDOW, "member"], how="left").with_columns(
-        wait_behind_others_ns=(pl.col("wait_behind_others_ns") - moved).clip(0),
-        wait_behind_self_ns=pl.col("wait_behind_self_ns") + moved,
-    )
-
-
-def _pairs(windows: pl.DataFrame, holders: pl.DataFrame, minute: pl.Expr) -> pl.DataFrame:
-    rows = holders.filter(pl.col("victim") != pl.col("holder"))
-    # Both ways in one row, so that both are looked at in the same windows.
-    waited = pl.col("wait_time_ns")
-    is_first = pl.col("victim") < pl.col("holder")
-    couples = (
-        rows.with_columns(one=pl.min_horizontal("victim", "holder"), other=pl.max_horizontal("victim", "holder"))
-        .group_by(*_WINDOW, "one", "other")
-        .agg(one_waited=waited.filter(is_first).sum(), other_waited=waited.filter(~is_first).sum())
-    )
-    use = windows.select(*_WINDOW, "member", use=pl.col("cpu_time_ns").cast(pl.Float64))
-    for who in ("one", "other"):
-        couples = couples.join(
-            use.rename({"member": who, "use": f"{who}_use"}), on=[*_WINDOW, who], how="left"
-        ).with_columns(pl.col(f"{who}_use").fill_null(0) * (pl.col("one_waited") + pl.col("other_waited")))
-    both_ways = [
-        couples.select(
-            minute,
-            victim=victim,
-            holder=holder,
-            wait_time_ns=f"{victim}_waited",
-            victim_use=f"{victim}_use",
-            holder_use=f"{holder}_use",
-        )
-        for victim, holder in (("one", "other"), ("other", "one"))
-    ]
-    return pl.concat(both_ways).group_by("victim", "holder", "minute").agg(
-        pl.sum("wait_time_ns", "victim_use", "holder_use")
-    )  # fmt: skip
-
-
-def _minute_of(recording: Recording) -> pl.Expr:
+def _minute(recording: Recording) -> nw.Expr:
     """Of a window: which minute of the recording it is in; the last one is longer than a minute."""
-    minutes = max(int((recording.span.end - recording.span.start) / timedelta(minutes=1)), 1)
-    since = (pl.col("window_start") - pl.lit(recording.span.start)).dt.total_minutes()
-    return since.clip(0, minutes - 1).alias("minute")
+    last = max(int((recording.span.end - recording.span.start) / timedelta(minutes=1)), 1) - 1
+    minute = _since_us(recording) // (timedelta(minutes=1) // _US)
+    return nw.when(minute > last).then(nw.lit(last)).otherwise(minute)
 
 
 def _time(recorded: pl.DataFrame, present: pl.DataFrame, tick_ns: dict[str, int]) -> pl.DataFrame:
     present = present.group_by("node_name", "member").agg(pl.min("first"), pl.max("last"))
     parts = []
-    for (node,), windows in recorded.sort("window_start").group_by("node_name", maintain_order=True):
+    for (node,), windows in recorded.sort(TIME_US).group_by("node_name", maintain_order=True):
         of_node = present.filter(pl.col("node_name") == node)
-        times = windows.group_by("window_start", maintain_order=True).agg(pl.max("ticks"))
+        times = windows.group_by(TIME_US, maintain_order=True).agg(pl.max("ticks"))
         sums = np.concatenate([[0], np.cumsum(times["ticks"].to_numpy() * tick_ns[str(node)])])
-        starts = times["window_start"].to_numpy()
+        starts = times[TIME_US].to_numpy()
         first = np.searchsorted(starts, of_node["first"].to_numpy())
         last = np.searchsorted(starts, of_node["last"].to_numpy(), side="right")
         parts.append(of_node.select("node_name", "member", time_ns=pl.Series(sums[last] - sums[first])))

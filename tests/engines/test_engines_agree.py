@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sums of `tracer fleet report` and of `tracer report` are the same on each engine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from fleet_examples import write_fleet
+
+from tracer.analysis.engines import ENGINES, get_engine
+from tracer.analysis.fleet.report import fleet_report
+from tracer.analysis.fleet.sources import open_source
+from tracer.analysis.recording_names import open_named
+from tracer.analysis.report import report
+from tracer.naming import Selector
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    # What looks like a pattern is a part of a path.
+    output: Path = tmp_path_factory.mktemp("fleet") / "a [b] {c}*"
+    return str(write_fleet(output, node_1={"waits_ms": 30}, node_3={"cpi": 1.5}, node_5={"model": None}))
+
+
+@pytest.mark.usefixtures("spark")
+def test_each_engine_says_the_same_of_a_fleet(fleet: str) -> None:
+    reports = []
+    for name in ENGINES:
+        source = open_source([fleet], since="+0.3s", until="+2.2s")
+        found = fleet_report(source, get_engine(name), top=100, containers=Selector(()))
+        assert found.engine == name
+        reports.append(msgspec.structs.replace(found, engine=""))
+    assert reports[0].lost_to
+    assert reports[0].outliers
+    assert reports == [reports[0]] * len(ENGINES)
+
+
+def test_each_engine_says_the_same_of_a_node(fleet: str, spark: "SparkSession") -> None:
+    reports = [
+        report(open_named([fleet], nodes=["node-1", "node-2"], engine=None if name == "polars" else get_engine(name)))
+        for name in ENGINES
+    ]
+    assert {one.container.name for one in reports[0].time_spent} >= {"jobs/batch-7/etl"}
+    assert reports[0].costs
+    assert reports == [reports[0]] * len(ENGINES)
+    spark.catalog.clearCache()

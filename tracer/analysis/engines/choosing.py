@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine by its name."""
+
+from importlib.util import find_spec
+from typing import Final
+
+from tracer.analysis.engines.engine import Engine
+from tracer.errors import UsageError
+from tracer.suggestions import not_among
+
+ENGINES: Final = ("polars", "duckdb", "spark")
+_PACKAGES: Final = {"duckdb": "duckdb", "spark": "pyspark"}
+
+
+def get_engine(name: str) -> Engine:
+    """Raises UsageError for what is none, or not installed."""
+    package = _PACKAGES.get(name)
+    if package is not None and find_spec(package) is None:
+        raise UsageError(f"--engine {name} needs the package {package}: pip install 'tracer[{name}]'")
+    # Each maps what it needs, and no more: Spark is a Java process.
+    if name == "polars":
+        from tracer.analysis.engines.on_polars import OnPolars
+
+        return OnPolars()
+    if name == "duckdb":
+        from tracer.analysis.engines.on_duckdb import OnDuckDB
+
+        return OnDuckDB()
+    if name == "spark":
+        from tracer.analysis.engines.on_spark import OnSpark
+
+        return OnSpark()
+    raise UsageError(f"--engine: {not_among('engine', name, ENGINES)}")
