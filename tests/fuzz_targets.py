@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -211,17 +212,25 @@ def _runtime_state(directory: Path) -> Take:
 
 def _pods_of_podman(directory: Path) -> Take:
     pods = PodmanPods(Files())
+    (directory / "libpod").mkdir()
+    paths = [directory / "db.sql", directory / "libpod/bolt_state.db"]
 
     def take(content: bytes) -> None:
-        (directory / "db.sql").write_bytes(content)
+        path = paths[not content.startswith(b"SQL")]
+        path.write_bytes(content)
         pod = pods.pod_of(str(directory), _ID)
         assert pod is None or (pod.name.isprintable() and len(pod.name) <= 512)
-        (directory / "db.sql").unlink()
+        path.unlink()
 
     return take
 
 
-def _pods_of_podman_seed() -> bytes:
+def _bolt_seed() -> bytes:
+    data = Path(__file__).parent / "unit/data/runtime_state/podman_bolt_state.db.zlib"
+    return zlib.decompress(data.read_bytes())
+
+
+def _sqlite_seed() -> bytes:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(
             f"""
@@ -492,7 +501,7 @@ TARGETS = (
     Target("event ring", _event_seeds(), _event_ring, share=4),
     Target("nri", _nri_seeds(), _nri, (NriError,), share=10),
     Target("runtime state", [_json(value) for value in _STATE_FILES.values()], _runtime_state, share=4),
-    Target("pods of podman", [_pods_of_podman_seed()], _pods_of_podman, share=1),
+    Target("pods of podman", [_sqlite_seed(), _bolt_seed()], _pods_of_podman, share=1),
     Target("cgroup files", _KEYED, _cgroup_files, share=6),
     Target("proc and names", _TEXTS, _texts, share=14),
     Target("topology", [b"0-3\n", b"1\n", b"event=0x3c,umask=0x01\n", b"10 21\n"], _topology,
