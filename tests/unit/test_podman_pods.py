@@ -196,6 +196,14 @@ def test_what_is_no_older_database(tmp_path: Path, content: bytes) -> None:
     assert bolt_pod(tmp_path, content) is None
 
 
+def test_an_older_database_with_pages_that_are_nowhere(tmp_path: Path) -> None:
+    content = bytearray(bolt())
+    for page in range(2, len(content) // 4096):
+        struct.pack_into("<QHHI", content, page * 4096, page, 1, 1, 0)
+        struct.pack_into("<IIQ", content, page * 4096 + 16, 0, 0, 2**64 - 1)
+    assert bolt_pod(tmp_path, bytes(content)) is None
+
+
 def test_an_older_database_without_end(tmp_path: Path) -> None:
     # Each page is a branch, of which all elements lead to the page itself.
     content = bytearray(bolt())

@@ -94,6 +94,8 @@ class _Database:
         pages = [page]
         while pages:
             page = pages.pop()
+            if page > len(self._content):
+                raise ValueError("a page that is not there")
             _number, kind, count, _more = _PAGE.unpack_from(self._content, page)
             for place in range(page + _PAGE.size, page + _PAGE.size + 16 * count, 16):
                 self._spend(16)
