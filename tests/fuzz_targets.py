@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import sqlite3
+import struct
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -215,17 +216,45 @@ def _runtime_state(directory: Path) -> Take:
 
 def _pods_of_podman(directory: Path) -> Take:
     pods = PodmanPods(Files())
+    (directory / "libpod").mkdir()
+    paths = [directory / "db.sql", directory / "libpod/bolt_state.db"]
 
     def take(content: bytes) -> None:
-        (directory / "db.sql").write_bytes(content)
+        path = paths[not content.startswith(b"SQL")]
+        path.write_bytes(content)
         pod = pods.pod_of(str(directory), _ID)
         assert pod is None or (pod.name.isprintable() and len(pod.name) <= 512)
-        (directory / "db.sql").unlink()
+        path.unlink()
 
     return take
 
 
-def _pods_of_podman_seed() -> bytes:
+def _bolt_seed() -> bytes:
+    """Pages of 512 bytes: two beginnings, then the trees of the root, of all pods, of one, and of its containers."""
+    meta = struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, 512, 0, 2, 0, 6, 7, 1)
+    checksum = 0xCBF29CE484222325
+    for byte in meta:
+        checksum = (checksum ^ byte) * 0x100000001B3 % 2**64
+    trees: list[dict[bytes, bytes | int]] = [
+        {b"pod": 3},
+        {b"p": 4},
+        {b"config": b'{"name": "shop"}', b"containers": 5, b"state": b'{"InfraContainerID": "%s"}' % _ID.encode()},
+        {_ID.encode(): b"web"},
+    ]
+    pages = [struct.pack("<QHHI", 0, 4, 0, 0) + meta + checksum.to_bytes(8, "little")] * 2
+    for number, tree in enumerate(trees, 2):
+        page = struct.pack("<QHHI", number, 2, len(tree), 0)
+        rest = b""
+        for position, (key, value) in enumerate(tree.items()):
+            content = value if isinstance(value, bytes) else struct.pack("<QQ", value, 0)
+            distance = 16 * (len(tree) - position) + len(rest)
+            page += struct.pack("<IIII", isinstance(value, int), distance, len(key), len(content))
+            rest += key + content
+        pages.append(page + rest)
+    return b"".join(page.ljust(512, b"\0") for page in pages)
+
+
+def _sqlite_seed() -> bytes:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(
             f"""
@@ -530,7 +559,7 @@ TARGETS = (
     Target("event ring", _event_seeds(), _event_ring, share=4),
     Target("nri", _nri_seeds(), _nri, (NriError,), share=10),
     Target("runtime state", [_json(value) for value in _STATE_FILES.values()], _runtime_state, share=4),
-    Target("pods of podman", [_pods_of_podman_seed()], _pods_of_podman, share=1),
+    Target("pods of podman", [_sqlite_seed(), _bolt_seed()], _pods_of_podman, share=1),
     Target("cgroup files", _KEYED, _cgroup_files, share=6),
     Target("proc and names", _TEXTS, _texts, share=14),
     Target("topology", [b"0-3\n", b"1\n", b"event=0x3c,umask=0x01\n", b"10 21\n"], _topology,

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of podman's pods from its database.
 
-data/runtime_state/podman_db.sql was written by podman 5.4.2, and keeps what is read of it; others are made here.
+In data/runtime_state podman_db.sql was written by podman 5.4.2, and keeps what is read of it, podman_bolt_state.db by
+4.3.1; others are made here.
 """
 
 import json
 import os
 import shutil
 import sqlite3
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +30,7 @@ DATA = Path(__file__).parent / "data" / "runtime_state"
 ID = "08918d25048703d2ea28f7e075e08461cb21408caf468f7cc13ebad987e5fed7"
 INFRA = "b" * 64
 POD = "fedcba9876543210" * 4
+BOLT_WEB = "1a2e83d5f9d115b5394b4ae5316d5f76720e81d10cdbc2857d4e69c529fa8e3b"
 TABLES = [
     "CREATE TABLE ContainerConfig (ID TEXT PRIMARY KEY, Name TEXT, PodID TEXT, JSON TEXT)",
     "CREATE TABLE PodConfig (ID TEXT PRIMARY KEY, Name TEXT, JSON TEXT)",
@@ -149,6 +153,77 @@ def test_pods_of_podman_itself(tmp_path: Path) -> None:
         ("ff2f15c5e227a3e3d9169f1b9010f692d055ee6e6274c5308233157f0697d8ac", None),
     ]:
         assert read.pod_of(str(tmp_path), container) == pod
+
+
+def bolt() -> bytes:
+    return zlib.decompress((DATA / "podman_bolt_state.db.zlib").read_bytes())
+
+
+def bolt_pod(storage: Path, content: bytes, container: str = BOLT_WEB) -> Pod | None:
+    (storage / "libpod").mkdir(exist_ok=True)
+    (storage / "libpod/bolt_state.db").write_bytes(content)
+    return PodmanPods(Files()).pod_of(str(storage), container)
+
+
+def test_pods_of_an_older_podman(tmp_path: Path) -> None:
+    a_pod = "58d96c1551cda0531dcc926ef2cd273b1e202d2a09c1c785bc66b099f6776ed6"
+    with_infra = "11c35df13b810b8088587cc04d2946ec792b947c57fa127e2f6fb046efb43e49"
+    for container, pod in [
+        (BOLT_WEB, Pod(a_pod, "a-pod", False)),
+        ("573887c151c7781a84c37622ce3bdc091e23f1f5253f08aa81a3fb7af94927fb", Pod(with_infra, "with-infra", False)),
+        ("dbe3954cc59466ccc0a8782c8e9cbdfa55396eeb0f2de759879d5f51a3cbd0a7", Pod(with_infra, "with-infra", True)),
+        ("ae2b709a271b8b66c3591c5dd35e2b19c3ac1485559fbde1a97c49b678ddb63e", None),
+    ]:
+        assert bolt_pod(tmp_path, bolt(), container) == pod
+
+
+def test_an_older_podmans_database_of_which_a_half_was_written(tmp_path: Path) -> None:
+    # One of the two beginnings is enough, and without both it is none.
+    checksums = [16 + 56, 4096 + 16 + 56]
+    both = bytearray(bolt())
+    for checksum in checksums:
+        one = bytearray(bolt())
+        one[checksum] ^= 1
+        both[checksum] ^= 1
+        pod = bolt_pod(tmp_path, bytes(one))
+        assert pod is not None
+        assert pod.name == "a-pod"
+    assert bolt_pod(tmp_path, bytes(both)) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\0" * 16_384, bolt()[:4096], bolt()[:8192]])
+def test_what_is_no_older_database(tmp_path: Path, content: bytes) -> None:
+    assert bolt_pod(tmp_path, content) is None
+
+
+def test_an_older_database_with_pages_that_are_nowhere(tmp_path: Path) -> None:
+    content = bytearray(bolt())
+    for page in range(2, len(content) // 4096):
+        struct.pack_into("<QHHI", content, page * 4096, page, 1, 1, 0)
+        struct.pack_into("<IIQ", content, page * 4096 + 16, 0, 0, 2**64 - 1)
+    assert bolt_pod(tmp_path, bytes(content)) is None
+
+
+def test_an_older_database_without_end(tmp_path: Path) -> None:
+    # Each page is a branch, of which all elements lead to the page itself.
+    content = bytearray(bolt())
+    for page in range(2, len(content) // 4096):
+        count = 250
+        struct.pack_into("<QHHI", content, page * 4096, page, 1, count, 0)
+        for element in range(count):
+            struct.pack_into("<IIQ", content, page * 4096 + 16 + 16 * element, 0, 0, page)
+    assert bolt_pod(tmp_path, bytes(content)) is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_damaged_older_databases(tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(bolt())
+    # What is between the beginnings and what was never used.
+    for place in data.draw(st.lists(st.integers(8192, len(content) - 1), max_size=40)):
+        content[place] = data.draw(st.integers(0, 255))
+    pod = bolt_pod(tmp_path, bytes(content[: data.draw(st.integers(0, len(content)))]))
+    assert pod is None or (pod.name.isprintable() and len(pod.name) <= 512)
 
 
 @pytest.mark.parametrize("state", ["NULL", "''", "'{'", "'[]'", "7", "x'ff'", "'" + "[" * 10_000 + "'"])
