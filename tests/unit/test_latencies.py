@@ -60,17 +60,17 @@ def test_a_rise_while_it_waited_is_told_with_its_size(tmp_path: Path) -> None:
     others = [values_of(WEB, QUIET, drawn(QUIET, 4.0, seed + 10)) for seed in range(3)]
     found = reported(tmp_path, *several, *others)
     (latency,) = found.latencies
-    (behind,) = latency.behind
+    (beside,) = latency.beside
     assert (latency.container.name, latency.name, latency.values) == ("shop/web-1/app", "http.request", 3.0 * WINDOWS)
-    assert (behind.container.name, behind.verdict, behind.quantile) == ("shop/batch-7/etl", "rose", 0.99)
-    assert behind.quiet == pytest.approx(np.quantile(np.concatenate([one["value"] for one in others]), 0.99), rel=0.05)
-    assert behind.waiting == pytest.approx(
-        np.quantile(np.concatenate([one["value"] for one in several]), 0.99), rel=0.1
+    assert (beside.container.name, beside.verdict, beside.quantile) == ("shop/batch-7/etl", "rose", 0.99)
+    assert beside.otherwise == pytest.approx(
+        np.quantile(np.concatenate([one["value"] for one in others]), 0.99), rel=0.05
     )
-    assert behind.rise is not None
-    assert 0 < behind.rise.low <= behind.rise.value <= behind.rise.high
+    assert beside.during == pytest.approx(np.quantile(np.concatenate([one["value"] for one in several]), 0.99), rel=0.1)
+    assert beside.rise is not None
+    assert 0 < beside.rise.low <= beside.rise.value <= beside.rise.high
     # Of each twenty windows in which it waited, one more counts.
-    assert behind.values_waiting == 3 * 25 * 21
+    assert beside.values_during == 3 * 25 * 21
     assert found.headline[-1].startswith("http.request of shop/web-1/app: p99 rose from ")
     assert found.headline[-1].endswith("in the windows in which it waited behind shop/batch-7/etl.")
 
@@ -79,8 +79,8 @@ def test_a_rise_while_it_waited_is_told_with_its_size(tmp_path: Path) -> None:
 def test_what_is_the_same_while_it_waited_is_not_told(tmp_path: Path, seed: int) -> None:
     everywhere = range(WINDOWS)
     found = reported(tmp_path, *(values_of(WEB, everywhere, drawn(everywhere, 4.0, 10 * seed + n)) for n in range(3)))
-    (behind,) = found.latencies[0].behind
-    assert behind.verdict == "no"
+    (beside,) = found.latencies[0].beside
+    assert beside.verdict == "no"
     assert "http.request" not in "".join(found.headline)
 
 
@@ -88,16 +88,16 @@ def test_of_few_values_nothing_is_told(tmp_path: Path) -> None:
     found = reported(
         tmp_path, values_of(WEB, BUSY[::25], drawn(BUSY[::25], 90.0, 1)), values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))
     )
-    (behind,) = found.latencies[0].behind
-    assert (behind.verdict, behind.quantile, behind.waiting, behind.rise) == ("unknown", None, None, None)
+    (beside,) = found.latencies[0].beside
+    assert (beside.verdict, beside.quantile, beside.during, beside.rise) == ("unknown", None, None, None)
 
 
 def test_of_some_a_lower_percentile_is(tmp_path: Path) -> None:
     found = reported(
         tmp_path, values_of(WEB, BUSY, drawn(BUSY, 15.0, 1))[::5], values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))
     )
-    (behind,) = found.latencies[0].behind
-    assert (behind.verdict, behind.quantile) == ("rose", 0.9)
+    (beside,) = found.latencies[0].beside
+    assert (beside.verdict, beside.quantile) == ("rose", 0.9)
     assert ": p90 rose from " in found.headline[-1]
 
 
@@ -145,11 +145,11 @@ def test_quantiles_are_of_what_was_counted() -> None:
 
 def test_one_bad_moment_is_not_taken_for_many() -> None:
     """A thousand slow values of one second say as little as one."""
-    waiting, quiet = np.zeros((30, 2)), np.zeros((30, 2))
-    waiting[:, 0], quiet[:, 0] = 20.0, 100.0
-    waiting[7, 1] = 1000.0
-    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), waiting, quiet), 0.99, 1)
+    during, otherwise = np.zeros((30, 2)), np.zeros((30, 2))
+    during[:, 0], otherwise[:, 0] = 20.0, 100.0
+    during[7, 1] = 1000.0
+    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise), 0.99, 1)
     assert not is_sure
-    waiting[:, 1] = 5.0
-    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), waiting, quiet), 0.99, 1)
+    during[:, 1] = 5.0
+    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise), 0.99, 1)
     assert is_sure
