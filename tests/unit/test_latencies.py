@@ -16,6 +16,7 @@ from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
 from tracer.cli.printing import TextOutput
 from tracer.cli.report_text import print_report
+from tracer.simulate import simulate
 from tracer.store.schemas import TABLES
 
 WEB, ETL, DB = container(1, "app", "web-1"), container(2, "etl", "batch-7"), container(3, "db", "db-1")
@@ -120,6 +121,32 @@ def test_the_text_has_them_in_a_table_and_names_do_no_harm(tmp_path: Path, capsy
     assert "too few values" in " ".join(table.split())
 
 
+def test_a_rise_while_another_missed_the_cache_is_told(tmp_path: Path) -> None:
+    """Of a simulated node whose truth is known, with latencies that follow the aggressor's misses."""
+    simulate("cache-thrash", seed=3, duration_ns=60 * 10**9, output=tmp_path)
+    windows = open_recording([tmp_path]).scan("windows").collect()
+    web, etl = (windows.filter(pl.col("pod_name") == pod).sort("window_start") for pod in ("web-1", "batch-7"))
+    misses = web.join(etl, on="window_start", how="left")["llc_misses_right"].fill_null(0).to_numpy()
+    identity = {name: web[name][0] for name in web.columns[:11]}
+    given = {
+        "time": web["window_start"].dt.epoch("ns").to_numpy(),
+        "window_tick": web["window_tick"].to_numpy(),
+        "name": "db.query",
+        "kind": "histogram",
+        "value": drawn(range(web.height), 1.0, 1) * np.where(misses > 0.5 * np.quantile(misses, 0.95), 30.0, 4.0),
+        "count": 5.0,
+        "sender_by": "credentials",
+    }
+    own = frame(TABLES["external"], web.height, {**identity, **given})
+    write_recording(tmp_path, node=identity["node_name"], external=[own])
+    found = report(open_recording([tmp_path]))
+    (latency,) = found.latencies
+    beside = next(one for one in latency.beside if one.how == "cache")
+    assert (beside.container.name, beside.verdict) == ("jobs/batch-7/etl", "rose")
+    assert found.headline[-1].startswith("db.query of shop/web-1/app: p9")
+    assert found.headline[-1].endswith("in the windows in which jobs/batch-7/etl missed the LLC much.")
+
+
 def test_what_was_not_kept_is_said(tmp_path: Path) -> None:
     columns = {"external_messages": 100, "external_messages_dropped": 7, "external_values_dropped": 0}
     time = {"time": START_NS + np.arange(2) * 10**9}
@@ -148,8 +175,8 @@ def test_one_bad_moment_is_not_taken_for_many() -> None:
     during, otherwise = np.zeros((30, 2)), np.zeros((30, 2))
     during[:, 0], otherwise[:, 0] = 20.0, 100.0
     during[7, 1] = 1000.0
-    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise), 0.99, 1)
+    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise, (1600.0, 3000.0)), 0.99, 1)
     assert not is_sure
     during[:, 1] = 5.0
-    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise), 0.99, 1)
+    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise, (1600.0, 3000.0)), 0.99, 1)
     assert is_sure

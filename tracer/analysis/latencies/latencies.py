@@ -98,7 +98,7 @@ def _quantile_for(groups: Groups) -> float | None:
     both = (groups.during, groups.otherwise)
     if any((group.sum(axis=1) > 0).sum() < _FEWEST_CLUSTERS for group in both):
         return None
-    fewest = min(group.sum() for group in both)
+    fewest = min(groups.independent)
     return P99 if fewest >= _FEWEST_FOR_P99 else _P90 if fewest >= _FEWEST else None
 
 

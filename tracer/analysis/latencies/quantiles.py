@@ -18,12 +18,14 @@ _CONFIDENCE: Final = 0.95
 class Groups(NamedTuple):
     """Values of two groups by cluster: moments that are near to each other, whose values are not independent.
 
-    values: [V], ascending. during, otherwise: [C, V], how often each came in each cluster.
+    values: [V], ascending. during, otherwise: [C, V], how often each came in each cluster. independent: of
+    both groups the number of values, of which those that stand for several, as of a sample rate, count as one.
     """
 
     values: Floats
     during: Floats
     otherwise: Floats
+    independent: tuple[float, float]
 
 
 def quantile(values: Floats, counts: Floats, share: float) -> float:

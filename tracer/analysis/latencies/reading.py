@@ -107,16 +107,19 @@ def _grouped(recording: Recording, metric: Metric, amounts: pl.DataFrame, *, muc
         )
         .filter(is_during | is_otherwise)
         .group_by("cluster", "near", is_during.alias("is_during"))
-        .agg(_counted())
+        .agg(*_counted(), squares=(pl.col("count") ** 2).sum())
     )
     by_value = rows.group_by("near").agg(_counted()).sort("near")
     placed = rows.with_columns(pl.col("cluster").rank("dense") - 1, place=pl.col("near").rank("dense") - 1)
     shape = (int(placed["cluster"].n_unique()), by_value.height)
-    during, otherwise = np.zeros(shape), np.zeros(shape)
-    for group, wanted in ((during, True), (otherwise, False)):
+    groups = (np.zeros(shape), np.zeros(shape))
+    independent = []
+    for group, wanted in zip(groups, (True, False), strict=True):
         of_group = placed.filter(pl.col("is_during") == wanted)
         group[of_group["cluster"].to_numpy(), of_group["place"].to_numpy()] = of_group["count"].to_numpy()
-    return Groups(_value_of(by_value), during, otherwise)
+        # Kish's effective sample size.
+        independent.append(float(of_group["count"].sum()) ** 2 / max(float(of_group["squares"].sum()), 1e-9))
+    return Groups(_value_of(by_value), *groups, (independent[0], independent[1]))
 
 
 def _values(recording: Recording, metric: Metric) -> pl.LazyFrame:

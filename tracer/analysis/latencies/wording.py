@@ -13,10 +13,13 @@ _MOST_LINES: Final = 2
 
 
 def latency_sentences(latencies: Sequence[Latency], nodes: Sequence[str]) -> list[str]:
-    """Those that rose most while somebody was in their service's way."""
-    rose = [(rise(beside), latency, beside) for latency in latencies for beside in latency.beside if rise(beside)]
-    worst = sorted(rose, key=lambda one: -one[0])
-    return [_sentence(latency, beside, nodes) for _rise, latency, beside in worst[:_MOST_LINES]]
+    """Those that rose most while somebody was in their service's way.
+
+    Of each metric only beside whom it rose most: others are often in its way at the same time.
+    """
+    worst = [(latency, max(latency.beside, key=rise)) for latency in latencies if any(map(rise, latency.beside))]
+    worst.sort(key=lambda one: -rise(one[1]))
+    return [_sentence(latency, beside, nodes) for latency, beside in worst[:_MOST_LINES]]
 
 
 def value_text(value: float, kind: str) -> str:
