@@ -72,9 +72,9 @@ def test_latencies_are_of_their_container_and_window_and_the_report_says_when_th
 
     found = report(open_recording([result.output]))
     (latency,) = [one for one in found.latencies if one.container.cgroup_ids == [web.id]]
-    behind = next(one for one in latency.behind if one.container.cgroup_ids == [batch.id])
-    print(behind)
+    beside = next(one for one in latency.beside if one.container.cgroup_ids == [batch.id])
+    print(beside)
     assert (latency.name, latency.kind) == ("http.request", "timer")
-    assert behind.verdict == "rose"
+    assert beside.verdict == "rose"
     told = [line for line in found.headline if line.startswith(f"http.request of {latency.container.name}: ")]
-    assert f"in the windows in which it waited behind {behind.container.name}." in told[0]
+    assert f"in the windows in which it waited behind {beside.container.name}." in told[0]

@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import socket
 import stat
 import subprocess
 import sys
@@ -139,6 +140,8 @@ def test_results_belong_to_the_user_that_a_run_turns_into(
         "off",
         "--metrics",
         "127.0.0.9:1",
+        "--ingest",
+        str(open_directory / "ingest.sock"),
     )
     monkeypatch.setenv("PYTHONPATH", str(nobodys_program))
     monkeypatch.chdir(open_directory)
@@ -147,7 +150,15 @@ def test_results_belong_to_the_user_that_a_run_turns_into(
     assert_rights(tracer, expected(Circumstances(processes=True)), uid=NOBODY)
     with urllib.request.urlopen("http://127.0.0.9:1/metrics", timeout=60) as metrics:
         assert b"\ntracer_own_cpu_seconds_total " in metrics.read()
-    result = tracer.result()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as application:
+        application.sendto(b"http.request:5|ms", str(open_directory / "ingest.sock"))
+        # Its sender is asked for as long as it is there.
+        result = tracer.result()
+    assert not list(open_directory.glob("ingest.sock*"))
+    # Of a process of root's, too, which takes no right.
+    external = result.table("external")
+    assert external.select("sender_by", "value").rows() == [("credentials", 5.0)]
+    assert external["cgroup_id"].null_count() == 0
     assert modes_and_owners(output) == ({"drwxr-xr-x", "-rw-r--r--"}, {(NOBODY, nobody.pw_gid)})
     # Of root's processes too.
     processes = result.table("processes").filter(pl.col("cgroup_id") == container.id)

@@ -39,6 +39,7 @@ ALL = {
     },
     "metrics": {"enabled": True, "podMonitor": {"enabled": True, "labels": {"team": "a"}}},
     "resctrl": {"enabled": True},
+    "ingest": {"enabled": True, "hostPath": "/run/measured"},
     "runtimeState": ["/run/k3s/containerd"],
     "seLinuxOptions": {"type": "spc_t"},
     "appArmorProfile": {"type": "Unconfined"},
@@ -145,6 +146,8 @@ def test_its_arguments_are_options_of_run(tmp_path: Path) -> None:
     assert options.recorder is not None
     assert [*options.recorder.when] == ALL["options"]["when"]
     assert "--metrics=0.0.0.0:9464" in all_of_them["args"]
+    assert options.ingest == Path("/ingest/dogstatsd.sock")
+    assert {"name": "ingest", "mountPath": "/ingest"} in all_of_them["volumeMounts"]
 
 
 def test_the_node_is_mounted_to_be_read_and_the_results_to_be_written(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_the_node_is_mounted_to_be_read_and_the_results_to_be_written(tmp_path: 
         objects = rendered(tmp_path, values)
         mounts = container_of(objects)["volumeMounts"]
         writable = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
-        assert writable == {"/results", "/tmp", "/run/tracer"} | ({"/sys/fs/resctrl"} if values else set())
+        assert writable == {"/results", "/tmp", "/run/tracer"} | ({"/sys/fs/resctrl", "/ingest"} if values else set())
         assert {mount["name"] for mount in mounts} == {volume["name"] for volume in pod_of(objects)["volumes"]}
         assert pod_of(objects)["hostPID"] is True
 

@@ -215,3 +215,24 @@ def test_who_sends_too_much_is_counted_and_the_node_is_left_alone(node: Node) ->
     assert counts["messages"] + counts["messages_dropped"] == 40_010
     assert counts["messages_dropped"] > 0
     assert rows["count"].sum() == counts["messages"]
+
+
+def test_a_thread_that_breaks_is_a_note_and_holds_nobody_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(node.intake, "allows", fail)
+    node.start()
+    node.send(b"a:1|ms")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(node.path) + TEXT_SUFFIX)
+        client.sendall(b"a 1\n# EOF\n")
+        # Until the connection is closed.
+        assert client.recv(1) == b""
+    for thread in node.threads:
+        thread.join(30)
+    assert [note.partition(" of ")[0] for note in sorted(node.notes)] == ["datagrams", "texts"]
+    # More than any queue holds.
+    node.send(*[b"a:1|ms"] * 5000)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, pytest.raises(ConnectionRefusedError):
+        client.connect(str(node.path) + TEXT_SUFFIX)

@@ -16,6 +16,7 @@ from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
 from tracer.cli.printing import TextOutput
 from tracer.cli.report_text import print_report
+from tracer.simulate import simulate
 from tracer.store.schemas import TABLES
 
 WEB, ETL, DB = container(1, "app", "web-1"), container(2, "etl", "batch-7"), container(3, "db", "db-1")
@@ -60,17 +61,17 @@ def test_a_rise_while_it_waited_is_told_with_its_size(tmp_path: Path) -> None:
     others = [values_of(WEB, QUIET, drawn(QUIET, 4.0, seed + 10)) for seed in range(3)]
     found = reported(tmp_path, *several, *others)
     (latency,) = found.latencies
-    (behind,) = latency.behind
+    (beside,) = latency.beside
     assert (latency.container.name, latency.name, latency.values) == ("shop/web-1/app", "http.request", 3.0 * WINDOWS)
-    assert (behind.container.name, behind.verdict, behind.quantile) == ("shop/batch-7/etl", "rose", 0.99)
-    assert behind.quiet == pytest.approx(np.quantile(np.concatenate([one["value"] for one in others]), 0.99), rel=0.05)
-    assert behind.waiting == pytest.approx(
-        np.quantile(np.concatenate([one["value"] for one in several]), 0.99), rel=0.1
+    assert (beside.container.name, beside.verdict, beside.quantile) == ("shop/batch-7/etl", "rose", 0.99)
+    assert beside.otherwise == pytest.approx(
+        np.quantile(np.concatenate([one["value"] for one in others]), 0.99), rel=0.05
     )
-    assert behind.rise is not None
-    assert 0 < behind.rise.low <= behind.rise.value <= behind.rise.high
+    assert beside.during == pytest.approx(np.quantile(np.concatenate([one["value"] for one in several]), 0.99), rel=0.1)
+    assert beside.rise is not None
+    assert 0 < beside.rise.low <= beside.rise.value <= beside.rise.high
     # Of each twenty windows in which it waited, one more counts.
-    assert behind.values_waiting == 3 * 25 * 21
+    assert beside.values_during == 3 * 25 * 21
     assert found.headline[-1].startswith("http.request of shop/web-1/app: p99 rose from ")
     assert found.headline[-1].endswith("in the windows in which it waited behind shop/batch-7/etl.")
 
@@ -79,8 +80,8 @@ def test_a_rise_while_it_waited_is_told_with_its_size(tmp_path: Path) -> None:
 def test_what_is_the_same_while_it_waited_is_not_told(tmp_path: Path, seed: int) -> None:
     everywhere = range(WINDOWS)
     found = reported(tmp_path, *(values_of(WEB, everywhere, drawn(everywhere, 4.0, 10 * seed + n)) for n in range(3)))
-    (behind,) = found.latencies[0].behind
-    assert behind.verdict == "no"
+    (beside,) = found.latencies[0].beside
+    assert beside.verdict == "no"
     assert "http.request" not in "".join(found.headline)
 
 
@@ -88,16 +89,16 @@ def test_of_few_values_nothing_is_told(tmp_path: Path) -> None:
     found = reported(
         tmp_path, values_of(WEB, BUSY[::25], drawn(BUSY[::25], 90.0, 1)), values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))
     )
-    (behind,) = found.latencies[0].behind
-    assert (behind.verdict, behind.quantile, behind.waiting, behind.rise) == ("unknown", None, None, None)
+    (beside,) = found.latencies[0].beside
+    assert (beside.verdict, beside.quantile, beside.during, beside.rise) == ("unknown", None, None, None)
 
 
 def test_of_some_a_lower_percentile_is(tmp_path: Path) -> None:
     found = reported(
         tmp_path, values_of(WEB, BUSY, drawn(BUSY, 15.0, 1))[::5], values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))
     )
-    (behind,) = found.latencies[0].behind
-    assert (behind.verdict, behind.quantile) == ("rose", 0.9)
+    (beside,) = found.latencies[0].beside
+    assert (beside.verdict, beside.quantile) == ("rose", 0.9)
     assert ": p90 rose from " in found.headline[-1]
 
 
@@ -118,6 +119,32 @@ def test_the_text_has_them_in_a_table_and_names_do_no_harm(tmp_path: Path, capsy
     assert "behind shop/batch-7/etl: p99 " in " ".join(table.split())
     assert "[red]" in table
     assert "too few values" in " ".join(table.split())
+
+
+def test_a_rise_while_another_missed_the_cache_is_told(tmp_path: Path) -> None:
+    """Of a simulated node whose truth is known, with latencies that follow the aggressor's misses."""
+    simulate("cache-thrash", seed=3, duration_ns=60 * 10**9, output=tmp_path)
+    windows = open_recording([tmp_path]).scan("windows").collect()
+    web, etl = (windows.filter(pl.col("pod_name") == pod).sort("window_start") for pod in ("web-1", "batch-7"))
+    misses = web.join(etl, on="window_start", how="left")["llc_misses_right"].fill_null(0).to_numpy()
+    identity = {name: web[name][0] for name in web.columns[:11]}
+    given = {
+        "time": web["window_start"].dt.epoch("ns").to_numpy(),
+        "window_tick": web["window_tick"].to_numpy(),
+        "name": "db.query",
+        "kind": "histogram",
+        "value": drawn(range(web.height), 1.0, 1) * np.where(misses > 0.5 * np.quantile(misses, 0.95), 30.0, 4.0),
+        "count": 5.0,
+        "sender_by": "credentials",
+    }
+    own = frame(TABLES["external"], web.height, {**identity, **given})
+    write_recording(tmp_path, node=identity["node_name"], external=[own])
+    found = report(open_recording([tmp_path]))
+    (latency,) = found.latencies
+    beside = next(one for one in latency.beside if one.how == "cache")
+    assert (beside.container.name, beside.verdict) == ("jobs/batch-7/etl", "rose")
+    assert found.headline[-1].startswith("db.query of shop/web-1/app: p9")
+    assert found.headline[-1].endswith("in the windows in which jobs/batch-7/etl missed the LLC much.")
 
 
 def test_what_was_not_kept_is_said(tmp_path: Path) -> None:
@@ -145,11 +172,11 @@ def test_quantiles_are_of_what_was_counted() -> None:
 
 def test_one_bad_moment_is_not_taken_for_many() -> None:
     """A thousand slow values of one second say as little as one."""
-    waiting, quiet = np.zeros((30, 2)), np.zeros((30, 2))
-    waiting[:, 0], quiet[:, 0] = 20.0, 100.0
-    waiting[7, 1] = 1000.0
-    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), waiting, quiet), 0.99, 1)
+    during, otherwise = np.zeros((30, 2)), np.zeros((30, 2))
+    during[:, 0], otherwise[:, 0] = 20.0, 100.0
+    during[7, 1] = 1000.0
+    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise, (1600.0, 3000.0)), 0.99, 1)
     assert not is_sure
-    waiting[:, 1] = 5.0
-    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), waiting, quiet), 0.99, 1)
+    during[:, 1] = 5.0
+    _estimate, is_sure = difference(Groups(np.array([5.0, 50.0]), during, otherwise, (1600.0, 3000.0)), 0.99, 1)
     assert is_sure

@@ -68,6 +68,15 @@ def test_it_gives_what_was_counted() -> None:
         assert Attached(path).snapshot() == NOW
 
 
+def test_a_socket_for_applications_beside_it_is_no_run(directory: Path) -> None:
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(directory / "dogstatsd.sock"))
+        with Run().going() as path:
+            assert attach(None).path == path
+    assert (directory / "dogstatsd.sock").exists()
+
+
 def test_only_its_owner_may_open_it(directory: Path) -> None:
     with Run().going() as path:
         assert stat.S_IMODE(path.lstat().st_mode) == 0o600

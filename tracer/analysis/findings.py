@@ -269,30 +269,32 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     cpu_users: list[CpuUser]
 
 
-class LatencyBehind(msgspec.Struct, frozen=True, kw_only=True):
-    """A service's latencies while it waited much behind `container`, and while it did not, by windows.
+class LatencyBeside(msgspec.Struct, frozen=True, kw_only=True):
+    """A service's latencies in windows in which `container` was in its way, and in those in which it was not.
 
-    `quantile` (0.99, of few values 0.9) is `waiting` in the former and `quiet` in the latter, in the metric's unit;
-    `rise` is their difference. `verdict`: `rose` where that is beyond doubt and at least a fifth, `no` where it is not,
-    `unknown` where there are too few values; then the others are None.
+    `how`: it waited much behind it for a CPU (`waiting`), or it lost cycles to it in caches and that one missed the LLC
+    much (`cache`). `quantile` (0.99, of few values 0.9) is `during` in these windows and `otherwise` in the others, in
+    the metric's unit; `rise` is their difference. `verdict`: `rose` where that is beyond doubt and at least a fifth,
+    `no` where it is not, `unknown` where there are too few values; then the others are None.
     """
 
     container: Container
+    how: Literal["waiting", "cache"]
     verdict: Literal["rose", "no", "unknown"]
     quantile: float | None
-    waiting: float | None
-    quiet: float | None
+    during: float | None
+    otherwise: float | None
     rise: Estimate | None
-    values_waiting: float
-    values_quiet: float
+    values_during: float
+    values_otherwise: float
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """What a service measured itself (`--ingest`) under one `name`: timers in ms, else in a unit that it alone knows.
 
     `values` is how many there were, those included that were not sent as of a sample rate. `waited_share` is what its
-    tasks waited for a CPU as a share of the time, None where that was not recorded; `behind` are those that it waited
-    behind most.
+    tasks waited for a CPU as a share of the time, None where that was not recorded; `beside` are those that it waited
+    behind most, and those that it lost cycles to.
     """
 
     container: Container
@@ -302,7 +304,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p50: float
     p99: float
     waited_share: float | None
-    behind: list[LatencyBehind]
+    beside: list[LatencyBeside]
 
 
 class Caveat(msgspec.Struct, frozen=True, kw_only=True):

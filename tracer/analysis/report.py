@@ -347,7 +347,7 @@ def _findings(
         untold=_untold(roster, nodes, believed, together),
         activity=list(activity.values()),
         time_spent=spent,
-        latencies=latencies(recording, roster, spent),
+        latencies=latencies(recording, roster, spent, victims),
     )
 
 

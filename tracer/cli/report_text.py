@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tracer.analysis.caveats import said_once
 from tracer.analysis.findings import Activity, Aggressor, Cost, Explanation, ExplanationKind, Report, TimeSpent, Victim
-from tracer.analysis.latencies.wording import behind_texts, metric_text, value_text
+from tracer.analysis.latencies.wording import beside_texts, metric_text, value_text
 from tracer.analysis.moments import range_text
 from tracer.analysis.waits.spent import cost_ns
 from tracer.analysis.waits.wording import takers
@@ -145,7 +145,7 @@ def _print_latencies(report: Report, output: TextOutput) -> None:
         Column("P50"),
         Column("P99"),
         Column("WAITED"),
-        Column("IN WINDOWS IN WHICH IT WAITED", "text"),
+        Column("BESIDE", "text"),
     )
     rows = [
         [
@@ -155,7 +155,7 @@ def _print_latencies(report: Report, output: TextOutput) -> None:
             value_text(one.p50, one.kind),
             value_text(one.p99, one.kind),
             "-" if one.waited_share is None else percent(one.waited_share),
-            "; ".join(behind_texts(one)) or "-",
+            "; ".join(beside_texts(one)) or "-",
         ]
         for one in report.latencies[:_MOST_ROWS]
     ]

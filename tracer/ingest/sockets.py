@@ -56,7 +56,7 @@ class IngestSockets:
             on_failure.pop_all()
         self.datagrams = self._datagrams.socket
         self.text = self._text.socket
-        _throw_away(self.datagrams)
+        throw_away(self.datagrams)
         self.datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.datagrams.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
@@ -97,7 +97,7 @@ class DatagramReceiver:
         return Datagram(bytes(self._buffer[:size]), pid, realtime_ns, bool(flags & socket.MSG_TRUNC))
 
 
-def _throw_away(receiving: socket.socket) -> None:
+def throw_away(receiving: socket.socket) -> None:
     """What comes is dropped, without a word to who sends it (socket(7), unix_dgram_sendmsg() in net/unix/af_unix.c)."""
     drop = ctypes.create_string_buffer(_INSTRUCTION.pack(_BPF_RET, 0, 0, 0))
     receiving.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(1, ctypes.addressof(drop)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unix socket of a run, on which `tracer top` and `tracer mark` reach it. Its owner and mode say who may."""
 
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tracer.errors import UsageError
 from tracer.socket_files import Owner, SocketFile, remove_if_dead
 
 DIRECTORY: Final = Path("/run/tracer")
+_NAME: Final = re.compile(r"[0-9a-f]{8}\.sock")
 
 
 class LiveSocket:
@@ -64,5 +66,6 @@ def sockets() -> Iterator[Path]:
     """Of all runs of this node that have one where it usually is. Raises OSError."""
     with suppress(FileNotFoundError):
         for entry in sorted(DIRECTORY.iterdir()):
-            if entry.suffix == ".sock" and stat.S_ISSOCK(entry.lstat().st_mode):
+            # Others may lie there too, such as where applications are heard.
+            if _NAME.fullmatch(entry.name) and stat.S_ISSOCK(entry.lstat().st_mode):
                 yield entry

@@ -8,6 +8,7 @@ import selectors
 import socket
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ from tracer.ingest.allowance import cost_of, cost_of_text
 from tracer.ingest.dogstatsd import is_ignored, messages_of, parse_message
 from tracer.ingest.messages import MalformedError
 from tracer.ingest.openmetrics import parse_exposition
-from tracer.ingest.sockets import Datagram, DatagramReceiver, peer_pid
+from tracer.ingest.sockets import Datagram, DatagramReceiver, peer_pid, throw_away
 from tracer.ingest.text_connections import TextConnections
 from tracer.kernel.cpus import online_cpus
 from tracer.pipeline.intake import Intake, monotonic_ns
@@ -61,11 +62,17 @@ class _Ingesting(threading.Thread):
         except Exception as error:
             self._note(f"{self._what} of applications are not heard any more, from here on: {error!r}")
         finally:
+            # Whoever sends is not to wait for somebody that takes nothing any more.
+            self.turn_away()
             self._senders.close()
 
+    @abstractmethod
     def receive(self) -> None:
         """Until `finish`."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def turn_away(self) -> None:
+        """What comes from now on is not kept."""
 
     def finish(self) -> None:
         """Ends the thread within a moment."""
@@ -103,6 +110,9 @@ class DatagramIngesting(_Ingesting):
         for _time in range(_DRAINS_AT_END):
             if self._drain().taken < _DATAGRAMS_AT_ONCE:
                 break
+
+    def turn_away(self) -> None:
+        throw_away(self._socket)
 
     def _drain(self) -> _Drained:
         """Takes what waits, but no more than a few at once."""
@@ -149,6 +159,7 @@ class TextIngesting(_Ingesting):
 
     def __init__(self, listening: socket.socket, intake: Intake, senders: Senders, note: Callable[[str], None]) -> None:
         super().__init__("texts", intake, senders, note)
+        self._listening = listening
         self._connections = TextConnections(listening)
 
     def receive(self) -> None:
@@ -162,6 +173,10 @@ class TextIngesting(_Ingesting):
                 self._finish.wait(min(cost_seconds / self._share, _LONGEST_TEXT_PAUSE_SECONDS))
                 self._intake.count(messages=connections.broken, messages_malformed=connections.broken)
                 connections.broken = 0
+
+    def turn_away(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
 
     def _take(self, connection: socket.socket, text: bytes) -> None:
         now_ns = monotonic_ns()

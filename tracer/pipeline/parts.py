@@ -70,10 +70,14 @@ class Parts(NamedTuple):
 
     def hand_on_ingested(self, note: Callable[[str], None]) -> None:
         """The last of what applications sent; `note` hears what was not kept of it. Their threads have ended."""
-        if self.intake is not None:
+        if self.intake is None:
+            return
+        try:
             self.intake.hand_on()
-            if (lost := self.intake.summary) is not None:
-                note(lost)
+        except Exception as error:
+            note(f"external lacks its last rows: {error!r}")
+        if (lost := self.intake.summary) is not None:
+            note(lost)
 
 
 def build_parts(

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each service's own latencies, and whether they were longer while it waited: `docs/analysis.md` has the rules."""
+"""Each service's own latencies, and whether they were longer beside others: `docs/analysis.md` has the rules."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, NamedTuple
 
-from tracer.analysis.findings import Container, Latency, LatencyBehind, TimeSpent, WaitHolder
+import msgspec
+
+from tracer.analysis.findings import Container, Latency, LatencyBeside, TimeSpent, Victim, WaitHolder
 from tracer.analysis.latencies.quantiles import Groups, difference, quantile
-from tracer.analysis.latencies.reading import Metric, all_values, metrics, waiting_and_quiet
+from tracer.analysis.latencies.reading import Metric, all_values, metrics, while_missing, while_waiting
 from tracer.analysis.recording import Recording
 from tracer.analysis.roster import Roster
 
@@ -25,11 +27,14 @@ _LEAST_WAIT: Final = 0.002
 
 class _Pair(NamedTuple):
     metric: int
-    holder: Container
+    other: Container
+    how: Literal["waiting", "cache"]
     groups: Groups
 
 
-def latencies(recording: Recording, roster: Roster, spent: Sequence[TimeSpent]) -> list[Latency]:
+def latencies(
+    recording: Recording, roster: Roster, spent: Sequence[TimeSpent], victims: Sequence[Victim]
+) -> list[Latency]:
     """Of containers that were asked for; those that rose most come first, then those with the most values.
 
     Empty where nothing was ingested. Raises UsageError for a recording that cannot be read.
@@ -38,31 +43,43 @@ def latencies(recording: Recording, roster: Roster, spent: Sequence[TimeSpent]) 
         return []
     wanted = roster.containers.filter("is_wanted")["member"].to_list()
     known = metrics(recording, [roster.container(member) for member in wanted])
-    by_name = {_key(one.container): one for one in spent}
+    waits = {_key(one.container): one for one in spent}
+    lost = {_key(one.container): one for one in victims}
     pairs = [
-        _Pair(number, holder, waiting_and_quiet(recording, metric, holder))
+        pair
         for number, metric in enumerate(known)
-        if (waits := by_name.get(_key(metric.container))) is not None
-        for holder in _looked_at(waits)
+        for pair in _pairs(
+            recording, number, metric, waits.get(_key(metric.container)), lost.get(_key(metric.container))
+        )
     ]
     told = sum(_quantile_for(pair.groups) is not None for pair in pairs)
     found = [
         _latency(
             recording,
             metric,
-            by_name.get(_key(metric.container)),
-            [_behind(pair, told) for pair in pairs if pair.metric == number],
+            waits.get(_key(metric.container)),
+            [_beside(pair, told) for pair in pairs if pair.metric == number],
         )
         for number, metric in enumerate(known)
     ]
-    return sorted(found, key=lambda one: -max((rise(behind) for behind in one.behind), default=0.0))
+    return sorted(found, key=lambda one: -max((rise(beside) for beside in one.beside), default=0.0))
 
 
-def rise(behind: LatencyBehind) -> float:
+def rise(beside: LatencyBeside) -> float:
     """How many times as long; 0 where it did not rise for sure."""
-    if behind.verdict != "rose" or behind.waiting is None or behind.quiet is None:
+    if beside.verdict != "rose" or beside.during is None or beside.otherwise is None:
         return 0.0
-    return behind.waiting / behind.quiet if behind.quiet else float("inf")
+    return beside.during / beside.otherwise if beside.otherwise else float("inf")
+
+
+def _pairs(
+    recording: Recording, number: int, metric: Metric, spent: TimeSpent | None, victim: Victim | None
+) -> Iterator[_Pair]:
+    for holder in [] if spent is None else _looked_at(spent):
+        yield _Pair(number, holder, "waiting", while_waiting(recording, metric, holder))
+    for aggressor in [] if victim is None else victim.aggressors[:_MOST_HOLDERS]:
+        other = aggressor.container
+        yield _Pair(number, other, "cache", while_missing(recording, metric, other))
 
 
 def _key(container: Container) -> tuple[str, str, str | None]:
@@ -78,34 +95,43 @@ def _looked_at(spent: TimeSpent) -> list[Container]:
 
 def _quantile_for(groups: Groups) -> float | None:
     """Which one can be told of both groups."""
-    both = (groups.waiting, groups.quiet)
+    both = (groups.during, groups.otherwise)
     if any((group.sum(axis=1) > 0).sum() < _FEWEST_CLUSTERS for group in both):
         return None
-    fewest = min(group.sum() for group in both)
+    fewest = min(groups.independent)
     return P99 if fewest >= _FEWEST_FOR_P99 else _P90 if fewest >= _FEWEST else None
 
 
-def _behind(pair: _Pair, looked_at: int) -> LatencyBehind:
+def _beside(pair: _Pair, looked_at: int) -> LatencyBeside:
     groups = pair.groups
-    counts = {"values_waiting": float(groups.waiting.sum()), "values_quiet": float(groups.quiet.sum())}
+    beside = LatencyBeside(
+        container=pair.other,
+        how=pair.how,
+        verdict="unknown",
+        quantile=None,
+        during=None,
+        otherwise=None,
+        rise=None,
+        values_during=float(groups.during.sum()),
+        values_otherwise=float(groups.otherwise.sum()),
+    )
     if (share := _quantile_for(groups)) is None:
-        return LatencyBehind(
-            container=pair.holder, verdict="unknown", quantile=None, waiting=None, quiet=None, rise=None, **counts
-        )
-    waiting, quiet = (quantile(groups.values, group.sum(axis=0), share) for group in (groups.waiting, groups.quiet))
+        return beside
+    during, otherwise = (
+        quantile(groups.values, group.sum(axis=0), share) for group in (groups.during, groups.otherwise)
+    )
     larger, is_sure = difference(groups, share, looked_at)
-    return LatencyBehind(
-        container=pair.holder,
-        verdict="rose" if is_sure and waiting >= _LEAST_RISE * quiet else "no",
+    return msgspec.structs.replace(
+        beside,
+        verdict="rose" if is_sure and during >= _LEAST_RISE * otherwise else "no",
         quantile=share,
-        waiting=waiting,
-        quiet=quiet,
+        during=during,
+        otherwise=otherwise,
         rise=larger,
-        **counts,
     )
 
 
-def _latency(recording: Recording, metric: Metric, spent: TimeSpent | None, behind: list[LatencyBehind]) -> Latency:
+def _latency(recording: Recording, metric: Metric, spent: TimeSpent | None, beside: list[LatencyBeside]) -> Latency:
     values, counts = all_values(recording, metric)
     return Latency(
         container=metric.container,
@@ -115,5 +141,5 @@ def _latency(recording: Recording, metric: Metric, spent: TimeSpent | None, behi
         p50=quantile(values, counts, 0.5),
         p99=quantile(values, counts, P99),
         waited_share=None if spent is None else spent.wait_ns / spent.time_ns,
-        behind=behind,
+        beside=beside,
     )

@@ -18,12 +18,14 @@ _CONFIDENCE: Final = 0.95
 class Groups(NamedTuple):
     """Values of two groups by cluster: moments that are near to each other, whose values are not independent.
 
-    values: [V], ascending. waiting, quiet: [C, V], how often each came in each cluster.
+    values: [V], ascending. during, otherwise: [C, V], how often each came in each cluster. independent: of
+    both groups the number of values, of which those that stand for several, as of a sample rate, count as one.
     """
 
     values: Floats
-    waiting: Floats
-    quiet: Floats
+    during: Floats
+    otherwise: Floats
+    independent: tuple[float, float]
 
 
 def quantile(values: Floats, counts: Floats, share: float) -> float:
@@ -32,19 +34,19 @@ def quantile(values: Floats, counts: Floats, share: float) -> float:
 
 
 def difference(groups: Groups, share: float, looked_at: int) -> tuple[Estimate, bool]:
-    """By how much that quantile is larger in `waiting`, and whether it is so beyond doubt.
+    """By how much that quantile is larger in `during`, and whether it is so beyond doubt.
 
     By drawing clusters anew: so values of one moment count as one, not as many. The interval is of 95 %; for there to
     be no doubt, one is asked for that is as wide as there were pairs of groups `looked_at`.
     """
-    found = quantile(groups.values, groups.waiting.sum(axis=0), share) - quantile(
-        groups.values, groups.quiet.sum(axis=0), share
+    found = quantile(groups.values, groups.during.sum(axis=0), share) - quantile(
+        groups.values, groups.otherwise.sum(axis=0), share
     )
-    clusters = len(groups.waiting)
+    clusters = len(groups.during)
     drawn = np.random.default_rng(_SEED).multinomial(clusters, np.full(clusters, 1 / clusters), _RESAMPLES)
     weights = drawn.astype(np.float64)
-    differences = _quantiles(groups.values, weights @ groups.waiting, share) - _quantiles(
-        groups.values, weights @ groups.quiet, share
+    differences = _quantiles(groups.values, weights @ groups.during, share) - _quantiles(
+        groups.values, weights @ groups.otherwise, share
     )
     differences = differences[~np.isnan(differences)]
     low, high = np.quantile(differences, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latencies of a recording, and the windows in which their container waited behind another."""
+"""Latencies of a recording, and the windows in which another container was in the way of theirs."""
 
 import math
 from datetime import timedelta
@@ -18,8 +18,12 @@ _MOST_METRICS: Final = 16
 # Values that are as near as that are one.
 _STEP: Final = math.log(1.005)
 # Of a window's length: so much waiting behind another is much, and so little is none.
-_MUCH: Final = 0.05
-_NONE: Final = 0.01
+_MUCH_WAIT: Final = 0.05
+_LITTLE_WAIT: Final = 0.01
+# Of the misses that another has when it has much; as of its bursts.
+_MUCH_QUANTILE: Final = 0.95
+_MUCH_TRAFFIC: Final = 0.5
+_LITTLE_TRAFFIC: Final = 0.2
 _MOST_CLUSTERS: Final = 600
 _SHORTEST_CLUSTER: Final = timedelta(seconds=1)
 
@@ -54,37 +58,68 @@ def all_values(recording: Recording, metric: Metric) -> tuple[Floats, Floats]:
     return _value_of(rows), rows["count"].to_numpy()
 
 
-def waiting_and_quiet(recording: Recording, metric: Metric, holder: Container) -> Groups:
-    """Values of the windows in which the container waited much behind the holder, and of those in which it did not.
-
-    A value comes when a request is over: so of each window in which it waited the next one counts too. A window in
-    which it waited a little is in neither group.
-    """
-    waited = _waited(recording, metric.container, holder)
+def while_waiting(recording: Recording, metric: Metric, holder: Container) -> Groups:
+    """Values of the windows in which the container waited much behind the holder, and of those in which it did not."""
     timing = timing_of(recording, metric.container.node_name)
     window_ns = timing.tick_ns * timing.window_ticks
+    rows = recording.scan("waits").filter(
+        pl.col("cgroup_id").is_in(metric.container.cgroup_ids), pl.col("holder_cgroup_id").is_in(holder.cgroup_ids)
+    )
+    waited = _by_window(recording, metric, rows, "wait_time_ns")
+    return _grouped(recording, metric, waited, much=_MUCH_WAIT * window_ns, little=_LITTLE_WAIT * window_ns)
+
+
+def while_missing(recording: Recording, metric: Metric, aggressor: Container) -> Groups:
+    """Values of the windows in which the aggressor missed the LLC much, and of those in which it hardly did."""
+    rows = recording.scan("windows").filter(pl.col("cgroup_id").is_in(aggressor.cgroup_ids))
+    misses = _by_window(recording, metric, rows, "llc_misses")
+    much = misses.filter(pl.col("amount") > 0)["amount"].quantile(_MUCH_QUANTILE) or 1.0
+    return _grouped(recording, metric, misses, much=_MUCH_TRAFFIC * much, little=_LITTLE_TRAFFIC * much)
+
+
+def _by_window(recording: Recording, metric: Metric, rows: pl.LazyFrame, column: str) -> pl.DataFrame:
+    """`time` and `amount`: the larger of a window's and of the one before it.
+
+    A value comes when a request is over: so what was in its way may have been so in the window before.
+    """
+    timing = timing_of(recording, metric.container.node_name)
+    window = timedelta(microseconds=timing.tick_ns * timing.window_ticks / 1000)
+    amounts = recording.collect(
+        rows.filter(pl.col("node_name") == metric.container.node_name)
+        .group_by(time="window_start")
+        .agg(amount=pl.sum(column))
+    )
+    later = amounts.with_columns(pl.col("time") + window)
+    return pl.concat([amounts, later]).group_by("time").agg(pl.max("amount"))
+
+
+def _grouped(recording: Recording, metric: Metric, amounts: pl.DataFrame, *, much: float, little: float) -> Groups:
+    """By windows with so much of it or more, and with less than so little; those between are in neither group."""
     start, end = recording.span
     cluster = max(_SHORTEST_CLUSTER, (end - start) / _MOST_CLUSTERS) // timedelta(microseconds=1)
-    is_waiting, is_quiet = (pl.col("waited") >= _MUCH * window_ns), (pl.col("waited") < _NONE * window_ns)
+    is_during, is_otherwise = pl.col("amount") >= much, pl.col("amount") < little
     rows = recording.collect(
         _values(recording, metric)
-        .join(waited.lazy(), on="time", how="left")
+        .join(amounts.lazy(), on="time", how="left")
         .with_columns(
-            pl.col("waited").fill_null(0),
+            pl.col("amount").fill_null(0),
             cluster=(pl.col("time") - pl.lit(start)).dt.total_microseconds() // cluster,
         )
-        .filter(is_waiting | is_quiet)
-        .group_by("cluster", "near", is_waiting.alias("is_waiting"))
-        .agg(_counted())
+        .filter(is_during | is_otherwise)
+        .group_by("cluster", "near", is_during.alias("is_during"))
+        .agg(*_counted(), squares=(pl.col("count") ** 2).sum())
     )
     by_value = rows.group_by("near").agg(_counted()).sort("near")
     placed = rows.with_columns(pl.col("cluster").rank("dense") - 1, place=pl.col("near").rank("dense") - 1)
     shape = (int(placed["cluster"].n_unique()), by_value.height)
-    waiting, quiet = np.zeros(shape), np.zeros(shape)
-    for group, wanted in ((waiting, True), (quiet, False)):
-        of_group = placed.filter(pl.col("is_waiting") == wanted)
+    groups = (np.zeros(shape), np.zeros(shape))
+    independent = []
+    for group, wanted in zip(groups, (True, False), strict=True):
+        of_group = placed.filter(pl.col("is_during") == wanted)
         group[of_group["cluster"].to_numpy(), of_group["place"].to_numpy()] = of_group["count"].to_numpy()
-    return Groups(_value_of(by_value), waiting, quiet)
+        # Kish's effective sample size.
+        independent.append(float(of_group["count"].sum()) ** 2 / max(float(of_group["squares"].sum()), 1e-9))
+    return Groups(_value_of(by_value), *groups, (independent[0], independent[1]))
 
 
 def _values(recording: Recording, metric: Metric) -> pl.LazyFrame:
@@ -108,24 +143,6 @@ def _values(recording: Recording, metric: Metric) -> pl.LazyFrame:
             count="count",
         )
     )
-
-
-def _waited(recording: Recording, container: Container, holder: Container) -> pl.DataFrame:
-    """`time` and `waited`, ns: how long it waited behind the holder in the window of that time or the one before."""
-    timing = timing_of(recording, container.node_name)
-    window = timedelta(microseconds=timing.tick_ns * timing.window_ticks / 1000)
-    rows = recording.collect(
-        recording.scan("waits")
-        .filter(
-            pl.col("node_name") == container.node_name,
-            pl.col("cgroup_id").is_in(container.cgroup_ids),
-            pl.col("holder_cgroup_id").is_in(holder.cgroup_ids),
-        )
-        .group_by(time="window_start")
-        .agg(waited=pl.sum("wait_time_ns"))
-    )
-    later = rows.with_columns(pl.col("time") + window)
-    return pl.concat([rows, later]).group_by("time").agg(pl.max("waited"))
 
 
 def _counted() -> list[pl.Expr]:

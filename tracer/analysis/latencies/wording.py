@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tracer.analysis.findings import Latency, LatencyBehind
+from tracer.analysis.findings import Latency, LatencyBeside
 from tracer.analysis.latencies.latencies import rise
 from tracer.analysis.wording import in_words, name_of
 from tracer.printable import printable
@@ -13,10 +13,13 @@ _MOST_LINES: Final = 2
 
 
 def latency_sentences(latencies: Sequence[Latency], nodes: Sequence[str]) -> list[str]:
-    """Those that rose most while their service waited."""
-    rose = [(rise(behind), latency, behind) for latency in latencies for behind in latency.behind if rise(behind)]
-    worst = sorted(rose, key=lambda one: -one[0])
-    return [_sentence(latency, behind, nodes) for _rise, latency, behind in worst[:_MOST_LINES]]
+    """Those that rose most while somebody was in their service's way.
+
+    Of each metric only beside whom it rose most: others are often in its way at the same time.
+    """
+    worst = [(latency, max(latency.beside, key=rise)) for latency in latencies if any(map(rise, latency.beside))]
+    worst.sort(key=lambda one: -rise(one[1]))
+    return [_sentence(latency, beside, nodes) for latency, beside in worst[:_MOST_LINES]]
 
 
 def value_text(value: float, kind: str) -> str:
@@ -30,30 +33,32 @@ def metric_text(name: str) -> str:
     return printable(name.encode(errors="backslashreplace"))
 
 
-def behind_texts(latency: Latency) -> Iterator[str]:
-    """For each that it waited behind: `behind batch-7/etl: p99 31 ms, else 8.2 ms`."""
-    for one in latency.behind:
+def beside_texts(latency: Latency) -> Iterator[str]:
+    """For each that was in its way: `behind batch-7/etl: p99 31 ms, else 8.2 ms`."""
+    for one in latency.beside:
         name = in_words(one.container.name)
-        if one.quantile is None or one.waiting is None or one.quiet is None:
-            yield f"behind {name}: too few values"
+        where = f"behind {name}" if one.how == "waiting" else f"{name} in caches"
+        if one.quantile is None or one.during is None or one.otherwise is None:
+            yield f"{where}: too few values"
             continue
-        waiting, quiet = (value_text(value, latency.kind) for value in (one.waiting, one.quiet))
+        during, otherwise = (value_text(value, latency.kind) for value in (one.during, one.otherwise))
         verdict = "" if one.verdict == "rose" else ": no sure rise"
-        yield f"behind {name}: p{one.quantile * 100:.0f} {waiting}, else {quiet}{verdict}"
+        yield f"{where}: p{one.quantile * 100:.0f} {during}, else {otherwise}{verdict}"
 
 
-def _sentence(latency: Latency, behind: LatencyBehind, nodes: Sequence[str]) -> str:
-    assert behind.quantile is not None
-    assert behind.quiet is not None
-    assert behind.waiting is not None
-    assert behind.rise is not None
+def _sentence(latency: Latency, beside: LatencyBeside, nodes: Sequence[str]) -> str:
+    assert beside.quantile is not None
+    assert beside.otherwise is not None
+    assert beside.during is not None
+    assert beside.rise is not None
     unit = " ms" if latency.kind == "timer" else ""
-    quiet, waiting, low, high = (
+    otherwise, during, low, high = (
         value_text(value, latency.kind).removesuffix(" ms")
-        for value in (behind.quiet, behind.waiting, behind.rise.low, behind.rise.high)
+        for value in (beside.otherwise, beside.during, beside.rise.low, beside.rise.high)
     )
+    name = in_words(beside.container.name)
+    which = f"it waited behind {name}" if beside.how == "waiting" else f"{name} missed the LLC much"
     return (
-        f"{metric_text(latency.name)} of {in_words(name_of(latency.container, nodes))}: p{behind.quantile * 100:.0f} "
-        f"rose from {quiet} to {waiting}{unit} (by {low}–{high}{unit}, CI) in the windows in which it waited behind "
-        f"{in_words(behind.container.name)}."
+        f"{metric_text(latency.name)} of {in_words(name_of(latency.container, nodes))}: p{beside.quantile * 100:.0f} "
+        f"rose from {otherwise} to {during}{unit} (by {low}–{high}{unit}, CI) in the windows in which {which}."
     )
