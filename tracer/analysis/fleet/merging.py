@@ -70,6 +70,13 @@ def merge(table: Table, pieces: Iterable[Piece], directory: Path, size: int) -> 
         yield writer.close()
 
 
+def described(path: Path, rows: int, first_us: int, last_us: int) -> Merged:
+    """A file that was written."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Merged(path, rows, path.stat().st_size, digest, first_us, last_us)
+
+
 def _batches(table: Table, piece: Piece) -> Iterator[pa.Table]:
     schema = _in_memory(compacted_schema(table))
     strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
@@ -142,10 +149,8 @@ class _Writer:
         self._flush()
         self._writer.close()
         self._sink.close()
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         bounds = self._bounds or [0]
-        return Merged(self._path, self._rows, self._path.stat().st_size, digest, min(bounds), max(bounds))
+        return described(self._path, self._rows, min(bounds), max(bounds))
 
     def _flush(self) -> None:
         if not self._held_rows:
