@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from fleet_examples import write_fleet, write_node
 from object_layout import lay_out_objects, write_period
+from planted_recording import WINDOW_NS
 from typer.testing import CliRunner
 
 from tracer.analysis.engines import get_engine
@@ -31,6 +32,7 @@ from tracer.store.periods import parse_hour
 pytest.importorskip("obstore")
 
 SIZE = 2**28
+HOUR_WINDOWS = 3_600 * 10**9 // WINDOW_NS
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def put_together(store: Path, to: Path, *, size: int = SIZE, delete: bool = Fals
     return list(compact(found, ObjectStore(f"file://{to}", make=True), size=size, delete=delete))
 
 
-def ask(store: Path, engine: str = "polars", **options: list[str]) -> FleetReport:
+def ask(store: Path, engine: str = "polars", **options: Any) -> FleetReport:
     return fleet_report(open_source([f"file://{store}"], **options), get_engine(engine), top=9, containers=Selector(()))
 
 
@@ -77,6 +79,29 @@ def test_each_row_is_there_once_and_the_answers_are_the_same(store: Path, tmp_pa
     for engine in ("polars", "duckdb"):
         assert msgspec.structs.replace(ask(to, engine), engine="polars") == expected
         assert msgspec.structs.replace(ask(to, engine, nodes=["node-3"]), engine="polars") == node
+
+
+def test_of_whole_hours_the_sums_are_read_and_of_parts_the_rows(tmp_path: Path) -> None:
+    for hour in range(3):
+        for number in (1, 2):
+            write_node(tmp_path / "output", number, first_window=hour * HOUR_WINDOWS, waits_ms=3 + hour + number)
+    store = lay_out_objects(tmp_path / "output", tmp_path / "store")
+    put_together(store, tmp_path / "to")
+    url = f"file://{tmp_path / 'to'}"
+    for since, until, whole, part in (
+        ("14:00", "16:00", 2, 0), ("2026-11-22T14:00:01Z", None, 2, 1), ("2026-11-22T14:00:01Z", "16:00:01", 1, 2),
+    ):  # fmt: skip
+        source = open_source([url], since=since, until=until)
+        assert (len(source.sums["cgroup_sums"]), len(source.files["windows"])) == (whole, part)
+        expected = ask(store, since=since, until=until)
+        for engine in ("polars", "duckdb"):
+            assert msgspec.structs.replace(ask(tmp_path / "to", engine, since=since, until=until), engine="polars") == (
+                expected
+            )
+    # The rows are not looked at then.
+    for path in tmp_path.glob("to/compacted/w*/*/*/*.parquet"):
+        path.unlink()
+    assert ask(tmp_path / "to").nodes == 2
 
 
 def test_files_are_sorted_by_node_and_time_and_say_whose_rows_they_have(store: Path, tmp_path: Path) -> None:

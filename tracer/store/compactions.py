@@ -4,7 +4,8 @@
     <prefix>/compacted/<table>/dt=YYYY-MM-DD/hour=HH/<table>-<UTC hour>-<sources8>-<sequence>.parquet
     <prefix>/compactions/dt=YYYY-MM-DD/hour=HH.json
 
-Files have the columns of their table, and `identifier` and `run_id`, which are in paths and footers else. The last is
+Files have the columns of their table, and `identifier` and `run_id`, which are in paths and footers else; beside them
+are sums of the hour (`cgroup_sums`, `pair_sums`). The last is
 the compaction's manifest, written after all that it names: only those files are there, and periods that are among its
 sources count there and nowhere else.
 """
@@ -67,6 +68,11 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
 def compacted_schema(table: Table) -> pa.Schema:
     """The columns of a compacted file."""
     return table.schema.append(pa.field("identifier", STRING)).append(pa.field("run_id", STRING))
+
+
+def hour_start(hour: int) -> datetime:
+    """When an hour since the epoch begins."""
+    return _EPOCH + timedelta(hours=hour)
 
 
 def compactions_of_day(hour: int) -> str:

@@ -6,12 +6,14 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from tracer.analysis.fleet.merging import Merged, Piece, merge
+from tracer.analysis.fleet.hour_sums import HOUR_SUMS, sums_of, write_sums
+from tracer.analysis.fleet.merging import Merged, Piece, described, merge
 from tracer.analysis.fleet.processors import models_of_runs
 from tracer.analysis.objects.compactions import read_compaction
 from tracer.analysis.objects.finding import Found, path_of
@@ -24,6 +26,7 @@ from tracer.store.compactions import (
     compacted_directory,
     compacted_path,
     compaction_path,
+    hour_start,
 )
 from tracer.store.periods import Period, PeriodFile, hour_text, parse_hour
 from tracer.store.schemas import TABLES
@@ -98,9 +101,9 @@ def _compact_hour(
         periods=len(new),
         files_before=sum(len(period.files) for period in new),
         bytes_before=sum(file.bytes for period in new for file in period.files),
-        files=len(files),
+        files=sum(file.table in TABLES for file in files),
         bytes=sum(file.bytes for file in files),
-        rows=sum(file.rows for file in files),
+        rows=sum(file.rows for file in files if file.table in TABLES),
         left=len(periods) - len(complete),
         known=len(complete) - len(new),
         deleted=delete,
@@ -112,6 +115,7 @@ def _merged(
 ) -> list[CompactedFile]:
     digest = hashlib.sha256("\n".join(map(path_of, periods)).encode()).hexdigest()[:8]
     written = []
+    span = (hour_start(hour), hour_start(hour + 1))
     with tempfile.TemporaryDirectory(prefix="tracer-") as name:
         directory = Path(name)
         for table in TABLES.values():
@@ -121,12 +125,16 @@ def _merged(
                 for file in sorted(period.files, key=lambda one: (one.first_time_ns, one.path))
                 if file.table == table.name
             ]
-            pieces = _fetched(store, files, directory)
-            for sequence, merged in enumerate(merge(table, pieces, directory, size)):
-                path = compacted_path(table.name, hour, digest, sequence)
-                target.write(path, merged.path)
-                merged.path.unlink()
-                written.append(_file(table.name, path, merged))
+            sums = []
+            for sequence, merged in enumerate(merge(table, _fetched(store, files, directory), directory, size)):
+                if (of_file := sums_of(table.name, merged.path, *span)) is not None:
+                    sums.append(of_file)
+                written.append(_put(target, table.name, compacted_path(table.name, hour, digest, sequence), merged))
+            if sums:
+                path = directory / "sums"
+                of = write_sums(table.name, sums, span[0], path)
+                merged = described(path, sum(map(len, sums)), *(_us(moment) for moment in span))
+                written.append(_put(target, of.name, compacted_path(of.name, hour, digest, 0), merged))
     return written
 
 
@@ -158,7 +166,9 @@ def _fetched(store: ObjectStore, files: Sequence[tuple[Period, PeriodFile]], dir
             pool.shutdown(cancel_futures=True)
 
 
-def _file(table: str, path: str, merged: Merged) -> CompactedFile:
+def _put(target: ObjectStore, table: str, path: str, merged: Merged) -> CompactedFile:
+    target.write(path, merged.path)
+    merged.path.unlink()
     return CompactedFile(
         path=path,
         table=table,
@@ -170,9 +180,13 @@ def _file(table: str, path: str, merged: Merged) -> CompactedFile:
     )
 
 
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp()) * 10**6
+
+
 def _remove_unnamed(target: ObjectStore, hour: int, compaction: Compaction) -> None:
     """What was written of that hour by one that did not come to its manifest."""
     named = {file.path for file in compaction.files}
-    for table in TABLES:
+    for table in (*TABLES, *HOUR_SUMS):
         directory = compacted_directory(table, hour)
         target.delete([path for name in target.list(directory).objects if (path := f"{directory}/{name}") not in named])

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,8 +20,8 @@ from tracer.errors import UsageError
 from tracer.store.compactions import compacted_schema
 from tracer.store.schemas import Table
 
-_BATCH_ROWS: Final = 2**16
-_GROUP_ROWS: Final = 2**18
+_BATCH_ROWS: Final = 2**15
+_GROUP_ROWS: Final = 2**17
 _SMALL_GROUP_ROWS: Final = 2**15
 _READ_BYTES: Final = 2**20
 
@@ -69,11 +70,19 @@ def merge(table: Table, pieces: Iterable[Piece], directory: Path, size: int) -> 
         yield writer.close()
 
 
+def described(path: Path, rows: int, first_us: int, last_us: int) -> Merged:
+    """A file that was written."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Merged(path, rows, path.stat().st_size, digest, first_us, last_us)
+
+
 def _batches(table: Table, piece: Piece) -> Iterator[pa.Table]:
-    schema = compacted_schema(table)
+    schema = _in_memory(compacted_schema(table))
+    strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
     rows = 0
     try:
-        with pq.ParquetFile(piece.path, pre_buffer=False, buffer_size=_READ_BYTES) as file:
+        with pq.ParquetFile(piece.path, pre_buffer=False, buffer_size=_READ_BYTES, read_dictionary=strings) as file:
             there = [name for name in table.schema.names if name in file.schema_arrow.names]
             for batch in file.iter_batches(_BATCH_ROWS, columns=there):
                 rows += len(batch)
@@ -90,7 +99,8 @@ def _conformed(schema: pa.Schema, batch: pa.RecordBatch, piece: Piece) -> pa.Tab
     columns = []
     for field in schema:
         if field.name in of_path:
-            columns.append(pa.repeat(pa.scalar(of_path[field.name], field.type), len(batch)))
+            all_the_same = np.zeros(len(batch), np.int32)
+            columns.append(pa.DictionaryArray.from_arrays(all_the_same, [of_path[field.name]]))
         elif field.name in batch.schema.names:
             columns.append(batch[field.name].cast(field.type))
         else:
@@ -104,12 +114,17 @@ class _Writer:
     def __init__(self, table: Table, path: Path) -> None:
         self._path = path
         self._time = table.time_column
-        schema = pa.schema([field.with_nullable(True).remove_metadata() for field in compacted_schema(table)])
-        self._schema = schema
+        schema = compacted_schema(table)
         self._sink = pa.OSFile(str(path), "wb")
         strings = [field.name for field in schema if pa.types.is_string(field.type)]
         self._writer = pq.ParquetWriter(
-            self._sink, schema, compression="zstd", use_dictionary=strings, write_statistics=True
+            self._sink,
+            _in_memory(schema),
+            compression="zstd",
+            use_dictionary=strings,
+            write_statistics=True,
+            # It would say that strings are dictionaries, which Polars takes for categories.
+            store_schema=False,
         )
         self._held: list[pa.Table] = []
         self._held_rows = self._rows = 0
@@ -121,7 +136,7 @@ class _Writer:
         return int(self._sink.tell())
 
     def add(self, rows: pa.Table) -> None:
-        self._held.append(rows.cast(self._schema))
+        self._held.append(rows)
         self._held_rows += len(rows)
         if self._held_rows >= _GROUP_ROWS:
             self._flush()
@@ -134,18 +149,24 @@ class _Writer:
         self._flush()
         self._writer.close()
         self._sink.close()
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         bounds = self._bounds or [0]
-        return Merged(self._path, self._rows, self._path.stat().st_size, digest, min(bounds), max(bounds))
+        return described(self._path, self._rows, min(bounds), max(bounds))
 
     def _flush(self) -> None:
         if not self._held_rows:
             return
-        rows = pa.concat_tables(self._held)
+        rows = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
         times = rows[self._time].cast(pa.int64())
         bounds = pa.compute.min_max(times).as_py()
         self._bounds += [bounds["min"], bounds["max"]]
         self._writer.write_table(rows, row_group_size=_GROUP_ROWS + _BATCH_ROWS)
         self._rows += len(rows)
         self._held, self._held_rows = [], 0
+
+
+def _in_memory(schema: pa.Schema) -> pa.Schema:
+    """Strings as dictionaries, which take a tenth of the room; what may be null is not told apart any more."""
+    dictionary = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [pa.field(field.name, dictionary if pa.types.is_string(field.type) else field.type) for field in schema]
+    )

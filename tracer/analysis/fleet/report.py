@@ -8,19 +8,19 @@ import polars as pl
 
 from tracer.analysis.engines import Engine
 from tracer.analysis.fleet.cgroups import cgroups_of
+from tracer.analysis.fleet.hour_sums import CGROUP_SUMS, PAIR_SUMS, cgroups_again, pairs_again
 from tracer.analysis.fleet.losses import losses_of, ranked_losses
 from tracer.analysis.fleet.nodes import node_times, ranked_nodes
 from tracer.analysis.fleet.outliers import LEAST_NODES, cpi_by_node, cpi_of_workloads, ranked_outliers
 from tracer.analysis.fleet.results import FleetReport
 from tracer.analysis.fleet.sources import Source
-from tracer.analysis.fleet.sums import PAIR, WAIT_COLUMNS, WINDOW_COLUMNS, by_cgroup, by_pair
+from tracer.analysis.fleet.sums import WAIT_COLUMNS, WINDOW_COLUMNS, by_cgroup, by_pair
 from tracer.analysis.labels import is_taken, who_is
 from tracer.analysis.recording import require_wanted
 from tracer.errors import UsageError
 from tracer.naming import Selector
 
 _UNKNOWN: Final = "unknown"
-_ID: Final = {name: pl.Int64 if name.endswith("cgroup_id") else pl.String for name in PAIR}
 
 
 def fleet_report(
@@ -30,17 +30,10 @@ def fleet_report(
 
     Raises UsageError for files that cannot be read, and where nobody is called so.
     """
-    windows = source.of("windows", WINDOW_COLUMNS)
-    if windows is None:
-        raise UsageError("there are no windows to make a report of")
-    sums = by_cgroup(engine, windows, source.nodes)
+    sums, pairs = _summed(source, engine)
     if sums.is_empty():
-        raise UsageError("nothing was recorded then")
+        raise UsageError("no windows were recorded then")
     cgroups = cgroups_of(sums)
-    waits = source.of("waits", WAIT_COLUMNS)
-    pairs = (
-        pl.DataFrame(schema=_ID | {"wait_time_ns": pl.Int64}) if waits is None else by_pair(engine, waits, source.nodes)
-    )
     of_tasks = cgroups.filter(pl.col("cgroup_kind").ne_missing("idle") & (pl.col("cgroup_id") != 0))
     wanted = of_tasks.filter(_is_wanted(of_tasks, containers, namespace))
     losses = losses_of(of_tasks, sums, pairs).join(
@@ -71,6 +64,26 @@ def fleet_report(
         top=top,
         notes=[*source.notes, *_notes(times, models, by_node, has_counters=(sums["instructions_counted"] > 0).any())],
     )
+
+
+def _summed(source: Source, engine: Engine) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """By cgroup and by pair; a name that a cgroup had in several parts of the time has a row of each."""
+    cgroups = [pl.DataFrame(schema=pl.Schema(CGROUP_SUMS.schema)).drop("hour")]
+    pairs = [pl.DataFrame(schema=pl.Schema(PAIR_SUMS.schema)).drop("hour")]
+    nodes = source.nodes
+    if (windows := source.of("windows", WINDOW_COLUMNS)) is not None:
+        cgroups.append(by_cgroup(engine, windows, nodes))
+    if (hours := source.sums_of("cgroup_sums")) is not None:
+        cgroups.append(cgroups_again(engine, hours, nodes))
+    if (waits := source.of("waits", WAIT_COLUMNS)) is not None:
+        pairs.append(by_pair(engine, waits, nodes))
+    if (hours := source.sums_of("pair_sums")) is not None:
+        pairs.append(pairs_again(engine, hours, nodes))
+    return _together(cgroups), _together(pairs)
+
+
+def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(part.select(parts[0].columns) for part in parts)
 
 
 def _is_wanted(cgroups: pl.DataFrame, containers: Selector, namespace: str | None) -> pl.Expr:

@@ -3,21 +3,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from tracer.analysis.engines import Files
+from tracer.analysis.fleet.hour_sums import HOUR_SUMS, columns_of
 from tracer.analysis.fleet.processors import models_of, models_of_runs
 from tracer.analysis.moments import zone_at
-from tracer.analysis.objects.finding import Compacted, find_periods
+from tracer.analysis.objects.finding import Compacted, Found, find_periods
 from tracer.analysis.objects.store import ObjectStore, is_url
 from tracer.analysis.recording import Recording, open_recording
 from tracer.analysis.recording_names import Named, parse_name
 from tracer.analysis.runs import ALL
 from tracer.errors import UsageError
+from tracer.store.compactions import Compaction
 from tracer.store.schemas import TABLES
 
 READ: Final = ("windows", "waits")
@@ -25,7 +27,7 @@ READ: Final = ("windows", "waits")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Files by table, as engines read them, with rows from `start` to before `end`, UTC.
+    """Files by table, as engines read them, with rows from `start` to before `end`, UTC, and sums of other whole hours.
 
     `zone` is what times are shown in, `models` the processor's model by node as far as a manifest tells it. `nodes` are
     those whose rows are meant, by name, where files have those of others too; none: all. `choices`
@@ -33,6 +35,7 @@ class Source:
     """
 
     files: dict[str, list[str]]
+    sums: dict[str, list[str]]
     start: datetime
     end: datetime
     zone: tzinfo
@@ -45,6 +48,13 @@ class Source:
         """What is to be scanned of `table`; None where there is no file of it."""
         names = self.files.get(table)
         return Files(TABLES[table], names, self.start, self.end, columns) if names else None
+
+    def sums_of(self, table: str) -> Files | None:
+        """What is to be scanned of sums of whole hours; None where there are none."""
+        names, of = self.sums.get(table), HOUR_SUMS[table]
+        # The first of them began before the first row.
+        start = self.start - timedelta(hours=1)
+        return Files(of, names, start, self.end, columns_of(of)) if names else None
 
     @property
     def model_table(self) -> pl.DataFrame:
@@ -74,6 +84,7 @@ def open_source(
     start = min(place.start for place in places)
     return Source(
         files={table: [name for place in places for name in place.files[table]] for table in READ},
+        sums={table: [name for place in places for name in place.sums.get(table, ())] for table in HOUR_SUMS},
         start=start,
         end=max(place.end for place in places),
         zone=zone_at(start, local=local),
@@ -90,6 +101,7 @@ def _of_directory(one: Named, since: str | None, until: str | None, *, local: bo
     )
     return Source(
         files={table: [str(path) for path in recording.files(table)] for table in READ},
+        sums={},
         start=recording.span.start,
         end=recording.span.end,
         zone=recording.zone,
@@ -111,8 +123,11 @@ def _of_url(one: Named, since: str | None, until: str | None, *, local: bool, no
     sources = [source for compaction in found.compactions for source in compaction.sources]
     known = {source.node_name: source.cpu_model for source in sources if source.cpu_model is not None}
     start, end = found.span(READ)
+    whole = [one for one in found.compactions if found.is_whole(one)]
+    parts = [one for one in found.compactions if one not in whole]
     return Source(
-        files={table: [store.location(file.path) for file in found.files([table])] for table in READ},
+        files={table: [*_of(found, table), *_within(found, table, parts)] for table in READ},
+        sums={table: _within(found, table, whole) for table in HOUR_SUMS},
         start=start,
         end=end,
         zone=zone_at(start, local=local),
@@ -121,3 +136,11 @@ def _of_url(one: Named, since: str | None, until: str | None, *, local: bool, no
         choices=found.choices,
         notes=[*found.notes, *notes],
     )
+
+
+def _of(found: Found, table: str) -> list[str]:
+    return [found.store.location(file.path) for file in found.files_of_periods([table])]
+
+
+def _within(found: Found, table: str, compactions: Sequence[Compaction]) -> list[str]:
+    return [found.store.location(file.path) for one in compactions for file in found.within(one.files, [table])]

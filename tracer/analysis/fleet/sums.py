@@ -16,6 +16,7 @@ from tracer.analysis.labels import NAMING
 
 _SUMMED: Final = ("cpu_time_ns", "wait_time_ns", "wait_behind_others_ns")
 _COUNTED: Final = ("cycles", "instructions")
+SUMMED_BY_CGROUP: Final = (*_SUMMED, "waits_told", *(f"{name}_counted" for name in _COUNTED))
 CGROUP: Final = ("node_name", "cgroup_id", "cgroup_path")
 PAIR: Final = (*CGROUP, "holder_cgroup_id", "holder_cgroup_path")
 
@@ -36,7 +37,7 @@ def by_cgroup(engine: Engine, windows: Files, nodes: Collection[str] = ()) -> pl
 
     Raises UsageError for files that cannot be read.
     """
-    rows = _of_nodes(engine.scan(windows), nodes)
+    rows = of_nodes(engine.scan(windows), nodes)
     both = ~nw.col("cycles").is_null() & (nw.col("instructions") > 0)
     sums = (
         rows.with_columns(*(nw.when(both).then(nw.col(name)).alias(f"{name}_counted") for name in _COUNTED))
@@ -59,11 +60,12 @@ def by_pair(engine: Engine, waits: Files, nodes: Collection[str] = ()) -> pl.Dat
     files that cannot be read.
     """
     holder: nw.Expr = nw.col("holder_cgroup_id")
-    others = _of_nodes(engine.scan(waits), nodes).filter(
+    others = of_nodes(engine.scan(waits), nodes).filter(
         ~holder.is_null() & (holder != 0) & (holder != nw.col("cgroup_id"))
     )
     return engine.collect(others.group_by(*PAIR).agg(nw.col("wait_time_ns").sum()))
 
 
-def _of_nodes(rows: nw.LazyFrame[Any], nodes: Collection[str]) -> nw.LazyFrame[Any]:
+def of_nodes(rows: nw.LazyFrame[Any], nodes: Collection[str]) -> nw.LazyFrame[Any]:
+    """Those rows that are of `nodes`, by name; of none, all."""
     return rows.filter(nw.col("node_name").is_in(sorted(nodes))) if nodes else rows

@@ -16,7 +16,7 @@ from tracer.analysis.objects.store import ObjectStore
 from tracer.analysis.recorded_files import some_of
 from tracer.errors import UsageError
 from tracer.printable import printable
-from tracer.store.compactions import COMPACTIONS, CompactedFile, Compaction, compactions_of_day
+from tracer.store.compactions import COMPACTIONS, CompactedFile, Compaction, compactions_of_day, hour_start
 from tracer.store.layout import partition_value
 from tracer.store.periods import (
     Period,
@@ -78,6 +78,12 @@ class Found:
             and file.last_time_ns + 1_000 > first
             and (before is None or file.first_time_ns < before)
         ]
+
+    def is_whole(self, compaction: Compaction) -> bool:
+        """Whether all of that hour is within the time."""
+        begin = hour_start(parse_hour(compaction.hour))
+        end = begin + timedelta(hours=1)
+        return (self.since is None or self.since <= begin) and (self.until is None or self.until >= end)
 
     @property
     def runs(self) -> set[UUID]:
