@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import polars as pl
+from live_node import holds_none_twice
 
 from tracer.store.manifest import read_manifest
 from tracer.store.recovery import recover
@@ -22,6 +23,6 @@ def end_of_rows(output: Path) -> int | None:
     if not rows:
         return None
     windows = pl.concat(rows)
-    assert windows.is_unique().all()
+    assert holds_none_twice(windows)
     assert manifest.totals.rows["windows"] == windows.height
     return int((windows["window_tick"] + windows["ticks"]).max()) * manifest.tick_ns
