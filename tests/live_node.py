@@ -108,3 +108,11 @@ def agrees_with_cpu_stat(measured_ns: int, cgroup: Cgroup, stolen: int) -> bool:
     """To 1 %, and to the time stolen: the kernel takes it off a task's time, in the tables it is the task's."""
     truth_ns = cgroup.cpu_time_ns()
     return -0.01 * truth_ns <= measured_ns - truth_ns <= 0.01 * truth_ns + stolen
+
+
+def holds_none_twice(windows: pl.DataFrame) -> bool:
+    """Whether each row is there once, of those that ran.
+
+    Others can be alike: of two tasks that each waited through all of a window, and were told of one after the other.
+    """
+    return bool(windows.filter(pl.col("cpu_time_ns") > 0).is_unique().all())

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--memory", type=int, default=3072, metavar="MIB", help="the guest's memory (3072)")
     run.add_argument("--container-image", action="store_true",
                      help="bring the checkout's container image (takes buildah), /guest/tracer.oci.tar")  # fmt: skip
+    run.add_argument("--disk", type=Path, metavar="FILE", help="a further disk, with the serial number `disk`")
     run.add_argument("--boot-option", action="append", default=[], metavar="WORD",
                      help="added to the kernel's command line; guest.cgroup=v1 mounts version 1 only")  # fmt: skip
     run.add_argument("--timeout", type=int, default=900, metavar="SECONDS", help="the guest's whole life (900)")
@@ -97,11 +98,13 @@ def _guest(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Gu
         cpus = 1 if arguments.kernel == "5.10" else 2
     if cpus < 1 or not 0 <= arguments.numa <= cpus or arguments.memory < 512 or arguments.timeout < 1:
         parser.error("--cpus, --numa, --memory (512 at least) or --timeout is out of range")
+    if arguments.disk is not None and not arguments.disk.is_file():
+        parser.error(f"--disk {str(arguments.disk)!r} is no file")
     return Guest(
         kernel=arguments.kernel, architecture=arguments.arch, system=arguments.system, headers=arguments.headers,
         cpus=cpus, topology=topology, numa_nodes=arguments.numa, count_instructions=arguments.count_instructions,
         memory_mib=arguments.memory, boot_options=arguments.boot_option, timeout_seconds=arguments.timeout,
-        container_image=arguments.container_image,
+        container_image=arguments.container_image, disk=arguments.disk,
     )  # fmt: skip
 
 

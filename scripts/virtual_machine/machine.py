@@ -46,6 +46,8 @@ class Guest(NamedTuple):
     timeout_seconds: int
     container_image: bool
     """Bring the image of scripts/image."""
+    disk: Path | None
+    """A file that is a further disk. What the guest flushed to it is there also if the emulator is killed."""
 
 
 def run_guest(guest: Guest, arguments: Sequence[str], results: Path | None) -> int:
@@ -74,6 +76,7 @@ def run_guest(guest: Guest, arguments: Sequence[str], results: Path | None) -> i
             *_disk("modules", files.modules, "readonly=on"),
             *_disk("input", directory / "input", "readonly=on"),
             *_disk("output", directory / "output", "cache=unsafe"),
+            *(_disk("disk", guest.disk.absolute(), "cache=none") if guest.disk is not None else ()),
             *("-device", "virtio-serial-pci", "-chardev", "stdio,id=out,signal=off"),
             *("-device", "virtconsole,chardev=out"),
         ]

@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
 import pytest
+from kept_rows import end_of_rows
 from killing import Starvation
 from live_node import Tracer
 from logged_disk import LoggedDisk
-
-from tracer.store.manifest import read_manifest
-from tracer.store.recovery import recover
 
 pytestmark = pytest.mark.root
 
@@ -52,21 +49,3 @@ def look(disk: LoggedDisk, start_tracer: Callable[..., Tracer], *options: str) -
               f"{(cut_ns - end_ns) / _SECOND:.2f} s are missing, starved for {starved_ns / _SECOND:.2f} s")  # fmt: skip
         if options:
             assert cut_ns - end_ns - starved_ns < _SECOND
-
-
-def end_of_rows(output: Path) -> int | None:
-    """The end of the last window that a recovery finds (CLOCK_MONOTONIC, ns), once it was seen that all is well."""
-    if not list(output.glob("runs/*/session.json")):
-        return None
-    found = recover(output)
-    assert (found.problems, found.unwritten, found.live) == ([], [], [])
-    (manifest,) = map(read_manifest, output.glob("runs/*/session.json"))
-    assert [run.problems for run in found.runs] in ([], [[]])
-    assert recover(output).runs == []
-    rows = [pl.read_parquet(path, hive_partitioning=False) for path in output.glob("windows/*/*/*.parquet")]
-    if not rows:
-        return None
-    windows = pl.concat(rows)
-    assert windows.is_unique().all()
-    assert manifest.totals.rows["windows"] == windows.height
-    return int((windows["window_tick"] + windows["ticks"]).max()) * manifest.tick_ns
