@@ -189,5 +189,14 @@ def test_a_manifest_that_names_what_is_no_file_of_its_table_is_refused(path: str
         open_named([f"file://{tmp_path}"])
 
 
+def test_a_manifest_under_anothers_name_is_refused(tmp_path: Path) -> None:
+    write_node(tmp_path / "output", 1)
+    store = lay_out_objects(tmp_path / "output", tmp_path / "store")
+    (path,) = store.glob("periods/*/*/*.json")
+    path.rename(path.with_name(path.name.replace("node-1", "node-2")))
+    with pytest.raises(UsageError, match="is of another node, run or hour than its name says"):
+        of_fleet(f"file://{store}")
+
+
 def test_windows_of_an_hour_are_those_that_were_planted(three_hours: Path) -> None:
     assert of_fleet(f"file://{three_hours}").recorded_cpu_ns == 2 * 2 * WINDOW_NS * WINDOWS

@@ -267,9 +267,12 @@ class _Places:
 def _period(store: ObjectStore, path: str) -> Period:
     content = store.read(path)
     try:
-        return decode_period(content)
-    except ValueError as error:
+        period = decode_period(content)
+        if path_of(period) != path:
+            raise ValueError("is of another node, run or hour than its name says")
+    except (ValueError, UsageError) as error:
         raise UsageError(f"{store.url}/{path} {printable(str(error).encode())}") from error
+    return period
 
 
 def path_of(period: Period) -> str:
