@@ -38,6 +38,7 @@ from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.top import top
 from tracer.cli.topology import topology
+from tracer.cli.upload import upload
 from tracer.cli.verify import verify
 from tracer.errors import OutputError, TracerError, UsageError
 
@@ -51,8 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover, mark,
-    top, completion,
+    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover, upload,
+    mark, top, completion,
 ):  # fmt: skip
     app.command(cls=Command)(command)
 
@@ -64,7 +65,20 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover", "top"}
+_HEAVY = {
+    "demo",
+    "run",
+    "runs",
+    "report",
+    "plot",
+    "export",
+    "simulate",
+    "compare",
+    "verify",
+    "recover",
+    "upload",
+    "top",
+}
 
 
 @app.callback()
