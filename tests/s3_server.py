@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An S3 server of a test's own on the loopback (rclone's, which checks signatures), with a proxy before it that errs."""
+"""An S3 server of a test's own on the loopback (rclone's, which checks signatures), behind a proxy that errs."""
 
 import http.client
 import http.server
@@ -19,6 +19,7 @@ from urllib.parse import unquote
 BUCKET = "results"
 _KEY, _SECRET = "tracer-test-key", "tracer-test-secret"
 _WAIT_SECONDS = 60
+_CACHE_TIME, _LONGER_SECONDS = "100ms", 0.15
 
 # What the proxy does to a request, beside passing it on.
 Fault = Literal["503", "403", "reset", "truncate", "slow"]
@@ -97,6 +98,8 @@ class S3:
             # As by a cache that answers before it has written: what arrived is less than what was signed.
             (self.objects / request.path).parent.mkdir(parents=True, exist_ok=True)
             (self.objects / request.path).write_bytes(body[: len(body) // 2])
+            # The server looks only after that whether somebody else has put something there.
+            time.sleep(_LONGER_SECONDS)
             _send(handler, 200, {"ETag": '"0"'}, b"")
             return
         connection.request(handler.command, handler.path, body, headers)
@@ -128,7 +131,7 @@ def s3_server(directory: Path) -> Iterator[S3]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{_KEY},{_SECRET}"]
-    command += ["--vfs-cache-mode", "off", "--dir-cache-time", "0", "--config", "", directory]
+    command += ["--vfs-cache-mode", "off", "--dir-cache-time", _CACHE_TIME, "--config", "", directory]
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     s3 = S3(directory, port)
     thread = threading.Thread(target=s3.proxy.serve_forever, daemon=True)

@@ -9,7 +9,6 @@ import pytest
 from store_examples import files_below
 from upload_examples import (
     TEN,
-    TEN_NS,
     begin_run,
     close_file,
     counts,
@@ -232,4 +231,3 @@ def test_stop_refuses_what_does_not_fit_with_uploads_too(tmp_path: Path):
     with pytest.raises(OutputError):
         keeping.write_closed_file(output / "windows" / "x", bytes(200))
     assert len(closed_files(output, "node-1")) == 1
-    assert TEN_NS
