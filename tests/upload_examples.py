@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs with closed files to upload, and what is to be read of them in the object store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -59,8 +59,12 @@ def run_of(output: Path) -> UUID:
 
 def periods_in(target: Path) -> dict[str, Period]:
     """By their hours; of one run."""
-    periods = [decode_period(path.read_bytes()) for path in sorted(target.glob("periods/dt=*/hour=*/*.json"))]
-    return {period.hour: period for period in periods}
+    return {period.hour: period for period in all_periods(target)}
+
+
+def all_periods(target: Path) -> list[Period]:
+    """Of all runs."""
+    return [decode_period(path.read_bytes()) for path in sorted(target.glob("periods/dt=*/hour=*/*.json"))]
 
 
 def rows_here(output: Path) -> dict[str, pa.Table]:
@@ -70,12 +74,12 @@ def rows_here(output: Path) -> dict[str, pa.Table]:
 
 def rows_there(target: Path) -> dict[str, pa.Table]:
     """By table, all rows of the files that periods name, sorted."""
-    return _sorted(target / file.path for period in periods_in(target).values() for file in period.files)
+    return _sorted(target / file.path for period in all_periods(target) for file in period.files)
 
 
-def _sorted(paths: "Sequence[Path] | object") -> dict[str, pa.Table]:
+def _sorted(paths: Iterable[Path]) -> dict[str, pa.Table]:
     by_table: dict[str, list[pa.Table]] = {}
-    for path in paths:  # type: ignore[attr-defined]
+    for path in paths:
         table = pq.read_table(path, partitioning=None)
         by_table.setdefault(path.name.partition("-")[0], []).append(table.replace_schema_metadata())
     return {name: _in_order(name, pa.concat_tables(tables)) for name, tables in by_table.items()}

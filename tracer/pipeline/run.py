@@ -86,6 +86,7 @@ class Progress(NamedTuple):
     bytes: int
     windows: pa.Table | None
     window_ns: int
+    is_upload_failing: bool = False
 
 
 class Run:
@@ -385,6 +386,7 @@ class Run:
             bytes=sum(stored.bytes.values()),
             windows=self._parts.newest.rows,
             window_ns=options.window_ticks * options.tick_ns,
+            is_upload_failing=self._uploading is not None and self._uploading.so_far.reason is not None,
         )
 
     def manifest(self) -> Manifest:
