@@ -53,6 +53,7 @@ from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest, Occasion
 from tracer.store.manifest import LeftOut as StoredLeftOut
 from tracer.store.output import PreparedOutput
+from tracer.store.retention import identifier_in_files
 from tracer.store.upload.object_store import ObjectStore
 from tracer.store.upload.uploads import Uploads
 from tracer.store.upload.what_is_here import Node
@@ -257,7 +258,7 @@ class Run:
             self._output.path,
             self._object_store,
             self._uploads,
-            node=Node(node_name, options.identifier),
+            node=Node(node_name, identifier_in_files(options.identifier)),
             own=self.run_id if options.recorder is None else None,
             rotate_ns=options.rotate_ns,
             bytes_per_second=options.upload_bytes_per_second,

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -20,7 +21,7 @@ _LOOK_SECONDS: Final = 30.0
 # Rows of the last windows come after their hour.
 _LATE_SECONDS: Final = 60.0
 # While the run goes on, of one CPU.
-_CPU_SHARE: Final = 0.05
+_CPU_SHARE: Final = 0.03
 _LEAST_NICE: Final = 19
 # For what is between two parts of a file to be left properly.
 _ABANDONED_SECONDS: Final = 1.0
@@ -86,7 +87,8 @@ class Uploading(threading.Thread):
     def run(self) -> None:
         """Called by the thread."""
         # Whatever else wants the CPU goes first. Threads that the library makes are like this one.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_NICE)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_NICE)
         while not self._is_ending.is_set():
             self._is_ending.wait(self._upload())
         while not self._is_abandoned.is_set():
