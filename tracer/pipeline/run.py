@@ -209,6 +209,7 @@ class Run:
                 totals.snapshot,
                 pulse=self.pulse,
                 is_output_failing=lambda: self._keeping.outage.is_now,
+                is_upload_failing=lambda: self._is_upload_failing,
                 counted=self._counted,
                 note=self._note,
             )
@@ -371,6 +372,10 @@ class Run:
         return None if self._uploading is None else self._uploading.so_far
 
     @property
+    def _is_upload_failing(self) -> bool:
+        return self._uploading is not None and self._uploading.so_far.reason is not None
+
+    @property
     def last_manifest(self) -> Manifest | None:
         """The one that was written last, or would have been."""
         return self._parts.keeping.last_manifest
@@ -387,7 +392,7 @@ class Run:
             bytes=sum(stored.bytes.values()),
             windows=self._parts.newest.rows,
             window_ns=options.window_ticks * options.tick_ns,
-            is_upload_failing=self._uploading is not None and self._uploading.so_far.reason is not None,
+            is_upload_failing=self._is_upload_failing,
         )
 
     def manifest(self) -> Manifest:
