@@ -32,6 +32,8 @@ ALL = {
     "options": {"processes": "10s", "ticks": True, "io": False, "event": ["cycles=cycles", "llc_misses=r412e"]},
     "metrics": {"enabled": True, "podMonitor": {"enabled": True, "labels": {"team": "a"}}},
     "resctrl": {"enabled": True},
+    "upload": {"url": "s3://results/fleet", "secret": "credentials"},
+    "serviceAccount": {"annotations": {"example.com/role": "writer"}},
     "runtimeState": ["/run/k3s/containerd"],
     "seLinuxOptions": {"type": "spc_t"},
     "appArmorProfile": {"type": "Unconfined"},
@@ -136,6 +138,8 @@ def test_its_arguments_are_options_of_run(tmp_path: Path) -> None:
     assert (options.ticks, options.io, options.resctrl) == (True, False, "auto")
     assert [event.text for event in options.events if event.column != "instructions"] == ["cycles", "r412e"]
     assert "--metrics=0.0.0.0:9464" in all_of_them["args"]
+    assert options.upload == "s3://results/fleet"
+    assert all_of_them["envFrom"] == [{"secretRef": {"name": "credentials"}}]
 
 
 def test_the_node_is_mounted_to_be_read_and_the_results_to_be_written(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tracer.cli.main import app
 from tracer.errors import OutputError, UsageError
 from tracer.naming import Selector
 from tracer.store.compactions import COMPACTIONS, decode_compaction
-from tracer.store.periods import parse_hour
+from tracer.store.hours import parse_hour
 
 pytest.importorskip("obstore")
 

@@ -88,6 +88,10 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         metrics=None if given["metrics"] is None else of_option("metrics", given["metrics"], parse_address),
         socket=given["socket"],
         recorder=_recorder(given),
+        upload=given["upload"],
+        upload_bytes_per_second=None
+        if given["upload-rate"] is None
+        else of_option("upload-rate", given["upload-rate"], parse_bytes),
     )
     options.check()
     return options

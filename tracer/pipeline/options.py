@@ -14,6 +14,7 @@ from tracer.pipeline.users import User
 from tracer.recorder.rules import parse_rules
 from tracer.store.directories import FILE_MODE
 from tracer.store.layout import partition_value
+from tracer.store.upload.object_store import check_target
 from tracer.units import format_bytes
 
 _US = 1_000
@@ -32,6 +33,7 @@ DEFAULT_MEMORY_BYTES = 512 << 20
 # With the least, a run of few containers leaves out what it can.
 LEAST_MEMORY_BYTES = 256 << 20
 _LEAST_CPU_LIMIT = 0.01
+_LEAST_UPLOAD_RATE = 10 << 10
 
 
 _SHORTEST_RECORDER_NS = 10_000 * _MS
@@ -71,7 +73,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `tracer run`; times in ns, sizes in bytes. None: the run chooses, or there is no bound.
 
     resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound. user: whom the
-    process turns into. mode: of files of results. metrics: where they are served, if they are.
+    process turns into. mode: of files of results. metrics: where they are served, if they are. upload: the URL of an
+    object store, which has been checked.
     """
 
     output: Path
@@ -104,6 +107,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Address | None = None
     socket: str = "off"
     recorder: RecorderOptions | None = None
+    upload: str | None = None
+    upload_bytes_per_second: int | None = None
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""
@@ -149,5 +154,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.socket not in ("auto", "off") and not self.socket.startswith("/"):
             raise UsageError(f"--socket must be auto, off or the absolute path of a socket, not {self.socket!r}")
         partition_value(self.identifier)
+        if self.upload_bytes_per_second is not None:
+            if self.upload is None:
+                raise UsageError("--upload-rate needs --upload: it says how fast that may be")
+            if self.upload_bytes_per_second < _LEAST_UPLOAD_RATE:
+                raise UsageError("--upload-rate must be at least 10KiB a second")
+        if self.upload is not None:
+            check_target(self.upload, self.output)
         if self.recorder is not None:
             self.recorder.check()

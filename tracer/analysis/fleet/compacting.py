@@ -30,7 +30,8 @@ from tracer.store.compactions import (
     compaction_path,
     hour_start,
 )
-from tracer.store.periods import Period, PeriodFile, hour_text, parse_hour, session_path
+from tracer.store.hours import hour_text, parse_hour
+from tracer.store.periods import Period, PeriodFile, session_path
 from tracer.store.schemas import TABLES
 
 _AHEAD: Final = 8

@@ -17,17 +17,9 @@ from tracer.analysis.recorded_files import some_of
 from tracer.errors import UsageError
 from tracer.printable import printable
 from tracer.store.compactions import COMPACTIONS, CompactedFile, Compaction, compactions_of_day, hour_start
+from tracer.store.hours import hour_span, parse_hour
 from tracer.store.layout import partition_value
-from tracer.store.periods import (
-    Period,
-    PeriodFile,
-    decode_period,
-    hour_span,
-    parse_hour,
-    period_path,
-    periods_of_day,
-    periods_of_hour,
-)
+from tracer.store.periods import Period, PeriodFile, decode_period, period_path, periods_of_day, periods_of_hour
 from tracer.store.schemas import TABLES
 
 _PERIODS: Final = "periods"
