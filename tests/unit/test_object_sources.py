@@ -131,7 +131,7 @@ def test_what_was_lost_before_it_was_uploaded_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "said"),
     [
-        ("ftp://x/y", {}, "s3://, gs://, az://, file:// can be read"),
+        ("ftp://x/y", {}, "no kind of URL 'ftp'"),
         ("file:///nowhere/at/all", {}, "there is no such directory"),
         ("file://{store}/windows", {}, "no node has uploaded anything there"),
         ("file://{store}", {"nodes": ["node-7"]}, "there are node-1, node-2"),
