@@ -27,10 +27,11 @@ import pyarrow.parquet as pq
 from _common import print_machine, print_mark
 
 from tracer.simulate import simulate
+from tracer.store.hours import hour_of, hour_text
 from tracer.store.layout import manifest_path
 from tracer.store.manifest import encode_manifest, read_manifest
 from tracer.store.parquet import conform, encode
-from tracer.store.periods import Period, PeriodFile, encode_period, hour_of, hour_text, merged_path, period_path
+from tracer.store.periods import Period, PeriodFile, encode_period, merged_path, period_path
 from tracer.store.schemas import TABLES
 from tracer.store.writer import file_metadata
 

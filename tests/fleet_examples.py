@@ -31,6 +31,7 @@ def write_node(
     cpi: float = 1.0,
     counters: bool = True,
     first_window: int = 0,
+    identifier: str | None = None,
 ) -> UUID:
     """A node `node-<number>` with a web and an etl container, and the other replica of web's: web waits behind etl.
 
@@ -51,7 +52,7 @@ def write_node(
     tables = tables_of([load for load, _cpi in loads], node=name)
     run_id = uuid5(_NAMES, f"{name} {first_window}")
     store = Store(
-        output, identifier=name, run_id=run_id, node_name=name, rotate_ns=10**12, keep_bytes=None,
+        output, identifier=identifier or name, run_id=run_id, node_name=name, rotate_ns=10**12, keep_bytes=None,
         on_full="delete-oldest",
     )  # fmt: skip
     for table, frames in tables.items():
@@ -66,9 +67,10 @@ def write_node(
             in_ns = arrow[time].cast(pa.timestamp("ns", "UTC"))
             store.append(TABLES[table], arrow.set_column(arrow.column_names.index(time), time, in_ns))
     store.close()
+    store.release()
     if model is not None:
-        manifest = example_manifest(run_id=run_id)
-        host = msgspec.structs.replace(manifest.host, node_name=name, identifier=name, cpu_model=model)
+        manifest = example_manifest(run_id=run_id, status="finished")
+        host = msgspec.structs.replace(manifest.host, node_name=name, identifier=identifier or name, cpu_model=model)
         path = manifest_path(output, run_id)
         path.parent.mkdir(parents=True)
         path.write_bytes(encode_manifest(msgspec.structs.replace(manifest, host=host)))

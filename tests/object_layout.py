@@ -9,17 +9,9 @@ from uuid import UUID
 
 import pyarrow.parquet as pq
 
+from tracer.store.hours import hour_of, hour_text, parse_hour
 from tracer.store.layout import parse_closed_file
-from tracer.store.periods import (
-    Period,
-    PeriodFile,
-    encode_period,
-    hour_of,
-    hour_text,
-    merged_path,
-    parse_hour,
-    period_path,
-)
+from tracer.store.periods import Period, PeriodFile, encode_period, merged_path, period_path
 from tracer.store.schemas import TABLES
 
 

@@ -40,6 +40,8 @@ ALL = {
     "metrics": {"enabled": True, "podMonitor": {"enabled": True, "labels": {"team": "a"}}},
     "resctrl": {"enabled": True},
     "ingest": {"enabled": True, "hostPath": "/run/measured"},
+    "upload": {"url": "s3://results/fleet", "secret": "credentials"},
+    "serviceAccount": {"annotations": {"example.com/role": "writer"}},
     "runtimeState": ["/run/k3s/containerd"],
     "seLinuxOptions": {"type": "spc_t"},
     "appArmorProfile": {"type": "Unconfined"},
@@ -148,6 +150,8 @@ def test_its_arguments_are_options_of_run(tmp_path: Path) -> None:
     assert "--metrics=0.0.0.0:9464" in all_of_them["args"]
     assert options.ingest == Path("/ingest/dogstatsd.sock")
     assert {"name": "ingest", "mountPath": "/ingest"} in all_of_them["volumeMounts"]
+    assert options.upload == "s3://results/fleet"
+    assert all_of_them["envFrom"] == [{"secretRef": {"name": "credentials"}}]
 
 
 def test_the_node_is_mounted_to_be_read_and_the_results_to_be_written(tmp_path: Path) -> None:

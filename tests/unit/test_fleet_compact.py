@@ -27,7 +27,7 @@ from tracer.cli.main import app
 from tracer.errors import OutputError, UsageError
 from tracer.naming import Selector
 from tracer.store.compactions import COMPACTIONS, decode_compaction
-from tracer.store.periods import parse_hour
+from tracer.store.hours import parse_hour
 
 pytest.importorskip("obstore")
 
@@ -179,10 +179,14 @@ def test_in_the_same_place_nothing_counts_twice_with_or_without_the_originals(st
     assert ask(store) == expected
 
 
-def test_a_node_is_reported_on_from_what_is_compacted_as_before(store: Path) -> None:
+def test_a_node_is_reported_on_from_what_is_compacted_as_before(store: Path, tmp_path: Path) -> None:
     url = f"file://{store}"
     asked = {"since": "2026-11-22T14:00:00.5Z", "nodes": ["node-1", "node-3"]}
     before = report(open_named([url], **asked))
+    put_together(store, tmp_path / "to")
+    elsewhere = open_named([f"file://{tmp_path / 'to'}"], **asked)
+    assert report(elsewhere) == before
+    assert {one.host.node_name for one in elsewhere.manifests} == {"node-1", "node-3"}
     put_together(store, store)
     assert report(open_named([url], **asked)) == before
     put_together(store, store, delete=True)

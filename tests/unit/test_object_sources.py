@@ -131,7 +131,7 @@ def test_what_was_lost_before_it_was_uploaded_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "said"),
     [
-        ("ftp://x/y", {}, "s3://, gs://, az://, file:// can be read"),
+        ("ftp://x/y", {}, "no kind of URL 'ftp'"),
         ("file:///nowhere/at/all", {}, "there is no such directory"),
         ("file://{store}/windows", {}, "no node has uploaded anything there"),
         ("file://{store}", {"nodes": ["node-7"]}, "there are node-1, node-2"),
@@ -187,6 +187,15 @@ def test_a_manifest_that_names_what_is_no_file_of_its_table_is_refused(path: str
     write_period(tmp_path, "n", period)
     with pytest.raises(UsageError, match="which is no file of 2026"):
         open_named([f"file://{tmp_path}"])
+
+
+def test_a_manifest_under_anothers_name_is_refused(tmp_path: Path) -> None:
+    write_node(tmp_path / "output", 1)
+    store = lay_out_objects(tmp_path / "output", tmp_path / "store")
+    (path,) = store.glob("periods/*/*/*.json")
+    path.rename(path.with_name(path.name.replace("node-1", "node-2")))
+    with pytest.raises(UsageError, match="is of another node, run or hour than its name says"):
+        of_fleet(f"file://{store}")
 
 
 def test_windows_of_an_hour_are_those_that_were_planted(three_hours: Path) -> None:

@@ -10,7 +10,13 @@ import polars as pl
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-LOCK_FILES = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-engines.lock")
+LOCK_FILES = (
+    "requirements.lock",
+    "requirements-build.lock",
+    "requirements-dev.lock",
+    "requirements-engines.lock",
+    "requirements-upload.lock",
+)
 OLDER, NEWER = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 
 pytest_plugins = ["pytester"]

@@ -54,6 +54,8 @@ def line_of(progress: "Progress", room: int = _ROOM) -> str:
     lost = f"{progress.lost:,} LOST" if progress.lost else "none lost"
     first = f"{hours:02}:{minutes:02}:{seconds:02}  {progress.records:,} records, {lost}"
     last = f"{progress.files} files, {progress.bytes / 1e6:.1f} MB"
+    if progress.is_upload_failing:
+        last += ", NOT uploaded"
     if (busiest := _busiest(progress)) is not None:
         name, share = busiest
         for unit in ("% of a CPU", "%"):

@@ -39,6 +39,7 @@ from tracer.cli.simulate import simulate
 from tracer.cli.streams import STANDARD_OUTPUT
 from tracer.cli.top import top
 from tracer.cli.topology import topology
+from tracer.cli.upload import upload
 from tracer.cli.verify import verify
 from tracer.errors import OutputError, TracerError, UsageError
 
@@ -52,8 +53,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover, mark,
-    top, completion,
+    demo, run, runs, report, verify, doctor, identify, ps, topology, plot, export, simulate, compare, recover, upload,
+    mark, top, completion,
 ):  # fmt: skip
     app.command(cls=Command)(command)
 app.add_typer(fleet, name="fleet")
@@ -66,7 +67,21 @@ def _print_version(wanted: bool) -> None:
 
 
 # These map Polars, PyArrow and numba.
-_HEAVY = {"demo", "run", "runs", "report", "plot", "export", "simulate", "compare", "verify", "recover", "top", "fleet"}
+_HEAVY = {
+    "demo",
+    "run",
+    "runs",
+    "report",
+    "plot",
+    "export",
+    "simulate",
+    "compare",
+    "verify",
+    "recover",
+    "upload",
+    "top",
+    "fleet",
+}
 
 
 @app.callback()

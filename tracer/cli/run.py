@@ -263,6 +263,18 @@ def run(
             rich_help_panel=_OUTPUT,
         ),
     ] = "640",
+    upload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Upload each hour's results too: s3://, gs://, az://, file:// (needs the extra `upload`).",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    upload_rate: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="So much of the network in a second, at most.", rich_help_panel=_OUTPUT),
+    ] = None,
     sync: Annotated[
         bool,
         typer.Option(
@@ -282,6 +294,8 @@ def run(
         "on-full": on_full.value,
         "mode": mode,
         "sync": sync,
+        "upload": upload,
+        "upload-rate": upload_rate,
         "ticks": ticks,
         "waits": waits.value,
         "event": event,

@@ -91,6 +91,10 @@ def parse_options(given: dict[str, Any]) -> "RunOptions":
         recorder=_recorder(given),
         ingest=None if given["ingest"] is None else Path(given["ingest"]),
         ingest_mode=_ingest_mode(given["ingest-mode"]),
+        upload=given["upload"],
+        upload_bytes_per_second=None
+        if given["upload-rate"] is None
+        else of_option("upload-rate", given["upload-rate"], parse_bytes),
     )
     options.check()
     return options

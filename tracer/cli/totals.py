@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said at the end of a run: what is there of it, what is not, and whether all of it has a place."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 from tracer.cli.saying import say
@@ -8,8 +9,10 @@ from tracer.errors import OutputError, TracerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
     from uuid import UUID
 
+    from tracer.pipeline.uploading import UploadedSoFar
     from tracer.store.manifest import Manifest, Span, Totals
 
 
@@ -70,6 +73,21 @@ def _present_rows(recordings: "Sequence[Manifest]") -> "Iterator[int]":
     for one in recordings:
         rows, _files, _bytes = _present(one.totals)
         yield sum(rows.values())
+
+
+def say_uploaded(uploaded: "UploadedSoFar", totals: "Totals", output: "Path", *, quiet: bool) -> None:
+    """What is in the object store; with `quiet`, only what is not."""
+    say(f"uploaded to {uploaded.url}: {uploaded.files} files, {uploaded.bytes / 1e6:.1f} MB", quiet=quiet)
+    if uploaded.damaged:
+        say(f"{uploaded.damaged} files cannot be read and are not uploaded; their names are above")
+    if uploaded.left is not None and uploaded.left.files:
+        why = f" ({uploaded.reason})" if uploaded.reason is not None else ""
+        say(
+            f"NOT UPLOADED: {uploaded.left.files} files, {uploaded.left.bytes / 1e6:.1f} MB{why}; the next run here "
+            f"does it, or: tracer upload {shlex.quote(str(output))} {shlex.quote(uploaded.url)}"
+        )
+    if totals.rows_removed_before_upload:
+        say(f"removed to make room BEFORE UPLOAD: {_by_table(totals.rows_removed_before_upload)}", is_loss=True)
 
 
 def require_all_accounted(totals: "Totals") -> None:

@@ -12,7 +12,7 @@ from tracer.cli.recorder_signal import RecorderSignal
 from tracer.cli.recover import recovery_lines
 from tracer.cli.saying import say
 from tracer.cli.stop_signals import StopSignals
-from tracer.cli.totals import require_all_accounted, say_recordings, say_totals
+from tracer.cli.totals import require_all_accounted, say_recordings, say_totals, say_uploaded
 from tracer.errors import OutputError
 from tracer.live.service_manager import ServiceManager
 
@@ -103,6 +103,8 @@ def trace(
     else:
         say_recordings(final, run.recordings, run.incomplete_recordings, quiet=quiet)
         recorded = [one.run_id for one in run.recordings]
+    if run.uploaded is not None:
+        say_uploaded(run.uploaded, final.totals, options.output, quiet=quiet)
     require_all_accounted(final.totals)
     return Traced(final, recorded)
 

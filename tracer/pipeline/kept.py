@@ -15,6 +15,7 @@ from tracer.recorder.judge import Judge
 from tracer.recorder.occasions import RuleLimit
 from tracer.recorder.rules import parse_rules
 from tracer.store.manifest import Manifest, Totals
+from tracer.store.upload.uploads import Uploads
 from tracer.store.writer import JournalOptions, Store
 
 
@@ -30,8 +31,12 @@ def build_keeping(
     utc_ns: Callable[[int], int],
     alarm: Callable[[str], None],
     stop_run: threading.Event,
+    uploads: Uploads | None = None,
 ) -> Keeping:
-    """`manifest` and `totals` are those of the run as of now; `utc_ns` is of a time of CLOCK_MONOTONIC."""
+    """`manifest` and `totals` are those of the run as of now; `utc_ns` is of a time of CLOCK_MONOTONIC.
+
+    uploads: which files are safely elsewhere, where results are uploaded.
+    """
 
     def new_store(run_id: UUID) -> Store:
         return Store(
@@ -45,6 +50,7 @@ def build_keeping(
             journal=JournalOptions(options.sync, alarm),
             buffer_bytes=budget.store_bytes,
             mode=options.mode,
+            uploads=uploads,
         )
 
     if options.recorder is None:

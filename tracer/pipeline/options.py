@@ -14,6 +14,7 @@ from tracer.pipeline.users import User
 from tracer.recorder.rules import parse_rules
 from tracer.store.directories import FILE_MODE
 from tracer.store.layout import partition_value
+from tracer.store.upload.object_store import check_target
 from tracer.units import format_bytes
 
 _US = 1_000
@@ -32,6 +33,7 @@ DEFAULT_MEMORY_BYTES = 512 << 20
 # With the least, a run of few containers leaves out what it can.
 LEAST_MEMORY_BYTES = 256 << 20
 _LEAST_CPU_LIMIT = 0.01
+_LEAST_UPLOAD_RATE = 10 << 10
 
 
 _SHORTEST_RECORDER_NS = 10_000 * _MS
@@ -77,7 +79,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     resctrl: `auto`, `off`, or where it is mounted. cpu_limit: of one core; infinite for no bound. user: whom the
     process turns into. mode: of files of results. metrics: where they are served, if they are. ingest: where
-    applications are heard, if they are, on sockets of `ingest_mode`.
+    applications are heard, if they are, on sockets of `ingest_mode`. upload: the URL of an object store, which has been
+    checked.
     """
 
     output: Path
@@ -112,6 +115,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     recorder: RecorderOptions | None = None
     ingest: Path | None = None
     ingest_mode: int = INGEST_MODE
+    upload: str | None = None
+    upload_bytes_per_second: int | None = None
 
     def check(self) -> None:
         """Raises UsageError for a value out of its bounds."""
@@ -166,5 +171,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
                 f"not {str(self.ingest)!r}"
             )
         partition_value(self.identifier)
+        if self.upload_bytes_per_second is not None:
+            if self.upload is None:
+                raise UsageError("--upload-rate needs --upload: it says how fast that may be")
+            if self.upload_bytes_per_second < _LEAST_UPLOAD_RATE:
+                raise UsageError("--upload-rate must be at least 10KiB a second")
+        if self.upload is not None:
+            check_target(self.upload, self.output)
         if self.recorder is not None:
             self.recorder.check()

@@ -49,10 +49,15 @@ from tracer.pipeline.session import (
 from tracer.pipeline.sinks.recording import FlightRecorder
 from tracer.pipeline.stage import StuckError, await_end
 from tracer.pipeline.uncounted import Uncounted
+from tracer.pipeline.uploading import UploadedSoFar, Uploading
 from tracer.pipeline.watching import Watching
 from tracer.store.manifest import Instant, Manifest, Occasion
 from tracer.store.manifest import LeftOut as StoredLeftOut
 from tracer.store.output import PreparedOutput
+from tracer.store.retention import identifier_in_files
+from tracer.store.upload.object_store import ObjectStore
+from tracer.store.upload.uploads import Uploads
+from tracer.store.upload.what_is_here import Node
 
 _ROOT_CGROUP_ID = 1
 # A signal that arrives just before a wait begins does not end it: its handler runs when the wait does. Two that come
@@ -62,6 +67,8 @@ _LOOK_SECONDS = 0.5
 # For a thread that does not move when a run ends: what is under way takes well under a second, but a disk can be slow.
 _END_SECONDS = 30.0
 _STORING_END_SECONDS = 120.0
+# What is not uploaded by then stays here, for the next run or `tracer upload`.
+_UPLOADING_END_SECONDS = 30.0
 
 
 class _Ending(NamedTuple):
@@ -81,6 +88,7 @@ class Progress(NamedTuple):
     bytes: int
     windows: pa.Table | None
     window_ns: int
+    is_upload_failing: bool = False
 
 
 class Run:
@@ -117,6 +125,9 @@ class Run:
         self._live = live
         self._ingest = ingest
         self._servers: list[Server] = []
+        self._object_store: ObjectStore | None = None
+        self._uploads: Uploads | None = None
+        self._uploading: Uploading | None = None
         self.pulse = Pulse()
         """Whether it is at its work."""
         self._stop = threading.Event()
@@ -125,6 +136,11 @@ class Run:
         self._alarms: list[str] = []
         self._ending: _Ending | None = None
         self._stuck: list[str] = []
+
+    def upload_to(self, store: ObjectStore, uploads: Uploads) -> None:
+        """Before `start`: what is closed is uploaded too; `uploads` say what is."""
+        self._object_store = store
+        self._uploads = uploads
 
     def start(self, opened: Callable[[], Iterable[str]] = tuple) -> None:
         """Attaches to the node and starts the stages. Raises NodeUnsupportedError, or OutputError.
@@ -182,6 +198,7 @@ class Run:
             utc_ns=self._clock.utc_ns,
             alarm=self._alarm,
             stop_run=self._stop,
+            uploads=self._uploads,
         )
         notes = [*self._manifest.notes, *event_notes(self._manifest.events, counting.values())]
         self._keeping.begin(msgspec.structs.replace(self._manifest, notes=notes))
@@ -196,6 +213,7 @@ class Run:
                 totals.snapshot,
                 pulse=self.pulse,
                 is_output_failing=lambda: self._keeping.outage.is_now,
+                is_upload_failing=lambda: self._is_upload_failing,
                 counted=self._counted,
                 note=self._note,
             )
@@ -238,6 +256,24 @@ class Run:
             self._ingest.begin()
         for server in self._servers:
             server.start()
+        self._start_uploading(node_name)
+
+    def _start_uploading(self, node_name: str) -> None:
+        options = self._options
+        if self._object_store is None or self._uploads is None:
+            return
+        self._uploading = Uploading(
+            self._output.path,
+            self._object_store,
+            self._uploads,
+            node=Node(node_name, identifier_in_files(options.identifier)),
+            own=self.run_id if options.recorder is None else None,
+            rotate_ns=options.rotate_ns,
+            bytes_per_second=options.upload_bytes_per_second,
+            utc_ns=lambda: self._clock.utc_ns(_monotonic_ns()),
+            note=self._alarm,
+        )
+        self._uploading.start()
 
     def _new_totals(self, first_tick: int) -> Totals:
         return Totals(
@@ -330,6 +366,8 @@ class Run:
         self._stuck += await_end((parts.housekeeping,), _END_SECONDS)
         parts.keeping.finish()
         self._stuck += await_end((parts.keeping,), _STORING_END_SECONDS)
+        if self._uploading is not None:
+            self._uploading.finish(_UPLOADING_END_SECONDS)
         for server in self._servers:
             server.finish()
         await_end(self._servers, _END_SECONDS)
@@ -343,6 +381,15 @@ class Run:
             raise failure
         assert parts.keeping.last_manifest is not None
         return parts.keeping.last_manifest
+
+    @property
+    def uploaded(self) -> UploadedSoFar | None:
+        """What was uploaded, where that is asked for."""
+        return None if self._uploading is None else self._uploading.so_far
+
+    @property
+    def _is_upload_failing(self) -> bool:
+        return self._uploading is not None and self._uploading.so_far.reason is not None
 
     @property
     def last_manifest(self) -> Manifest | None:
@@ -361,6 +408,7 @@ class Run:
             bytes=sum(stored.bytes.values()),
             windows=self._parts.newest.rows,
             window_ns=options.window_ticks * options.tick_ns,
+            is_upload_failing=self._is_upload_failing,
         )
 
     def manifest(self) -> Manifest:

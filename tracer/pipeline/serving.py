@@ -23,6 +23,7 @@ def build_metrics_server(
     *,
     pulse: Pulse,
     is_output_failing: Callable[[], bool],
+    is_upload_failing: Callable[[], bool],
     counted: Callable[[], Mapping[str, bool]],
     note: Callable[[str], None],
 ) -> Server:
@@ -41,6 +42,7 @@ def build_metrics_server(
         facts,
         is_ready=lambda: pulse.what_is_missing() is None,
         is_output_failing=is_output_failing,
+        is_upload_failing=is_upload_failing,
         counted=counted,
     )
     return Server(listening, Answers(exposition, pulse.what_is_missing), _telling(note))

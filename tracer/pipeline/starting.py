@@ -45,6 +45,8 @@ from tracer.preflight.rights import (
 from tracer.store.directories import sudo_caller
 from tracer.store.output import PreparedOutput, make_output_for
 from tracer.store.retention import Removed, Retention
+from tracer.store.upload.object_store import ObjectStore
+from tracer.store.upload.uploads import Uploads
 
 if TYPE_CHECKING:
     from tracer.kernel.tick_source import KernelTickSource
@@ -125,6 +127,10 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
     os.environ.setdefault("POLARS_MAX_THREADS", "2")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import_without_rights("tracer.store.schemas")
+    object_store = None if options.upload is None else _object_store(options.upload)
+    uploads = None
+    if object_store is not None:
+        uploads = Uploads(options.output.absolute(), object_store.url, mode=options.mode)
     retention = Retention(
         options.output,
         options.identifier,
@@ -132,6 +138,7 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
         options.on_full,
         node_name=options.node_name,
         mode=options.mode,
+        uploads=uploads,
     )
     output = PreparedOutput(options.output, options.mode)
     on_failure.callback(output.remove_if_empty)
@@ -178,11 +185,18 @@ def start_run(options: RunOptions, signals: Signals, on_failure: ExitStack, *, o
     if not circumstances.perfmon_is_enough:
         on_failure.enter_context(EventOpener())
     run = Run(options, plan, source, cgroup_events, throttling, output, budget, run_id, listening, live, ingest)
+    if object_store is not None and uploads is not None:
+        run.upload_to(object_store, uploads)
     source.await_programs()
     signals.stop(run.stop)
     metrics = None if listening is None else url_of(listening)
     run.start(lambda: _give_up_rights(circumstances))
     return StartedRun(run, source, plan, output, recovery, retention.removed, metrics)
+
+
+def _object_store(url: str) -> ObjectStore:
+    """Its library may make threads, which are to have no rights. Raises UsageError."""
+    return in_thread(Capabilities.NONE, lambda: ObjectStore(url))
 
 
 def _uses_resctrl(options: RunOptions) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tracer.store.directories import Directory, open_below, open_directory
 from tracer.store.gone import TimeSpan
+from tracer.store.hours import hour_of
 from tracer.store.layout import ClosedFileName, parse_closed_file
 
 if TYPE_CHECKING:
@@ -86,6 +87,24 @@ def read_facts(output: Path, path: PurePath) -> FileFacts:
         span=_span(footer, table.time_column),
         metadata=said,
     )
+
+
+def rows_by_hour(output: Path, path: PurePath) -> dict[int, int]:
+    """How many rows of each hour since the epoch a file below the output has. Raises OSError and ValueError."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from tracer.store.schemas import TABLES
+
+    time_column = TABLES[path.parts[0]].time_column
+    try:
+        with open_below(output, path.parent) as directory, directory.open_file(path.name) as file:
+            times = pq.read_table(file, columns=[time_column], use_threads=False)[time_column]
+        hours = pc.floor_temporal(times, unit="hour").cast(pa.timestamp("us", times.type.tz)).cast(pa.int64())
+        return {hour_of(one["values"]): one["counts"] for one in pc.value_counts(hours).to_pylist()}
+    except (pa.ArrowException, KeyError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _span(footer: "pq.FileMetaData", time_column: str) -> TimeSpan | None:

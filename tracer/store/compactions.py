@@ -19,8 +19,8 @@ import msgspec
 import pyarrow as pa
 
 from tracer.store.fields import STRING
+from tracer.store.hours import hour_text, parse_hour
 from tracer.store.manifest import Count
-from tracer.store.periods import hour_text, parse_hour
 from tracer.store.schemas import Table
 
 VERSION: Final = 1

@@ -214,14 +214,15 @@ class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sums over the run: `rows`, `files` and `bytes` written by table, `lost_by_cpu` by CPU and cause.
 
-    Of `rows_received` by the store, by table, each was written, or lost (`rows_lost_by_table`, `rows_lost_by_cause`,
-    within the times of `rows_lost_span`), or is in a journal of which `tracer recover` makes a file
-    (`rows_in_journals`), or was let go by a recorder, as nobody asked for it in time (`rows_let_go`). `files_removed`
-    counts closed files, of any run, that this run removed to make room, with rows within `removed_span`; `rows_removed`
-    are those of them that were this run's own. `rows_present`, `files_present` and `bytes_present` are what was there
-    at the end, whoever removed the rest; null until then.
-    `counter_values_refused` counts values of counters that could not be true, and are null. `sums` are of columns of
-    `windows` over the run, but for idle time; a column that is null throughout has none. Null: not measured.
+    Of `rows_received` by the store, by table, each was written, or lost (`rows_lost_by_table`,
+    `rows_lost_by_cause`, within the times of `rows_lost_span`), or is in a journal of which `tracer recover` makes
+    a file (`rows_in_journals`), or was let go by a recorder, as nobody asked for it in time (`rows_let_go`).
+    `files_removed` counts closed files, of any run, that this run removed to make room, with rows within
+    `removed_span`; `rows_removed` are those of them that were this run's own, and `rows_removed_before_upload`, of
+    any run, those that were to be uploaded first. `rows_present`, `files_present` and `bytes_present` are what was
+    there at the end, whoever removed the rest; null until then. `counter_values_refused` counts values of counters
+    that could not be true, and are null. `sums` are of columns of `windows` over the run, but for idle time; a
+    column that is null throughout has none. Null: not measured.
 
     Each of the `records` that came, and each further tick of those that speak of a run of ticks (`records_expanded`),
     was either added to a row of `windows` that was there (`records_merged`), made one that was written, lost or left in
@@ -243,6 +244,7 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     files_removed: Count = 0
     removed_span: Span | None = None
     rows_removed: dict[str, Count] = {}
+    rows_removed_before_upload: dict[str, Count] = {}
     rows_present: dict[str, Count] | None = None
     files_present: Count | None = None
     bytes_present: Count | None = None

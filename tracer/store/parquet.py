@@ -6,7 +6,9 @@ table's schema, in which they are strings.
 """
 
 import base64
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,21 +55,33 @@ def encode(table: Table, rows: pa.Table, metadata: dict[str, str]) -> pa.Buffer:
     """
     ordering = [(name, "ascending") for name in table.sort_columns]
     sink = pa.BufferOutputStream()
+    with parquet_writer(sink, rows.schema, table.schema, table.sort_columns, metadata) as writer:
+        writer.write_table(rows.sort_by(ordering), row_group_size=_ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+@contextlib.contextmanager
+def parquet_writer(
+    sink: Any, in_memory: pa.Schema, schema: pa.Schema, sort_columns: Sequence[str], metadata: dict[str, str]
+) -> Iterator[pq.ParquetWriter]:
+    """Of one file that says `metadata` of itself and has `schema`, for sorted rows as they are `in_memory`.
+
+    `sink` is what Arrow writes to; it is left open.
+    """
     writer = pq.ParquetWriter(
         sink,
-        rows.schema,
+        in_memory,
         compression="zstd",
-        use_dictionary=[field.name for field in table.schema if pa.types.is_string(field.type)],
+        use_dictionary=[field.name for field in schema if pa.types.is_string(field.type)],
         write_statistics=True,
-        sorting_columns=pq.SortingColumn.from_ordering(table.schema, ordering),
+        sorting_columns=pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in sort_columns]),
         # It would say that strings are dictionaries, which Polars takes for categories: no `str.starts_with` on them.
         store_schema=False,
     )
     with writer:
-        writer.write_table(rows.sort_by(ordering), row_group_size=_ROW_GROUP_ROWS)
-        schema = base64.b64encode(table.schema.with_metadata(metadata).serialize()).decode()
-        writer.add_key_value_metadata({**metadata, "ARROW:schema": schema})
-    return sink.getvalue()
+        yield writer
+        described = base64.b64encode(schema.with_metadata(metadata).serialize()).decode()
+        writer.add_key_value_metadata({**metadata, "ARROW:schema": described})
 
 
 def _in_memory(schema: pa.Schema) -> pa.Schema:

@@ -16,15 +16,13 @@ from uuid import UUID
 
 import msgspec
 
-from tracer.store.gone import TimeSpan
+from tracer.store.hours import hour_of, parse_hour
 from tracer.store.manifest import Count
 
 VERSION: Final = 1
 LONGEST_PERIOD: Final = 2**20
 
-_HOUR_US: Final = 3_600 * 10**6
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR: Final = "%Y-%m-%dT%H:00:00Z"
 _MERGED_FILE: Final = re.compile(
     r"(?P<table>[a-z_]+)/dt=(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})/hour=(?P<hour>[0-9]{2})/identifier=[^/]+/"
     r"(?P=table)-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}-[0-9]{6,19}\.parquet"
@@ -60,31 +58,6 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     files: list[PeriodFile]
     complete: bool
     lost: dict[str, Count] = {}
-
-
-def hour_of(time_us: int) -> int:
-    """Hours since the epoch of a time in us since the epoch, UTC."""
-    return time_us // _HOUR_US
-
-
-def hours_of(span: TimeSpan) -> range:
-    """All from that of the first to that of the last row."""
-    return range(hour_of(span.first_us), hour_of(span.last_us) + 1)
-
-
-def hour_span(hour: int) -> TimeSpan:
-    """The first and the last us of an hour."""
-    return TimeSpan(hour * _HOUR_US, (hour + 1) * _HOUR_US - 1)
-
-
-def hour_text(hour: int) -> str:
-    """As a period has it: `2026-11-22T10:00:00Z`."""
-    return f"{_EPOCH + timedelta(hours=hour):{_HOUR}}"
-
-
-def parse_hour(text: str) -> int:
-    """What `hour_text` made. Raises ValueError."""
-    return int(datetime.strptime(text, _HOUR).replace(tzinfo=UTC).timestamp()) // 3_600
 
 
 def periods_of_day(hour: int) -> str:

@@ -18,11 +18,13 @@ from typing import Final, Literal, Self
 from uuid import UUID
 
 from tracer.errors import OutputError
-from tracer.store.closed_files import ClosedFile, FileFacts, closed_files, read_facts
+from tracer.store.closed_files import ClosedFile, FileFacts, closed_files, read_facts, rows_by_hour
 from tracer.store.directories import FILE_MODE, open_below, open_directory
 from tracer.store.files import remove_below, write_atomically
 from tracer.store.gone import Gone, TimeSpan
+from tracer.store.hours import hour_of
 from tracer.store.layout import partition_value
+from tracer.store.upload.uploads import Uploads
 
 OnFull = Literal["delete-oldest", "stop"]
 
@@ -40,13 +42,17 @@ class CannotWriteError(OutputError):
 
 @dataclass
 class Removed:
-    """What a retention removed: `files` and `gone` of any run, the others of the run that it is for."""
+    """What a retention removed: `files` and `gone` of any run, `own` of the run that it is for.
+
+    before_upload: rows of any run that are in no object store either, where they were meant to be.
+    """
 
     files: int = 0
     gone: Gone = field(default_factory=Gone)
     own_files: int = 0
     own_bytes: int = 0
     own: Gone = field(default_factory=Gone)
+    before_upload: Gone = field(default_factory=Gone)
 
     def __add__(self, other: Self) -> "Removed":
         return Removed(
@@ -55,6 +61,7 @@ class Removed:
             self.own_files + other.own_files,
             self.own_bytes + other.own_bytes,
             self.own + other.own,
+            self.before_upload + other.before_upload,
         )
 
 
@@ -64,6 +71,7 @@ class Retention:
     `keep_bytes` bounds the sum of closed files (None: no bound). When a file would exceed it, or the file
     system is full, `delete-oldest` removes the oldest closed files first, and `stop` gives up. `run_id`: the run that
     writes, if one does. `removed_when_full` hears how many files a full file system cost, and of what time they were.
+    With `uploads`, what is safely uploaded goes first, and the rest only where that is not enough.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class Retention:
         run_id: UUID | None = None,
         removed_when_full: Callable[[int, TimeSpan | None], None] = lambda _files, _span: None,
         mode: int = FILE_MODE,
+        uploads: Uploads | None = None,
     ) -> None:
         self.mode = mode
         """Of the files that are written."""
@@ -91,6 +100,7 @@ class Retention:
         self._node_name = node_name
         self._run_id = run_id
         self._removed_when_full = removed_when_full
+        self._uploads = uploads
         # Runs of which a file says that it is this node's, by the first digits of their ids.
         self._runs: set[str] = set() if run_id is None else {run_id.hex[:8]}
         self._strangers: set[str] = set()
@@ -204,6 +214,9 @@ class Retention:
         """Remove files in order until `needed_bytes` are free or none is left; the bytes that are free now, and how."""
         freed_bytes = 0
         removed = Removed()
+        if self._uploads is not None:
+            # Which keeps the order otherwise.
+            files = sorted(files, key=self._is_unsafe)
         for file in files:
             if freed_bytes >= needed_bytes:
                 break
@@ -213,9 +226,14 @@ class Retention:
                 if not (self._output / path).exists():
                     freed_bytes += file.size  # removed by somebody else, so its space is free all the same
                 continue
+            hours = self._hours_not_uploaded(file, facts)
             try:
                 remove_below(self._output, path)
                 self._count(removed, file, facts)
+                if self._uploads is not None and hours and facts.span is not None:
+                    lost = self._uploads.lose(file.name, UUID(facts.run_id), hours)
+                    if lost:
+                        removed.before_upload.add(file.name.table, lost, facts.span)
             except FileNotFoundError:
                 pass
             except OSError:
@@ -228,6 +246,18 @@ class Retention:
         # At once, for who reads it meanwhile.
         self.removed += removed
         return freed_bytes, removed
+
+    def _is_unsafe(self, file: ClosedFile) -> bool:
+        return self._uploads is not None and not self._uploads.is_safe(file.name)
+
+    def _hours_not_uploaded(self, file: ClosedFile, facts: FileFacts) -> dict[int, int]:
+        """Rows by hour of a file that is not safe."""
+        if facts.span is None or not self._is_unsafe(file):
+            return {}
+        with contextlib.suppress(OSError, ValueError):
+            return rows_by_hour(self._output, PurePath(file.name.relative_path))
+        # What cannot be read is told as of the hour of its first row.
+        return {hour_of(facts.span.first_us): facts.rows}
 
     def _count(self, removed: Removed, file: ClosedFile, facts: FileFacts) -> None:
         removed.files += 1

@@ -34,6 +34,7 @@ from tracer.store.retention import CannotWriteError, OnFull, Removed, Retention,
 from tracer.store.rows import by_day, span_of
 from tracer.store.schemas import SCHEMA_VERSION, Table
 from tracer.store.stored import Present, StoreTotals
+from tracer.store.upload.uploads import Uploads
 
 BUFFER_BYTES: Final = 128 * 2**20
 RETRY_SECONDS: Final = 1.0
@@ -83,10 +84,12 @@ class Store:
         journal: JournalOptions | None = None,
         buffer_bytes: int = BUFFER_BYTES,
         mode: int = FILE_MODE,
+        uploads: Uploads | None = None,
     ) -> None:
         """`buffer_bytes`: of rows that wait for their files, of which the largest are written early beyond that.
 
         Half of it is for files that cannot be written for now; rows have what these leave. `mode`: of the files.
+        `uploads`: see `Retention`.
         """
         self._mode = mode
         self._output = output
@@ -117,6 +120,7 @@ class Store:
             run_id=run_id,
             removed_when_full=self.outage.remove,
             mode=mode,
+            uploads=uploads,
         )
         self._metadata = file_metadata(run_id, node_name, identifier)
         self._lock: RunLock | None = None

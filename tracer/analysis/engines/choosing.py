@@ -9,14 +9,14 @@ from tracer.errors import UsageError
 from tracer.suggestions import not_among
 
 ENGINES: Final = ("polars", "duckdb", "spark")
-_PACKAGES: Final = {"duckdb": "duckdb", "spark": "pyspark"}
+_PACKAGES: Final = {"duckdb": ("duckdb", "fsspec"), "spark": ("pyspark",)}
 
 
 def get_engine(name: str) -> Engine:
     """Raises UsageError for what is none, or not installed."""
-    package = _PACKAGES.get(name)
-    if package is not None and find_spec(package) is None:
-        raise UsageError(f"--engine {name} needs the package {package}: pip install 'tracer[{name}]'")
+    for package in _PACKAGES.get(name, ()):
+        if find_spec(package) is None:
+            raise UsageError(f"--engine {name} needs the package {package}: pip install 'tracer[{name}]'")
     # Each maps what it needs, and no more: Spark is a Java process.
     if name == "polars":
         from tracer.analysis.engines.on_polars import OnPolars

@@ -64,11 +64,12 @@ class OnDuckDB:
             raise _unreadable(error) from error
 
     def _register(self, files: Files) -> None:
-        protocol: Any
         for protocol in {name.partition("://")[0] for name in files.names if "://" in name} - self._protocols:
             from obstore.fsspec import FsspecStore
 
-            self._connection.register_filesystem(FsspecStore(protocol, **connection_options()))
+            # What fsspec itself knows is not in its types: an earlier one may have been of another environment.
+            make: Any = FsspecStore
+            self._connection.register_filesystem(make(protocol, skip_instance_cache=True, **connection_options()))
             self._protocols.add(protocol)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracer fleet compact`: the periods of an hour of all nodes, put together; each once, whatever comes in between."""
 
+import contextlib
 import hashlib
 import tempfile
 from collections import deque
@@ -9,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -28,7 +30,8 @@ from tracer.store.compactions import (
     compaction_path,
     hour_start,
 )
-from tracer.store.periods import Period, PeriodFile, hour_text, parse_hour
+from tracer.store.hours import hour_text, parse_hour
+from tracer.store.periods import Period, PeriodFile, session_path
 from tracer.store.schemas import TABLES
 
 _AHEAD: Final = 8
@@ -89,6 +92,7 @@ def _compact_hour(
             for period in new
         ]  # fmt: skip
         after = Compaction(hour=before.hour, sources=[*before.sources, *sources], files=[*before.files, *files])
+        _copy_sessions(store, target, {period.run_id for period in new})
         target.write(compaction_path(hour), msgspec.json.encode(after) + b"\n")
         _remove_unnamed(target, hour, after)
     if delete:
@@ -108,6 +112,18 @@ def _compact_hour(
         known=len(complete) - len(new),
         deleted=delete,
     )
+
+
+def _copy_sessions(store: ObjectStore, target: ObjectStore, runs: set[UUID]) -> None:
+    """The manifests of runs too, as far as they are there: they tell what the rows do not."""
+
+    def copy(path: str) -> None:
+        with contextlib.suppress(UsageError):
+            target.write(path, store.read(path))
+
+    if store.url != target.url:
+        for _done in store.of_each(copy, [session_path(run_id) for run_id in runs]):
+            pass
 
 
 def _merged(

@@ -17,17 +17,9 @@ from tracer.analysis.recorded_files import some_of
 from tracer.errors import UsageError
 from tracer.printable import printable
 from tracer.store.compactions import COMPACTIONS, CompactedFile, Compaction, compactions_of_day, hour_start
+from tracer.store.hours import hour_span, parse_hour
 from tracer.store.layout import partition_value
-from tracer.store.periods import (
-    Period,
-    PeriodFile,
-    decode_period,
-    hour_span,
-    parse_hour,
-    period_path,
-    periods_of_day,
-    periods_of_hour,
-)
+from tracer.store.periods import Period, PeriodFile, decode_period, period_path, periods_of_day, periods_of_hour
 from tracer.store.schemas import TABLES
 
 _PERIODS: Final = "periods"
@@ -267,9 +259,12 @@ class _Places:
 def _period(store: ObjectStore, path: str) -> Period:
     content = store.read(path)
     try:
-        return decode_period(content)
-    except ValueError as error:
+        period = decode_period(content)
+        if path_of(period) != path:
+            raise ValueError("is of another node, run or hour than its name says")
+    except (ValueError, UsageError) as error:
         raise UsageError(f"{store.url}/{path} {printable(str(error).encode())}") from error
+    return period
 
 
 def path_of(period: Period) -> str:

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 from tracer.errors import OutputError, UsageError
 from tracer.printable import printable
+from tracer.store.upload.object_store import check_url
 
-SCHEMES: Final = ("s3", "gs", "az", "file")
 _AT_ONCE: Final = 32
 _LONGEST_MANIFEST: Final = 16 * 2**20
 _LONGEST_REASON: Final = 200
@@ -53,9 +53,7 @@ class ObjectStore:
     """
 
     def __init__(self, url: str, *, make: bool = False) -> None:
-        scheme = url.partition("://")[0]
-        if scheme not in SCHEMES:
-            raise UsageError(f"{printable(url.encode())}: {', '.join(f'{one}://' for one in SCHEMES)} can be read")
+        check_url(url)
         if find_spec("obstore") is None:
             raise UsageError(f"{url}: object stores need the package obstore: pip install 'tracer[upload]'")
         from obstore.store import from_url
@@ -70,7 +68,7 @@ class ObjectStore:
             raise UsageError(f"{self._at('')}: there is no such directory")
         with self._told(""):
             # A file system has no connections.
-            self._store: Any = from_url(self.url, **({} if scheme == "file" else connection_options()))
+            self._store: Any = from_url(self.url, **({} if self.directory is not None else connection_options()))
 
     @property
     def directory(self) -> Path | None:

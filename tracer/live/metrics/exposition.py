@@ -44,6 +44,7 @@ class Exposition(Collector):
         is_ready: Callable[[], bool],
         is_output_failing: Callable[[], bool],
         counted: Callable[[], Mapping[str, bool]],
+        is_upload_failing: Callable[[], bool] = lambda: False,
     ) -> None:
         """counted: by counter, whether it counts now."""
         self._snapshot = snapshot
@@ -51,6 +52,7 @@ class Exposition(Collector):
         self._is_ready = is_ready
         self._is_output_failing = is_output_failing
         self._counted = counted
+        self._is_upload_failing = is_upload_failing
         self._ledger = Ledger(series.MOST_CONTAINERS)
         self._pairs = PairLedger(series.MOST_PAIRS)
         self._now: Snapshot | None = None
@@ -124,6 +126,7 @@ class Exposition(Collector):
         idle_ns = sum(one.cpu_time_ns or 0 for one in now.cgroups if one.cgroup_kind == "idle")
         yield _single(series.IDLE, self._never_less(series.IDLE, idle_ns / 1e9))
         yield _single(series.OUTPUT_FAILING, self._is_output_failing())
+        yield _single(series.UPLOAD_FAILING, self._is_upload_failing())
         yield _by_label(series.SHOWN, {"own": ledger.containers_shown, "other": ledger.containers_hidden})
         yield _single(series.EVICTIONS, ledger.evictions)
         yield _single(series.LEFT_OUT, now.cgroups_left_out)

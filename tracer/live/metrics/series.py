@@ -153,6 +153,7 @@ COUNTED: Final = Family("tracer_counter_available", "gauge", "Whether the counte
                         ("counter",))  # fmt: skip
 IDLE: Final = Family("tracer_node_idle_seconds", "counter", "Time for which CPUs were idle, over all CPUs", "seconds")
 OUTPUT_FAILING: Final = Family("tracer_output_failing", "gauge", "1 while the output cannot be written or is full")
+UPLOAD_FAILING: Final = Family("tracer_upload_failing", "gauge", "1 while results are to be uploaded and cannot be")
 SHOWN: Final = Family("tracer_metrics_containers", "gauge", "Containers, or such of equal names together, that have "
                       "series of their own, and that are in `other`", "", ("series",))  # fmt: skip
 EVICTIONS: Final = Family("tracer_metrics_evictions", "counter", "Times a container went to `other` for a busier one")
@@ -162,8 +163,8 @@ SCRAPES: Final = Family("tracer_scrapes", "counter", "Times this was made")
 SCRAPE_TIME: Final = Family("tracer_scrape_cpu_seconds", "counter", "CPU time that took", "seconds")
 
 NODE_AND_OWN: Final = (
-    BUILD, NODE, START, LAST, TICK, TICKS, READY, COUNTED, IDLE, OUTPUT_FAILING, SHOWN, EVICTIONS, LEFT_OUT, SCRAPES,
-    SCRAPE_TIME, *HEALTH_COUNTERS, *HEALTH_COUNTERS_IF_KNOWN, *HEALTH_GAUGES,
+    BUILD, NODE, START, LAST, TICK, TICKS, READY, COUNTED, IDLE, OUTPUT_FAILING, UPLOAD_FAILING, SHOWN, EVICTIONS,
+    LEFT_OUT, SCRAPES, SCRAPE_TIME, *HEALTH_COUNTERS, *HEALTH_COUNTERS_IF_KNOWN, *HEALTH_GAUGES,
 )  # fmt: skip
 FAMILIES: Final = (*CONTAINER, PAIRS, *NODE_AND_OWN)
 

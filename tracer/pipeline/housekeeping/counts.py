@@ -125,6 +125,7 @@ class RunCounts:
             files_removed=removed.files,
             removed_span=None if removed.gone.span is None else Span.of(removed.gone.span),
             rows_removed=dict(removed.own.rows),
+            rows_removed_before_upload=dict(removed.before_upload.rows),
             records=counts.records,
             records_expanded=counts.records_expanded,
             records_outside_run=counts.records_outside_run,

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live runs that upload into a directory: one that is killed, and the next one, which finds what that has left."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from live_node import Tracer
+from upload_examples import all_periods, counts, rows_here, rows_there
+
+pytestmark = pytest.mark.root
+
+
+def test_what_a_killed_run_and_the_next_one_wrote_is_uploaded_whole(
+    start_tracer: Callable[..., Tracer], tmp_path: Path
+) -> None:
+    output, target = tmp_path / "results", tmp_path / "store"
+    options = ("--rotate", "1s", "--upload", f"file://{target}")
+    killed = start_tracer(*options, output=output)
+    killed.wait_until_tracing()
+    while len(list(output.glob("windows/dt=*/identifier=*/*.parquet"))) < 2:
+        assert killed.process.poll() is None
+    # That it may write there is found out at once, not after the first hour.
+    assert len(list(target.glob("runs/*/session.json"))) == 1
+    assert all_periods(target) == []
+    killed.process.kill()
+    killed.end()
+
+    second = start_tracer(*options, "--duration", "3s", output=output)
+    assert second.end() == 0, second.said
+    assert f"tracer: uploaded to file://{target}: " in second.said
+    assert "NOT UPLOADED" not in second.said
+    there, here = rows_there(target), rows_here(output)
+    assert counts(there) == counts(here)
+    assert there == here
+    assert counts(there)["windows"] > 0
+    periods = all_periods(target)
+    assert len({period.run_id for period in periods}) == 2
+    assert all(period.complete and not period.lost for period in periods)
+    for session in output.glob("runs/*/session.json"):
+        assert (target / session.relative_to(output)).read_bytes() == session.read_bytes()
+
+
+def test_a_store_that_refuses_is_told_at_once_and_the_run_goes_on(
+    start_tracer: Callable[..., Tracer], tmp_path: Path
+) -> None:
+    output, target = tmp_path / "results", tmp_path / "store"
+    target.write_text("no directory")
+    tracer = start_tracer("--duration", "2s", "--upload", f"file://{target}", output=output)
+    result = tracer.result()
+    refused = f"results cannot be uploaded to file://{target} ("
+    assert result.said.count(f"tracer: warning: {refused}") == 1
+    assert any(refused in note for note in result.manifest.notes)
+    assert "tracer: NOT UPLOADED: 5 files, " in result.said
+    assert f"tracer upload {output} file://{target}" in result.said
+    assert result.table("windows").height > 0
