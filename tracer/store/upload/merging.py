@@ -121,7 +121,7 @@ class _Stream:
                 batch = next(batches, None)
                 if batch is None:
                     break
-                # Of a damaged file, indices may lead out of their dictionary, and whoever follows them to the process' end.
+                # Of a damaged file, indices may lead out of their dictionary, and whoever follows them ends.
                 batch.validate(full=True)
                 rows = self._of_hour(pa.Table.from_batches([batch]).replace_schema_metadata())
                 if rows.num_rows:
