@@ -12,6 +12,7 @@ import sqlite3
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,12 +60,20 @@ from tracer.readers.memory_maps import parse_rollup, parse_smaps
 from tracer.readers.process_stat import parse_stat
 from tracer.readers.resctrl.values import parse_value
 from tracer.recorder.rules import parse_rule
+from tracer.store.closed_files import read_facts
+from tracer.store.hours import hour_of, hour_text
 from tracer.store.journal import DamagedJournalError, encode_frame, parse_journal_name, read_frames
-from tracer.store.layout import journal_directory, manifest_path, parse_closed_file
+from tracer.store.layout import ClosedFileName, file_path, journal_directory, manifest_path, parse_closed_file
 from tracer.store.manifest import encode_manifest, read_manifest
 from tracer.store.parquet import conform
+from tracer.store.parquet import encode as encode_file
+from tracer.store.periods import Period, PeriodFile, decode_period, encode_period, merged_path
 from tracer.store.recovery import recover
-from tracer.store.schemas import HEALTH, WINDOWS
+from tracer.store.schemas import HEALTH, LLC, WINDOWS
+from tracer.store.upload.merging import Source, merge
+from tracer.store.upload.sequences import Sequences
+from tracer.store.upload.state import State
+from tracer.store.upload.uploads import Uploads
 from tracer.units import parse_bytes, parse_duration_ns
 
 Take = Callable[[bytes], object]
@@ -496,6 +505,71 @@ def _manifest_seed() -> bytes:
     return encode_manifest(msgspec.structs.replace(example_manifest(), run_id=RUN_ID, status="running", host=host))
 
 
+def _period(_directory: Path) -> Take:
+    def take(content: bytes) -> None:
+        period = decode_period(content)
+        assert decode_period(encode_period(period)) == period
+
+    return take
+
+
+def _period_seed() -> bytes:
+    path = merged_path("windows", "n", MIDNIGHT_NS // 1_000, RUN_ID, 0)
+    file = PeriodFile(
+        path=path, table="windows", rows=7, bytes=900, sha256="0" * 64, first_time_ns=1, last_time_ns=2, sources="0-3"
+    )
+    hour = hour_text(hour_of(MIDNIGHT_NS // 1_000))
+    return encode_period(
+        Period(node_name="node", identifier="n", run_id=RUN_ID, hour=hour, files=[file], complete=True, lost={"io": 3})
+    )
+
+
+def _upload_state(directory: Path) -> Take:
+    path = directory / "runs" / str(RUN_ID) / "upload.json"
+    path.parent.mkdir(parents=True)
+    name = ClosedFileName("20261122T000000Z", 3, f"windows/dt=x/identifier=n/windows-0-{RUN_ID.hex[:8]}-000003.parquet")
+
+    def take(content: bytes) -> None:
+        path.write_bytes(content)
+        uploads = Uploads(directory, "s3://b")
+        uploads.is_safe(name)
+        uploads.lose(name, RUN_ID, {495_096: 5})
+        uploads.cover(RUN_ID, 495_096, "windows", Sequences.of([3]))
+        uploads.save(RUN_ID)
+
+    return take
+
+
+def _upload_state_seed() -> bytes:
+    state = State(url="s3://b", safe={"windows": "0-7"}, covered={"2026-11-22T00:00:00Z": {"windows": "3,5"}})
+    state.lost = {"2026-11-22T00:00:00Z": {"windows": {4: 10}}}
+    return msgspec.json.encode(state)
+
+
+def _closed_file(directory: Path) -> Take:
+    """What is uploaded of one closed file that is whatever comes."""
+    start_ns = MIDNIGHT_NS + 3_600 * 10**9
+    path = file_path(directory, "llc", "n", start_ns, RUN_ID, 0)
+    path.parent.mkdir(parents=True)
+
+    def take(content: bytes) -> None:
+        path.write_bytes(content)
+        relative = path.relative_to(directory)
+        with suppress(ValueError):
+            span = read_facts(directory, relative).span
+            if span is not None:
+                for merged in merge(directory, LLC, [Source(relative, span)], hour_of(span.first_us), new_file=BytesIO):
+                    assert merged.rows
+
+    return take
+
+
+def _closed_file_seed() -> bytes:
+    rows = example_rows(LLC, [MIDNIGHT_NS + 3_600 * 10**9 + second * 10**9 for second in range(20)])
+    metadata = {"tracer.run_id": str(RUN_ID), "tracer.node_name": "node-1", "tracer.identifier": "n"}
+    return bytes(encode_file(LLC, conform(LLC, rows), metadata))
+
+
 def _recovery(directory: Path) -> Take:
     """A killed run whose manifest or journal is whatever comes; of its output nothing but its own is touched."""
     output = directory / "results"
@@ -573,6 +647,9 @@ TARGETS = (
     Target("expositions of applications", _EXPOSITIONS, _exposition, (MalformedError,), share=2),
     Target("journal", _frames(), _journal, (DamagedJournalError,), share=3),
     Target("manifest", [_manifest_seed()], _manifest, (UsageError,), share=3),
+    Target("period", [_period_seed()], _period, (ValueError,), share=2),
+    Target("upload state", [_upload_state_seed()], _upload_state, share=1),
+    Target("closed file", [_closed_file_seed()], _closed_file, share=2),
     Target("recovery", [*_frames(), _manifest_seed()], _recovery, share=1),
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ LayOut = Callable[[Path], None]
 LIKE_NO_TEXT = [
     *("42", "0042", "1e5", "1.0", "-1", "+5", "0x10", "1_000", "9" * 40, "inf", "NaN", "nan", "true", "T"),
     *("null", "NULL", "None", "\\N", "2026-01-01", "12:00:00", "2026-01-01T00:00:00Z", "a b/c%=", "..", "%30"),
-    *("a%20b", " x", "x ", "'", '"', "knöten-日本", "x" * 244, "ö" * 40, "unknown"),
+    *("a%20b", " x", "x ", "'", '"', "knöten-日本", "x" * 241, "ö" * 40, "unknown"),
     "00000000-0000-4000-8000-000000000000",
 ]
 
@@ -44,7 +44,7 @@ def test_identifiers_come_back_as_they_were_given(engine: str, tmp_path: Path, l
         assert read() == sorted(identifiers)
 
 
-ALONE = ("42", "1e5", "1.0", "NaN", "true", "null", "2026-01-01", "12:00:00", "9" * 40, "knöten-日本", "x" * 244)
+ALONE = ("42", "1e5", "1.0", "NaN", "true", "null", "2026-01-01", "12:00:00", "9" * 40, "knöten-日本", "x" * 241)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live runs that upload into a directory: one that is killed, and the next one, which finds what that has left."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def test_what_a_killed_run_and_the_next_one_wrote_is_uploaded_whole(
     # That it may write there is found out at once, not after the first hour.
     assert len(list(target.glob("runs/*/session.json"))) == 1
     assert all_periods(target) == []
+    # What speaks with the network can do nothing that a user without rights cannot.
+    for status in Path(f"/proc/{killed.process.pid}/task").glob("*/status"):
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        if os.getpriority(os.PRIO_PROCESS, int(status.parent.name)) == 19:
+            assert int(fields["CapEff"], 16) == 0
+            break
+    else:
+        raise AssertionError("no thread uploads")
     killed.process.kill()
     killed.end()
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from upload_examples import finished_run, rows_here, rows_there
 
 from tracer.cli.run import default_options
 from tracer.cli.run_options import parse_options
+from tracer.cli.upload import upload as upload_command
 from tracer.errors import UsageError
 
 
@@ -47,18 +49,18 @@ def test_damaged_files_are_named_and_the_exit_code_says_so(tmp_path: Path):
         ((".", "s3://bucket"), "holds no run of `tracer run`"),
         (("results", "http://host"), "no kind of URL 'http'"),
         (("results", "file:///{}/results/x"), "apart from the results"),
-        (("results", "file:///x", "--upload-rate", "fast"), "--upload-rate: not a size: 'fast'"),
-        (("results", "file:///x", "--upload-rate", "0"), "--upload-rate must be more than 0"),
+        (("results", "file:///x", "fast"), "--upload-rate: not a size: 'fast'"),
+        (("results", "file:///x", "0"), "--upload-rate must be more than 0"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str):
+def test_mistakes_are_refused_by_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+):
     (tmp_path / "results" / "runs").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    done = upload(*(argument.replace("{}", str(tmp_path).strip("/")) for argument in arguments))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert says in done.stderr
-    assert done.stderr.count("\n") == 1
+    directory, url, *rate = (argument.replace("{}", str(tmp_path).strip("/")) for argument in arguments)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        upload_command(Path(directory), url, rate[-1] if rate else None)
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,15 @@ def test_of_a_live_run_only_hours_that_are_over_and_the_rest_when_it_is(tmp_path
     one = uploader(output, target)
     assert one.upload(own=run_id, until_hour=TEN - 1) is None
     assert periods_in(target) == {}
-    assert (target / "runs" / str(run_id) / "session.json").exists()
+    session = target / "runs" / str(run_id) / "session.json"
+    first = session.read_bytes()
+    # As at each rotation, which would be a put each on all nodes.
+    manifest = output / "runs" / str(run_id) / "session.json"
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    assert one.upload(own=run_id, until_hour=TEN - 1) is None
+    assert session.read_bytes() == first
     assert one.upload(own=run_id, until_hour=TEN) is None
+    assert session.read_bytes() == manifest.read_bytes()
     assert list(periods_in(target)) == [NINE]
     # That of 9:59:30 has a row of ten o'clock.
     uploads = uploads_of(output, target)

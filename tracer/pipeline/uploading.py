@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from tracer.kernel.capabilities import Capabilities, give_up_all_but
 from tracer.store.hours import hour_of
 from tracer.store.upload.course import Course, bandwidth, share_of_cpu
 from tracer.store.upload.object_store import ObjectStore, UploadError
@@ -23,6 +24,7 @@ _LATE_SECONDS: Final = 60.0
 # While the run goes on, of one CPU.
 _CPU_SHARE: Final = 0.03
 _LEAST_NICE: Final = 19
+_OTHERS_FILES: Final = Capabilities.CHOWN | Capabilities.DAC_OVERRIDE | Capabilities.FOWNER
 # For what is between two parts of a file to be left properly.
 _ABANDONED_SECONDS: Final = 1.0
 
@@ -86,7 +88,10 @@ class Uploading(threading.Thread):
 
     def run(self) -> None:
         """Called by the thread."""
-        # Whatever else wants the CPU goes first. Threads that the library makes are like this one.
+        # What speaks with the network has no rights, but for results that are somebody else's. Whatever else wants the
+        # CPU goes first. Threads that the library makes are like this one.
+        with suppress(OSError):
+            give_up_all_but(_OTHERS_FILES)
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_NICE)
         while not self._is_ending.is_set():

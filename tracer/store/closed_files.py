@@ -112,7 +112,11 @@ def _span(footer: "pq.FileMetaData", time_column: str) -> TimeSpan | None:
     if not footer.num_rows:
         return None
     place = footer.schema.names.index(time_column)
-    groups = [footer.row_group(number).column(place).statistics for number in range(footer.num_row_groups)]
+    columns = [footer.row_group(number).column(place) for number in range(footer.num_row_groups)]
+    # Where a footer contradicts itself, Arrow does not refuse to read statistics, but ends the process.
+    if any(one.physical_type != "INT64" for one in (footer.schema.column(place), *columns)):
+        raise ValueError(f"{time_column} is of no type that times have")
+    groups = [column.statistics for column in columns]
     spans = [
         TimeSpan(int(group.min_raw), int(group.max_raw)) for group in groups if group is not None and group.has_min_max
     ]

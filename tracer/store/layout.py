@@ -20,8 +20,9 @@ from tracer.errors import UsageError
 
 IN_PROGRESS: Final = ".inprogress"
 
-# With `identifier=` before it, the 255 bytes that Linux file systems allow for a name.
-_LONGEST_VALUE = 244
+# With `identifier=` before it, or a run's digits and `.json` after it (as of a period), it is no longer than the 255
+# bytes that Linux file systems allow for a name.
+_LONGEST_VALUE = 241
 # Readers take it for null, also where it is escaped.
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]")

@@ -121,6 +121,8 @@ class _Stream:
                 batch = next(batches, None)
                 if batch is None:
                     break
+                # Of a damaged file, indices may lead out of their dictionary, and whoever follows them ends.
+                batch.validate(full=True)
                 rows = self._of_hour(pa.Table.from_batches([batch]).replace_schema_metadata())
                 if rows.num_rows:
                     span = span_of(self._table, rows)

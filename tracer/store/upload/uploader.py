@@ -134,7 +134,9 @@ class Uploader:
                 break
             failure = self._trying(partial(self._upload_period, run, hour, wanted.get(hour, {})))
             first = first or failure
-        if self._failures < _MOST_FAILURES:
+        # It changes with each rotation: of a run that goes on it is there from its beginning, and anew with each hour.
+        is_due = run.is_over or not self._uploads.session_sha256(run.id)
+        if is_due and self._failures < _MOST_FAILURES:
             failure = self._trying(partial(self._upload_session, run))
             first = first or failure
         self._settle(run, unsafe)
