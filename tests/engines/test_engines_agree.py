@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from fleet_examples import write_fleet
+from object_layout import lay_out_objects
 
 from tracer.analysis.engines import ENGINES, get_engine
+from tracer.analysis.fleet.compacting import compact
 from tracer.analysis.fleet.report import fleet_report
 from tracer.analysis.fleet.sources import open_source
+from tracer.analysis.objects.finding import find_periods
+from tracer.analysis.objects.store import ObjectStore
 from tracer.analysis.recording_names import open_named
 from tracer.analysis.report import report
 from tracer.naming import Selector
@@ -37,6 +41,20 @@ def test_each_engine_says_the_same_of_a_fleet(fleet: str) -> None:
     assert reports[0].lost_to
     assert reports[0].outliers
     assert reports == [reports[0]] * len(ENGINES)
+
+
+@pytest.mark.usefixtures("spark")
+def test_each_engine_says_the_same_of_what_was_put_together(fleet: str, tmp_path: Path) -> None:
+    store = lay_out_objects(Path(fleet), tmp_path / "store")
+    to = ObjectStore(f"file://{tmp_path / 'to'}", make=True)
+    assert list(compact(find_periods(ObjectStore(f"file://{store}"), compacted="no"), to, size=2**28, delete=False))
+    reports = [
+        fleet_report(open_source([to.url]), get_engine(name), top=100, containers=Selector(())) for name in ENGINES
+    ]
+    assert reports[0].lost_to
+    assert {msgspec.json.encode(msgspec.structs.replace(found, engine="")) for found in reports} == {
+        msgspec.json.encode(msgspec.structs.replace(reports[0], engine=""))
+    }
 
 
 def test_each_engine_says_the_same_of_a_node(fleet: str, spark: "SparkSession") -> None:
