@@ -89,7 +89,12 @@ class Account:
 
 
 class Starvation(threading.Thread):
-    """For how long a process's threads had no CPU though they were ready to run, in all (proc_pid_schedstat(5))."""
+    """For how long a process's threads had no CPU though they were ready to run, in all (proc_pid_schedstat(5)).
+
+    It is read each `_PERIOD_SECONDS`. Where this process got no CPU for that, nor may the other have had one.
+    """
+
+    _PERIOD_SECONDS = 0.1
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -102,7 +107,7 @@ class Starvation(threading.Thread):
         with contextlib.suppress(OSError):
             while True:
                 self._samples.append((time.monotonic_ns(), self._waited()))
-                time.sleep(0.1)
+                time.sleep(self._PERIOD_SECONDS)
 
     def _waited(self) -> int:
         waited = 0
@@ -114,7 +119,9 @@ class Starvation(threading.Thread):
     def between(self, begin_ns: int, end_ns: int) -> int:
         """In ns, until the process ended at the latest."""
         until = [[waited for at_ns, waited in self._samples if at_ns <= time_ns] for time_ns in (begin_ns, end_ns)]
-        return max(until[1]) - max(until[0])
+        last_ns = max([begin_ns, *(at_ns for at_ns, _waited in self._samples if at_ns <= end_ns)])
+        not_read_ns = end_ns - last_ns - int(self._PERIOD_SECONDS * _SECOND)
+        return max(until[1]) - max(until[0]) + max(0, not_read_ns)
 
 
 class Kill(NamedTuple):
