@@ -72,6 +72,14 @@ def compact(
     delete: Annotated[
         bool, typer.Option("--delete", help="Remove what is in the large files now; else nothing is.")
     ] = False,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CATALOG",
+            help="Make the large files those of Iceberg tables, in a catalogue of PyIceberg's configuration.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Put the files of each hour of all nodes together, as few large ones; of no time, those of the last hour.
 
@@ -90,9 +98,17 @@ def compact(
     bytes_ = of_option("size", size, parse_bytes)
     if not _SMALLEST <= bytes_ <= _LARGEST:
         raise UsageError(f"--size {size}: 1MiB to 4GiB are possible")
+    registrar = None
+    if register is not None:
+        from tracer.analysis.fleet.registering import Registrar
+
+        registrar = Registrar(register)
     found = find_periods(ObjectStore(to_url(source)), since=since, until=until, compacted="no")
     say_choices(found)
     target = ObjectStore(to_url(to), make=True)
     with step_bar() as progress:
-        for hour in put_together(found, target, size=bytes_, delete=delete, say=progress):
+        for hour in put_together(
+            found, target, size=bytes_, delete=delete, say=progress,
+            register=None if registrar is None else registrar.register,
+        ):  # fmt: skip
             print(compacted_text(hour))

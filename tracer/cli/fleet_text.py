@@ -49,7 +49,11 @@ def compacted_text(hour: Compacted) -> str:
         parts.append(f"{_count(hour.known, 'run')} compacted before")
     if hour.left:
         parts.append(f"{_count(hour.left, 'run')} not over then, left for later")
-    return f"{hour.hour}: {'; '.join(parts)}" + ("; originals removed" if hour.deleted else "")
+    if hour.registered:
+        parts.append(f"{_count(hour.registered, 'file')} registered")
+    if hour.deleted:
+        parts.append("originals removed")
+    return f"{hour.hour}: {'; '.join(parts)}"
 
 
 def _print_losses(report: FleetReport, output: TextOutput) -> None:

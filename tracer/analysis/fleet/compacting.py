@@ -41,7 +41,7 @@ class Compacted(NamedTuple):
     """What was done with an hour: how many periods and files became how many files, of how many rows and bytes.
 
     `left` are periods whose hour was not over when they were uploaded, `known` those that were there already, and
-    `deleted` says whether what they were made of is gone.
+    `deleted` says whether what they were made of is gone. `registered`: how many files were told to a catalogue.
     """
 
     hour: str
@@ -54,12 +54,21 @@ class Compacted(NamedTuple):
     left: int
     known: int
     deleted: bool
+    registered: int = 0
 
 
 def compact(
-    found: Found, target: ObjectStore, *, size: int, delete: bool, say: Callable[[str, int, int], None] | None = None
+    found: Found,
+    target: ObjectStore,
+    *,
+    size: int,
+    delete: bool,
+    register: Callable[[ObjectStore, Compaction], int] | None = None,
+    say: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Compacted]:
     """Each hour of `found`, to `target`, in files of about `size` bytes; with `delete`, their originals are removed.
+
+    `register` is called with what there is of each hour, also of one of which nothing is new, before originals go.
 
     Raises UsageError for what cannot be read, OutputError for what cannot be written.
     """
@@ -69,13 +78,20 @@ def compact(
     for number, (hour, periods) in enumerate(sorted(hours.items())):
         if say is not None:
             say(hour_text(hour), number, len(hours))
-        yield _compact_hour(found.store, target, hour, periods, size=size, delete=delete)
+        yield _compact_hour(found.store, target, hour, periods, size=size, delete=delete, register=register)
 
 
 def _compact_hour(
-    store: ObjectStore, target: ObjectStore, hour: int, periods: Sequence[Period], *, size: int, delete: bool
+    store: ObjectStore,
+    target: ObjectStore,
+    hour: int,
+    periods: Sequence[Period],
+    *,
+    size: int,
+    delete: bool,
+    register: Callable[[ObjectStore, Compaction], int] | None,
 ) -> Compacted:
-    before = read_compaction(target, hour) or Compaction(hour=hour_text(hour), sources=[], files=[])
+    after = before = read_compaction(target, hour) or Compaction(hour=hour_text(hour), sources=[], files=[])
     known = {source.path for source in before.sources}
     complete = [period for period in periods if period.complete]
     new = sorted(
@@ -95,6 +111,7 @@ def _compact_hour(
         _copy_sessions(store, target, {period.run_id for period in new})
         target.write(compaction_path(hour), msgspec.json.encode(after) + b"\n")
         _remove_unnamed(target, hour, after)
+    registered = 0 if register is None else register(target, after)
     if delete:
         for period in complete:
             # Its manifest first: nobody looks for the files then.
@@ -111,6 +128,7 @@ def _compact_hour(
         left=len(periods) - len(complete),
         known=len(complete) - len(new),
         deleted=delete,
+        registered=registered,
     )
 
 
