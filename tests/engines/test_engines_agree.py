@@ -11,12 +11,14 @@ from object_layout import lay_out_objects
 
 from tracer.analysis.engines import ENGINES, get_engine
 from tracer.analysis.fleet.compacting import compact
+from tracer.analysis.fleet.merging_on_spark import merge_on_spark
 from tracer.analysis.fleet.report import fleet_report
 from tracer.analysis.fleet.sources import open_source
 from tracer.analysis.objects.finding import find_periods
 from tracer.analysis.objects.store import ObjectStore
 from tracer.analysis.recording_names import open_named
 from tracer.analysis.report import report
+from tracer.errors import UsageError
 from tracer.naming import Selector
 
 if TYPE_CHECKING:
@@ -44,10 +46,15 @@ def test_each_engine_says_the_same_of_a_fleet(fleet: str) -> None:
 
 
 @pytest.mark.usefixtures("spark")
-def test_each_engine_says_the_same_of_what_was_put_together(fleet: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["here", "on spark"])
+def test_each_engine_says_the_same_of_what_was_put_together(fleet: str, tmp_path: Path, where: str) -> None:
     store = lay_out_objects(Path(fleet), tmp_path / "store")
     to = ObjectStore(f"file://{tmp_path / 'to'}", make=True)
-    assert list(compact(find_periods(ObjectStore(f"file://{store}"), compacted="no"), to, size=2**28, delete=False))
+    found = find_periods(ObjectStore(f"file://{store}"), compacted="no")
+    # On Spark, parts of some nodes each.
+    size, merge = (2**28, None) if where == "here" else (2**13, merge_on_spark())
+    (hour,) = compact(found, to, size=size, delete=False, merge=merge)
+    assert (hour.files > 2) == (where == "on spark")
     reports = [
         fleet_report(open_source([to.url]), get_engine(name), top=100, containers=Selector(())) for name in ENGINES
     ]
@@ -55,6 +62,18 @@ def test_each_engine_says_the_same_of_what_was_put_together(fleet: str, tmp_path
     assert {msgspec.json.encode(msgspec.structs.replace(found, engine="")) for found in reports} == {
         msgspec.json.encode(msgspec.structs.replace(reports[0], engine=""))
     }
+
+
+@pytest.mark.usefixtures("spark")
+def test_what_a_worker_cannot_read_is_told_in_a_line(fleet: str, tmp_path: Path) -> None:
+    store = lay_out_objects(Path(fleet), tmp_path / "store")
+    broken = next(store.glob("windows/*/*/*/*.parquet"))
+    broken.write_bytes(broken.read_bytes()[:-1] + b"X")
+    found = find_periods(ObjectStore(f"file://{store}"), compacted="no")
+    to = ObjectStore(f"file://{tmp_path / 'to'}", make=True)
+    with pytest.raises(UsageError, match=r"is not what its manifest says: other bytes$"):
+        list(compact(found, to, size=2**13, delete=False, merge=merge_on_spark()))
+    assert not list(tmp_path.glob("to/compactions/*/*"))
 
 
 def test_each_engine_says_the_same_of_a_node(fleet: str, spark: "SparkSession") -> None:

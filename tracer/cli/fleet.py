@@ -72,6 +72,9 @@ def compact(
     delete: Annotated[
         bool, typer.Option("--delete", help="Remove what is in the large files now; else nothing is.")
     ] = False,
+    spark: Annotated[
+        bool, typer.Option("--spark", help="On the workers of a Spark; without it on this machine.")
+    ] = False,
     register: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +101,14 @@ def compact(
     bytes_ = of_option("size", size, parse_bytes)
     if not _SMALLEST <= bytes_ <= _LARGEST:
         raise UsageError(f"--size {size}: 1MiB to 4GiB are possible")
+    merge_elsewhere = None
+    if spark:
+        from tracer.analysis.engines.choosing import require_packages
+
+        require_packages("spark", "--spark")
+        from tracer.analysis.fleet.merging_on_spark import merge_on_spark
+
+        merge_elsewhere = merge_on_spark()
     registrar = None
     if register is not None:
         from tracer.analysis.fleet.registering import Registrar
@@ -108,7 +119,7 @@ def compact(
     target = ObjectStore(to_url(to), make=True)
     with step_bar() as progress:
         for hour in put_together(
-            found, target, size=bytes_, delete=delete, say=progress,
+            found, target, size=bytes_, delete=delete, say=progress, merge=merge_elsewhere,
             register=None if registrar is None else registrar.register,
         ):  # fmt: skip
             print(compacted_text(hour))

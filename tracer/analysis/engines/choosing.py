@@ -14,9 +14,7 @@ _PACKAGES: Final = {"duckdb": ("duckdb", "fsspec"), "spark": ("pyspark",)}
 
 def get_engine(name: str) -> Engine:
     """Raises UsageError for what is none, or not installed."""
-    for package in _PACKAGES.get(name, ()):
-        if find_spec(package) is None:
-            raise UsageError(f"--engine {name} needs the package {package}: pip install 'tracer[{name}]'")
+    require_packages(name, f"--engine {name}")
     # Each maps what it needs, and no more: Spark is a Java process.
     if name == "polars":
         from tracer.analysis.engines.on_polars import OnPolars
@@ -31,3 +29,10 @@ def get_engine(name: str) -> Engine:
 
         return OnSpark()
     raise UsageError(f"--engine: {not_among('engine', name, ENGINES)}")
+
+
+def require_packages(name: str, option: str) -> None:
+    """Raises UsageError, which names the option, if a package of that engine's is not installed."""
+    for package in _PACKAGES.get(name, ()):
+        if find_spec(package) is None:
+            raise UsageError(f"{option} needs the package {package}: pip install 'tracer[{name}]'")

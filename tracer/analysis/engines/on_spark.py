@@ -28,7 +28,7 @@ class OnSpark:
 
         try:
             builder = SparkSession.builder.appName("tracer").config("spark.ui.showConsoleProgress", "false")
-            self._session = SparkSession.getActiveSession() or builder.getOrCreate()
+            self.session = SparkSession.getActiveSession() or builder.getOrCreate()
         except (PySparkException, OSError, RuntimeError) as error:
             raise UsageError(f"--engine spark: no session can be had: {one_line(error)}") from error
 
@@ -45,7 +45,7 @@ class OnSpark:
         try:
             # Paths are taken as they are: what looks like a pattern in one is a part of it.
             names = [_escaped(_spelled(name)) for name in files.names]
-            rows = self._session.read.schema(schema).parquet(*names)
+            rows = self.session.read.schema(schema).parquet(*names)
         except PySparkException as error:
             raise _unreadable(error) from error
         within = rows.where(
@@ -55,7 +55,7 @@ class OnSpark:
 
     def of(self, rows: pl.DataFrame) -> nw.LazyFrame[Any]:
         """See `Engine`."""
-        return nw.from_native(self._session.createDataFrame(rows.to_arrow()))
+        return nw.from_native(self.session.createDataFrame(rows.to_arrow()))
 
     def keep(self, rows: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         """See `Engine`."""

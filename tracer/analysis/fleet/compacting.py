@@ -2,20 +2,14 @@
 """`tracer fleet compact`: the periods of an hour of all nodes, put together; each once, whatever comes in between."""
 
 import contextlib
-import hashlib
-import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
-from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from tracer.analysis.fleet.hour_sums import HOUR_SUMS, sums_of, write_sums
-from tracer.analysis.fleet.merging import Merged, Piece, described, merge
+from tracer.analysis.fleet.hour_sums import HOUR_SUMS
+from tracer.analysis.fleet.merging_periods import Part, merge_part
 from tracer.analysis.fleet.processors import models_of_runs
 from tracer.analysis.objects.compactions import read_compaction
 from tracer.analysis.objects.finding import Found, path_of
@@ -26,15 +20,16 @@ from tracer.store.compactions import (
     Compaction,
     Source,
     compacted_directory,
-    compacted_path,
     compaction_path,
-    hour_start,
 )
 from tracer.store.hours import hour_text, parse_hour
-from tracer.store.periods import Period, PeriodFile, session_path
+from tracer.store.periods import Period, session_path
 from tracer.store.schemas import TABLES
 
-_AHEAD: Final = 8
+Merge = Callable[[Sequence[Part]], Sequence[list[CompactedFile]]]
+"""`merge_part` of each."""
+
+_FILES_OF_A_PART: Final = 8
 
 
 class Compacted(NamedTuple):
@@ -63,11 +58,13 @@ def compact(
     *,
     size: int,
     delete: bool,
+    merge: Merge | None = None,
     register: Callable[[ObjectStore, Compaction], int] | None = None,
     say: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Compacted]:
     """Each hour of `found`, to `target`, in files of about `size` bytes; with `delete`, their originals are removed.
 
+    `merge` has the parts of an hour, of several files each, worked on elsewhere; without it an hour is one, here.
     `register` is called with what there is of each hour, also of one of which nothing is new, before originals go.
 
     Raises UsageError for what cannot be read, OutputError for what cannot be written.
@@ -78,7 +75,9 @@ def compact(
     for number, (hour, periods) in enumerate(sorted(hours.items())):
         if say is not None:
             say(hour_text(hour), number, len(hours))
-        yield _compact_hour(found.store, target, hour, periods, size=size, delete=delete, register=register)
+        yield _compact_hour(
+            found.store, target, hour, periods, size=size, delete=delete, merge=merge, register=register
+        )
 
 
 def _compact_hour(
@@ -89,6 +88,7 @@ def _compact_hour(
     *,
     size: int,
     delete: bool,
+    merge: Merge | None,
     register: Callable[[ObjectStore, Compaction], int] | None,
 ) -> Compacted:
     after = before = read_compaction(target, hour) or Compaction(hour=hour_text(hour), sources=[], files=[])
@@ -97,8 +97,12 @@ def _compact_hour(
     new = sorted(
         (period for period in complete if path_of(period) not in known), key=lambda one: (one.node_name, one.run_id.hex)
     )
-    files = _merged(store, target, hour, new, size) if new else []
+    files: list[CompactedFile] = []
     if new:
+        if merge is None:
+            files = merge_part(Part(store.url, target.url, hour, new, size))
+        else:
+            files = [file for part in merge(_parts(store, target, hour, new, size)) for file in part]
         models = models_of_runs(store, {period.node_name: period.run_id for period in new})[0]
         sources = [
             Source(
@@ -132,6 +136,19 @@ def _compact_hour(
     )
 
 
+def _parts(store: ObjectStore, target: ObjectStore, hour: int, periods: Sequence[Period], size: int) -> list[Part]:
+    """Node after node, each of several files' bytes: what is left of a part is a smaller file of each table."""
+    parts: list[list[Period]] = [[]]
+    room = _FILES_OF_A_PART * size
+    for period in periods:
+        if room <= 0:
+            parts.append([])
+            room = _FILES_OF_A_PART * size
+        parts[-1].append(period)
+        room -= sum(file.bytes for file in period.files)
+    return [Part(store.url, target.url, hour, part, size) for part in parts]
+
+
 def _copy_sessions(store: ObjectStore, target: ObjectStore, runs: set[UUID]) -> None:
     """The manifests of runs too, as far as they are there: they tell what the rows do not."""
 
@@ -142,80 +159,6 @@ def _copy_sessions(store: ObjectStore, target: ObjectStore, runs: set[UUID]) -> 
     if store.url != target.url:
         for _done in store.of_each(copy, [session_path(run_id) for run_id in runs]):
             pass
-
-
-def _merged(
-    store: ObjectStore, target: ObjectStore, hour: int, periods: Sequence[Period], size: int
-) -> list[CompactedFile]:
-    digest = hashlib.sha256("\n".join(map(path_of, periods)).encode()).hexdigest()[:8]
-    written = []
-    span = (hour_start(hour), hour_start(hour + 1))
-    with tempfile.TemporaryDirectory(prefix="tracer-") as name:
-        directory = Path(name)
-        for table in TABLES.values():
-            files = [
-                (period, file)
-                for period in periods
-                for file in sorted(period.files, key=lambda one: (one.first_time_ns, one.path))
-                if file.table == table.name
-            ]
-            sums = []
-            for sequence, merged in enumerate(merge(table, _fetched(store, files, directory), directory, size)):
-                if (of_file := sums_of(table.name, merged.path, *span)) is not None:
-                    sums.append(of_file)
-                written.append(_put(target, table.name, compacted_path(table.name, hour, digest, sequence), merged))
-            if sums:
-                path = directory / "sums"
-                of = write_sums(table.name, sums, span[0], path)
-                merged = described(path, sum(map(len, sums)), *(_us(moment) for moment in span))
-                written.append(_put(target, of.name, compacted_path(of.name, hour, digest, 0), merged))
-    return written
-
-
-def _fetched(store: ObjectStore, files: Sequence[tuple[Period, PeriodFile]], directory: Path) -> Iterator[Piece]:
-    """The files on this machine, in order, a few ahead of whoever reads them; each is what its manifest says."""
-
-    def fetch(number: int) -> Path:
-        path = directory / f"{number}.fetched"
-        store.copy(files[number][1].path, path)
-        with path.open("rb") as copy:
-            if hashlib.file_digest(copy, "sha256").hexdigest() != files[number][1].sha256:
-                raise UsageError(f"{store.url}/{files[number][1].path} is not what its manifest says: other bytes")
-        return path
-
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        coming: deque[Future[Path]] = deque()
-        try:
-            for number, (period, file) in enumerate(files):
-                while len(coming) < _AHEAD and number + len(coming) < len(files):
-                    coming.append(pool.submit(fetch, number + len(coming)))
-                yield Piece(
-                    path=coming.popleft().result(),
-                    name=f"{store.url}/{file.path}",
-                    identifier=period.identifier,
-                    run_id=str(period.run_id),
-                    rows=file.rows,
-                )
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _put(target: ObjectStore, table: str, path: str, merged: Merged) -> CompactedFile:
-    target.write(path, merged.path)
-    merged.path.unlink()
-    return CompactedFile(
-        path=path,
-        table=table,
-        rows=merged.rows,
-        bytes=merged.bytes,
-        sha256=merged.sha256,
-        first_time_ns=merged.first_us * 1_000,
-        last_time_ns=merged.last_us * 1_000,
-    )
-
-
-def _us(moment: datetime) -> int:
-    return int(moment.timestamp()) * 10**6
 
 
 def _remove_unnamed(target: ObjectStore, hour: int, compaction: Compaction) -> None:
