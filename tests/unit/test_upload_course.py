@@ -21,7 +21,7 @@ from tracer.store.periods import (
     session_path,
 )
 from tracer.store.upload.course import LONGEST_WAIT_SECONDS, Course, bandwidth, share_of_cpu
-from tracer.store.upload.object_store import ObjectStore, UploadError, check_target, check_url
+from tracer.store.upload.object_store import ObjectStore, UploadError, check_target, check_url, lacks_credentials
 
 RUN = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
 PASSING, LASTING = UploadError("timed out", is_lasting=False), UploadError("403 Forbidden", is_lasting=True)
@@ -141,6 +141,12 @@ def test_what_the_environment_lacks_is_said_before_anything_starts(monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError, match="Account must be specified"):
         ObjectStore("az://container/x")
+
+
+def test_that_there_are_no_credentials_is_said_and_not_where_they_were_looked_for():
+    error = OSError("Error performing PUT http://169.254.169.254/latest/api/token: 403 Forbidden")
+    assert lacks_credentials(error)
+    assert not lacks_credentials(OSError("403 Forbidden"))
 
 
 def test_the_layout_is_as_it_is_described():

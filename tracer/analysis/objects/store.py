@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from tracer.errors import OutputError, UsageError
 from tracer.printable import printable
-from tracer.store.upload.object_store import check_url
+from tracer.store.upload.object_store import NO_CREDENTIALS, check_url, lacks_credentials
 
 _AT_ONCE: Final = 32
 _LONGEST_MANIFEST: Final = 16 * 2**20
@@ -180,6 +180,8 @@ def _last(path: str) -> str:
 
 def _reason(error: BaseException) -> str:
     """What the server says, or the library's first line; what follows there is its own structures."""
+    if lacks_credentials(error):
+        return NO_CREDENTIALS
     text = " ".join(str(error).partition("\n\nDebug source")[0].split())
     if (code := _SAID.search(str(error))) is not None:
         text = code["message"] or code["code"]

@@ -33,7 +33,12 @@ _MESSAGE: Final = re.compile(r'message: "([^"]{1,200})"')
 _LOCAL_REASON: Final = re.compile(r"([A-Z][a-z -]{1,80}) \(os error (?:1|2|13|20|28|30|122)\)")
 # Of the file system: not permitted, not there, not a directory, read-only.
 _LASTING_LOCALLY: Final = re.compile(r"\(os error (?:1|2|13|20|30)\)")
+NO_CREDENTIALS: Final = "no credentials: the environment has none, as AWS_ACCESS_KEY_ID, nor has this machine a role"
 _FROM_URL: Final = "the URL must be as s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///DIR"
+
+
+# Where machines of clouds are asked for their credentials, once the environment has none.
+_METADATA: Final = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 
 
 class UploadError(Exception):
@@ -64,6 +69,11 @@ def check_url(url: str) -> None:
         raise UsageError("the URL must be printable ASCII without blanks")
     if any(part in (".", "..") for part in unquote(parts.path).split("/")):
         raise UsageError("the URL must be without . and .. in its path")
+
+
+def lacks_credentials(error: BaseException) -> bool:
+    """Whether there were none in the environment, and this machine, of no cloud or without a role, has none either."""
+    return any(place in str(error) for place in _METADATA)
 
 
 def local_directory(url: str) -> Path | None:
@@ -257,6 +267,8 @@ def _sync(directory: Path, path: str) -> None:
 
 def _reason(error: BaseException) -> str:
     """In a few words what a library tells in pages."""
+    if lacks_credentials(error):
+        return NO_CREDENTIALS
     text = str(error)
     if (status := _STATUS.search(text)) is not None:
         code = _CODE.search(text)
