@@ -12,6 +12,8 @@ SYSTEMS = {"plain": [], "systemd": ["dbus", "jq", "libpam-systemd", "systemd-sys
 """The systems that `--system` takes, and the packages that make them."""
 
 _SUITE = "trixie"
+# Minor version of glibc 2 that wheels of the foreign processor may ask for.
+_NEWEST_LIBC = 28
 _PYTHON = "3.13"
 _PACKAGES = ["busybox-static", "e2fsprogs", "iproute2", "kmod", "make", "procps", "python3", "sudo", "util-linux"]
 # In a tree where nothing is set up, also what every Debian has, and what scripts/setup would install.
@@ -78,7 +80,9 @@ def _unpack_python_packages(environment: Path, architecture: str) -> None:
     if not pip.exists():
         raise HostError("there is no pip for the guest's packages: scripts/setup dev")
     machine = {"amd64": "x86_64", "arm64": "aarch64"}[architecture]
-    platforms = [f"--platform={name}_{machine}" for name in ("manylinux_2_28", "manylinux_2_27", "manylinux2014")]
+    # pip takes each as it is, and none for what an older C library is enough for.
+    names = [*(f"manylinux_2_{minor}" for minor in range(_NEWEST_LIBC, 16, -1)), "manylinux2014"]
+    platforms = [f"--platform={name}_{machine}" for name in names]
     packages = environment / "lib" / f"python{_PYTHON}" / "site-packages"
     packages.mkdir(parents=True)
     run(
