@@ -120,9 +120,9 @@ def test_dashboard_and_alerts_in_a_prometheus_that_scrapes_a_run(
     assert lost["value"][1] == "0"
     # Of the victim's time, what the pair has; it is a part.
     shares = prometheus.query(next(query for title, query in dashboard_queries() if title.startswith("Share")))
-    of_pair = [float(one["value"][1]) for one in shares if one["metric"].get("holder") == "etl"]
-    assert all(0 < share < 1 for share in of_pair)
-    assert len(of_pair) >= 1
+    # What else is on this node may have waited behind it as well, once, which is a rate of 0.
+    (of_pair,) = [one for one in shares if (one["metric"].get("container"), one["metric"].get("holder")) == ("app", "etl")]
+    assert 0 < float(of_pair["value"][1]) <= 1
 
     groups: list[dict[str, Any]] = prometheus.ask("rules")["groups"]
     rules = {rule["name"]: rule for group in groups for rule in group["rules"]}

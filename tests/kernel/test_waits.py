@@ -38,6 +38,9 @@ while True:
     os.waitpid(child, 0)
 """
 
+# Of each wait, beside the kernel's own: it looks at its clock where a switch begins, and programs are told of it later.
+OFF_BY_NS = 500
+
 
 @pytest.fixture
 def new_waiters(new_container: Callable[[], Cgroup]) -> Iterator[Callable[[], Waiters]]:
@@ -58,21 +61,22 @@ def new_waiters(new_container: Callable[[], Cgroup]) -> Iterator[Callable[[], Wa
 def test_waits_agree_with_the_kernels_own(
     start_tracer: Callable[..., Tracer], new_waiters: Callable[[], Waiters], crowd: int
 ) -> None:
-    spinners, bursts, threads, others = (new_waiters() for _ in range(4))
+    spinners, bursts, pairs, threads, others = (new_waiters() for _ in range(5))
     for cpu in sorted(os.sched_getaffinity(0))[:2]:
         spinners.add(SPIN, cpu)
     bursts.add(BURSTS)
-    bursts.add(PING_PONG)
+    pairs.add(PING_PONG)
     threads.add(FOUR_THREADS)
     for _ in range(crowd):
         others.add(SPIN)
     others.go()
-    measured = (spinners, bursts, threads)
+    measured = (spinners, bursts, pairs, threads)
     result, truths = measure(start_tracer("--ticks"), *measured)
     for waiters, truth_ns in zip(measured, truths, strict=True):
         sums = waits_of(result, waiters)
         assert truth_ns > 0.2e9
-        assert sums["wait_time_ns"] == pytest.approx(truth_ns, rel=0.01)
+        off_by = 0.01 * truth_ns + sums["waits"] * OFF_BY_NS
+        assert sums["wait_time_ns"] == pytest.approx(truth_ns, abs=off_by)
         assert sum(holders_of(result, waiters).values()) == sums["wait_time_ns"]
         parts = ("wait_behind_others_ns", "wait_behind_self_ns", "wait_idle_ns")
         unknown_ns = holders_of(result, waiters).get("unknown", 0) + holders_of(result, waiters).get("throttled", 0)
