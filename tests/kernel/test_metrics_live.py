@@ -121,7 +121,9 @@ def test_dashboard_and_alerts_in_a_prometheus_that_scrapes_a_run(
     # Of the victim's time, what the pair has; it is a part.
     shares = prometheus.query(next(query for title, query in dashboard_queries() if title.startswith("Share")))
     # What else is on this node may have waited behind it as well, once, which is a rate of 0.
-    (of_pair,) = [one for one in shares if (one["metric"].get("container"), one["metric"].get("holder")) == ("app", "etl")]
+    (of_pair,) = [
+        one for one in shares if (one["metric"].get("container"), one["metric"].get("holder")) == ("app", "etl")
+    ]
     assert 0 < float(of_pair["value"][1]) <= 1
 
     groups: list[dict[str, Any]] = prometheus.ask("rules")["groups"]

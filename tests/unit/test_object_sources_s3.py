@@ -85,7 +85,7 @@ def test_put_together_it_says_the_same_and_the_originals_can_go(s3: S3, output: 
 
 
 def test_what_is_refused_or_missing_is_one_line(s3: S3) -> None:
-    with pytest.raises(UsageError, match=r"s3://no-such-bucket/x/periods: .*bucket"):
+    with pytest.raises(UsageError, match=r"s3://no-such-bucket/x/periods: .*NoSuchBucket"):
         open_source(["s3://no-such-bucket/x"])
     found = find_periods(ObjectStore(URL), compacted="no")
     s3.fault = lambda request: "403" if request.method in ("GET", "PUT") and _is_data(request) else None

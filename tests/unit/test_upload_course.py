@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tracer.errors import UsageError
+from tracer.store.object_urls import check_target, check_url, lacks_credentials
 from tracer.store.periods import (
     Period,
     PeriodFile,
@@ -21,7 +22,7 @@ from tracer.store.periods import (
     session_path,
 )
 from tracer.store.upload.course import LONGEST_WAIT_SECONDS, Course, bandwidth, share_of_cpu
-from tracer.store.upload.object_store import ObjectStore, UploadError, check_target, check_url, lacks_credentials
+from tracer.store.upload.object_store import ObjectStore, UploadError
 
 RUN = UUID("0123abcd-4567-489a-8bcd-ef0123456789")
 PASSING, LASTING = UploadError("timed out", is_lasting=False), UploadError("403 Forbidden", is_lasting=True)

@@ -29,9 +29,10 @@ def upload(
     """Upload what is not in the object store yet, after a crash or before a node goes. Live runs are left alone."""
     from tracer.cli.recover import recovery_lines
     from tracer.cli.saying import say
+    from tracer.store.object_urls import check_target
     from tracer.store.recovery import recover
     from tracer.store.upload.course import Course, bandwidth
-    from tracer.store.upload.object_store import ObjectStore, check_target
+    from tracer.store.upload.object_store import ObjectStore
     from tracer.store.upload.uploader import Uploader
     from tracer.store.upload.uploads import Uploads
     from tracer.units import parse_bytes

@@ -14,7 +14,7 @@ from tracer.pipeline.users import User
 from tracer.recorder.rules import parse_rules
 from tracer.store.directories import FILE_MODE
 from tracer.store.layout import partition_value
-from tracer.store.upload.object_store import check_target
+from tracer.store.object_urls import check_target
 from tracer.units import format_bytes
 
 _US = 1_000

@@ -11,8 +11,8 @@ import polars as pl
 
 from tracer.analysis.engines.engine import TIME_US, Files, plain_integers
 from tracer.analysis.file_checks import one_line
-from tracer.analysis.objects.store import connection_options
 from tracer.errors import UsageError
+from tracer.store.object_urls import connection_options
 
 
 class OnDuckDB:

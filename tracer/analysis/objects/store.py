@@ -1,29 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An object store by its URL: s3, gs, az, or file. Credentials are those of the environment."""
+"""An object store as what asks about recordings sees it: lists, reads and copies, and what replaces objects there."""
 
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 from tracer.errors import OutputError, UsageError
 from tracer.printable import printable
-from tracer.store.upload.object_store import NO_CREDENTIALS, check_url, lacks_credentials
+from tracer.store.object_urls import check_url, connection_options, local_directory, reason_of
 
 _AT_ONCE: Final = 32
 _LONGEST_MANIFEST: Final = 16 * 2**20
-_LONGEST_REASON: Final = 200
 _CHUNK_BYTES: Final = 8 * 2**20
-_HTTP_VARIABLES: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
-
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; Azure's are alike.
-_SAID: Final = re.compile(r"<Code>(?P<code>[^<]*)</Code>\s*(?:<Message>(?P<message>[^<]*)</Message>)?")
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -73,7 +64,7 @@ class ObjectStore:
     @property
     def directory(self) -> Path | None:
         """Where it is on this machine, if it is."""
-        return Path(unquote(self.url.removeprefix("file://"))) if self.url.startswith("file://") else None
+        return local_directory(self.url)
 
     def location(self, path: str) -> str:
         """What an engine calls the object at `path`: its URL, or its path on this machine."""
@@ -151,9 +142,9 @@ class ObjectStore:
         except FileNotFoundError as error:
             raise self._missing(path) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-            raise UsageError(f"{self._at(path)}: access is denied: {_reason(error)}") from error
+            raise UsageError(f"{self._at(path)}: access is denied: {reason_of(error)}") from error
         except (BaseError, ValueError) as error:
-            raise UsageError(f"{self._at(path)}: {_reason(error)}") from error
+            raise UsageError(f"{self._at(path)}: {reason_of(error)}") from error
 
     def _missing(self, path: str) -> UsageError:
         return UsageError(f"{self._at(path)}: there is no such object, or no such bucket")
@@ -162,27 +153,5 @@ class ObjectStore:
         return printable("/".join(filter(None, (self.url, path))).encode("utf-8", "backslashreplace"))
 
 
-def connection_options() -> dict[str, Any]:
-    """What obstore is told of its connections."""
-    client: dict[str, Any] = {"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10)}
-    # Who names an endpoint without TLS means it.
-    if any(os.environ.get(name, "").startswith("http://") for name in _HTTP_VARIABLES):
-        client["allow_http"] = True
-    return {
-        "client_options": client,
-        "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=60)},
-    }
-
-
 def _last(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
-
-
-def _reason(error: BaseException) -> str:
-    """What the server says, or the library's first line; what follows there is its own structures."""
-    if lacks_credentials(error):
-        return NO_CREDENTIALS
-    text = " ".join(str(error).partition("\n\nDebug source")[0].split())
-    if (code := _SAID.search(str(error))) is not None:
-        text = code["message"] or code["code"]
-    return printable(text.encode("utf-8", "backslashreplace"))[:_LONGEST_REASON]
