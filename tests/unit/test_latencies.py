@@ -85,6 +85,19 @@ def test_what_is_the_same_while_it_waited_is_not_told(tmp_path: Path, seed: int)
     assert "http.request" not in "".join(found.headline)
 
 
+def test_values_of_windows_that_are_longer_or_not_there_are_of_neither_group(tmp_path: Path) -> None:
+    values = [values_of(WEB, BUSY, drawn(BUSY, 15.0, 1)), values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))]
+    loads = [Load(WEB, BUSY, 6 * MS, {2: 20 * MS}), Load(WEB, QUIET, 6 * MS, {}), Load(ETL, BUSY, 45 * MS, {})]
+    tables = tables_of(loads)
+    is_longer = pl.col("window_tick") >= 1000 * WINDOW_TICKS
+    longer = pl.when(is_longer).then(5 * WINDOW_TICKS).otherwise("ticks").alias("ticks")
+    there = pl.col("window_tick") < 1500 * WINDOW_TICKS
+    windows = [rows.filter(there).with_columns(longer) for rows in tables["windows"]]
+    write_recording(tmp_path, **{**tables, "windows": windows}, external=values)
+    (beside,) = report(open_recording([tmp_path])).latencies[0].beside
+    assert (beside.verdict, beside.values_during + beside.values_otherwise) == ("rose", 1000)
+
+
 def test_of_few_values_nothing_is_told(tmp_path: Path) -> None:
     found = reported(
         tmp_path, values_of(WEB, BUSY[::25], drawn(BUSY[::25], 90.0, 1)), values_of(WEB, QUIET, drawn(QUIET, 4.0, 2))

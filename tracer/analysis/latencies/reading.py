@@ -100,6 +100,7 @@ def _grouped(recording: Recording, metric: Metric, amounts: pl.DataFrame, *, muc
     is_during, is_otherwise = pl.col("amount") >= much, pl.col("amount") < little
     rows = recording.collect(
         _values(recording, metric)
+        .join(_usual_windows(recording, metric), on="time", how="semi")
         .join(amounts.lazy(), on="time", how="left")
         .with_columns(
             pl.col("amount").fill_null(0),
@@ -120,6 +121,17 @@ def _grouped(recording: Recording, metric: Metric, amounts: pl.DataFrame, *, muc
         # Kish's effective sample size.
         independent.append(float(of_group["count"].sum()) ** 2 / max(float(of_group["squares"].sum()), 1e-9))
     return Groups(_value_of(by_value), *groups, (independent[0], independent[1]))
+
+
+def _usual_windows(recording: Recording, metric: Metric) -> pl.LazyFrame:
+    """`time` of those that the node's recording has, but for the longer ones of a run that was short of memory.
+
+    Of what is not there, or begins elsewhere, nobody can tell what was in the way.
+    """
+    node = metric.container.node_name
+    is_usual = pl.col("ticks") <= timing_of(recording, node).window_ticks
+    rows = recording.scan("windows").filter(pl.col("node_name") == node, is_usual)
+    return rows.select(time="window_start").unique()
 
 
 def _values(recording: Recording, metric: Metric) -> pl.LazyFrame:
