@@ -102,11 +102,14 @@ class Run:
 
     def settle(self) -> None:
         """Until all that was given has been taken, and looked at."""
+        self.wait_until(lambda: not self.recorder.bytes_queued)
+        time.sleep(0.05)
+
+    def wait_until(self, has_happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
-        while self.recorder.bytes_queued:
+        while not has_happened():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(0.05)
 
     @contextmanager
     def going(self) -> Iterator[None]:
@@ -283,10 +286,9 @@ def test_a_disk_that_fails_is_told_and_rows_are_counted(tmp_path: Path, clock: C
         run.settle()
         output.write_text("in the way")
         run.recorder.ask(MARK)
-        run.settle()
-        assert run.recorder.outage.is_now
+        run.wait_until(lambda: run.recorder.outage.is_now)
         clock.now_ns += 20 * SECOND_NS
-        run.settle()
+        run.wait_until(lambda: len(run.recorder.incomplete) == 1)
         output.unlink()
     assert (len(run.recorder.incomplete), run.recorder.recordings) == (1, [])
     totals = run.recorder.totals
