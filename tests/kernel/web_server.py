@@ -2,7 +2,8 @@
 """A web server with a log of its latencies, a client, and a batch job in bursts: web_server.py server|client|batch ...
 
 `server CPU PORT LOG [SOCKET]` writes a line for each request: when it was sent and when its answer was ready, UTC ns.
-It sends how many ms that took to the socket, by DogStatsD; when it had done so is a third figure of the line.
+It sends how many ms that took to the socket, by DogStatsD, with a tag `ready`; when it had done so is a third figure of
+the line.
 """
 
 import os
@@ -66,7 +67,8 @@ def serve(port: str, log: str, path: str | None = None) -> None:
                 spin(WORK_SECONDS, time.CLOCK_THREAD_CPUTIME_ID)
                 line = f"{self.path[1:]} {(ready := time.time_ns())}"
                 if path is not None:
-                    measured.sendto(f"http.request:{(ready - int(self.path[1:])) / 1e6!r}|ms".encode(), path)
+                    took_ms = (ready - int(self.path[1:])) / 1e6
+                    measured.sendto(f"http.request:{took_ms!r}|ms|#ready:{ready}".encode(), path)
                     line += f" {time.time_ns()}"
                 lines.write(f"{line}\n")
                 self.send_response(200)
