@@ -7,9 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from tracer.readers.block_devices import BlockDevices
 from tracer.readers.cgroup_files import COLUMNS, CgroupFiles, Values
@@ -141,18 +144,19 @@ class ResourcesReader(Reader):
 
 
 def _frame(found: Values) -> pl.DataFrame:
-    columns = {"cgroup_id": pl.Series(found.cgroup_ids), "monotonic_ns": pl.Series(found.monotonic_ns)}
+    columns: dict[str, npt.NDArray[Any] | pa.Array] = {
+        "cgroup_id": found.cgroup_ids,
+        "monotonic_ns": found.monotonic_ns,
+    }
     # Of the table's type already: it has many columns. What does not fit is a sum that fell below zero in the kernel.
     values = found.values[: len(COLUMNS)].view(np.int64)
-    is_valid = found.is_valid[: len(COLUMNS)] & (values >= 0)
+    is_null = ~found.is_valid[: len(COLUMNS)] | (values < 0)
     # Most nodes lack whole files; a column without any value is left out.
-    for slot in np.flatnonzero(is_valid.any(axis=1)).tolist():
-        column = pl.Series(values[slot])
-        if not is_valid[slot].all():
-            column = column.set(pl.Series(~is_valid[slot]), None)
+    for slot in np.flatnonzero(~is_null.all(axis=1)).tolist():
         name = COLUMNS[slot]
-        columns[name] = (column / 100).cast(pl.Float32) if name in AVERAGE_COLUMNS else column
-    frame = pl.DataFrame(columns)
+        column = (values[slot] / 100).astype(np.float32) if name in AVERAGE_COLUMNS else values[slot]
+        columns[name] = pa.array(column, mask=is_null[slot])
+    frame = cast(pl.DataFrame, pl.from_arrow(pa.table(columns)))
     if {"memory_current_bytes", "memory_inactive_file_bytes"} <= columns.keys():
         current, inactive = pl.col("memory_current_bytes"), pl.col("memory_inactive_file_bytes")
         # Two files, read one after the other: the part can be larger than the whole.
