@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from tracer.cli.file_or_stdout import require_directory
 from tracer.cli.json_output import print_answer
 from tracer.cli.layout import Column
 from tracer.cli.printing import TextOutput
@@ -45,6 +46,8 @@ def doctor(
     ] = None,
 ) -> None:
     """Check whether this node can run the tracer, and say what is missing; exit code 3 if it cannot."""
+    if output is not None:
+        require_directory(output, option="--output")
     checks = list(run_checks(output, parse_events(event or []), _TICK_NS))
     if as_json:
         print_answer(Diagnosis(verdict=verdict(checks), checks=checks))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`-` for a file that is written: standard output."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from tracer.errors import UsageError
 
 STANDARD_OUTPUT: Final = Path("-")
 _CHUNK_BYTES: Final = 1 << 20
+# As a path has it.
+_URL: Final = re.compile(r"[a-z0-9]+:/")
 
 
 def shown_name(path: Path) -> str:
@@ -20,9 +23,11 @@ def shown_name(path: Path) -> str:
 
 
 def require_directory(path: Path, *, option: str) -> None:
-    """Raises UsageError for `-`, which is no directory."""
+    """Raises UsageError for `-` and URLs, which are no directories of this machine."""
     if path == STANDARD_OUTPUT:
         raise UsageError(f"{option} -: results are a directory of files, which standard output cannot be")
+    if (url := _URL.match(str(path))) and not path.exists():
+        raise UsageError(f"{option} must be a directory, not {url[0]}/…: `--upload` brings results to an object store")
 
 
 @contextmanager

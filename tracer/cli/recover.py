@@ -10,7 +10,9 @@ import msgspec
 import typer
 
 from tracer.analysis.moments import Moment
+from tracer.cli.file_or_stdout import require_directory
 from tracer.cli.json_output import print_answer
+from tracer.errors import UsageError
 
 if TYPE_CHECKING:
     from tracer.store import recovery
@@ -59,13 +61,10 @@ def recover(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing shortened.")] = False,
 ) -> None:
     """Make files of the rows that killed runs left in their journals. Runs that are live are left alone."""
-    from tracer.errors import OutputError, UsageError
+    from tracer.errors import OutputError
     from tracer.store.recovery import recover
 
-    if not directory.is_dir():
-        raise UsageError(f"{str(directory)!r} is not a directory")
-    if not (directory / "runs").is_dir():
-        raise UsageError(f"{str(directory)!r} holds no run of `tracer run`")
+    require_results(directory)
     found = recover(directory.absolute())
     if as_json:
         print_answer(_answer(directory, found))
@@ -73,6 +72,15 @@ def recover(
         _print(found)
     if found.unwritten:
         raise OutputError(f"not recovered yet: {len(found.unwritten)} of the runs; see above, and try again then")
+
+
+def require_results(directory: Path) -> None:
+    """Raises UsageError for what is no directory in which a run has been."""
+    require_directory(directory, option="DIR")
+    if not directory.is_dir():
+        raise UsageError(f"{str(directory)!r} is not a directory")
+    if not (directory / "runs").is_dir():
+        raise UsageError(f"{str(directory)!r} holds no run of `tracer run`")
 
 
 def _answer(directory: Path, found: "recovery.Recovery") -> Recovery:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tracer.cli.file_or_stdout import require_directory
 from tracer.cli.json_output import print_answer
 from tracer.cli.recordings import Local
 from tracer.printable import printable
@@ -40,6 +41,7 @@ def runs(
     from tracer.analysis.run_list import list_runs
     from tracer.cli.printing import TextOutput
 
+    require_directory(directory, option="DIR")
     found = list_runs(directory, local=local)
     if as_json:
         print_answer(found)

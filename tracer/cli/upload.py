@@ -27,7 +27,7 @@ def upload(
     ] = None,
 ) -> None:
     """Upload what is not in the object store yet, after a crash or before a node goes. Live runs are left alone."""
-    from tracer.cli.recover import recovery_lines
+    from tracer.cli.recover import recovery_lines, require_results
     from tracer.cli.saying import say
     from tracer.store.object_urls import check_target
     from tracer.store.recovery import recover
@@ -37,10 +37,7 @@ def upload(
     from tracer.store.upload.uploads import Uploads
     from tracer.units import parse_bytes
 
-    if not directory.is_dir():
-        raise UsageError(f"{str(directory)!r} is not a directory")
-    if not (directory / "runs").is_dir():
-        raise UsageError(f"{str(directory)!r} holds no run of `tracer run`")
+    require_results(directory)
     output = directory.absolute()
     check_target(url, output)
     store = ObjectStore(url)
