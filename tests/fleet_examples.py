@@ -42,7 +42,7 @@ def write_node(
     windows = range(first_window, first_window + WINDOWS)
     web = container(10, "app", f"web-7d9f8c6b5d-x2x{'bcdfghjklm'[number % 10]}q")
     twin = container(11, "app", "web-7d9f8c6b5d-zzzzz")
-    etl = container(12, "etl", "batch-7", "jobs")
+    etl = container(12, "etl", f"batch-{number}", "jobs")
     loads = [
         (Load(web, windows, 20 * MS, {12: waits_ms * MS, "self": MS}), cpi),
         (Load(twin, windows, 20 * MS, {10: MS}), cpi),

@@ -19,7 +19,7 @@ from tracer.cli.main import app
 from tracer.errors import UsageError
 from tracer.naming import Selector
 
-WEB, ETL = "shop/web/app", "jobs/batch-7/etl"
+WEB, ETL = "shop/web/app", "jobs/batch/etl"
 
 
 def ask(*directories: Path, engine: str = "polars", container: str | None = None, **options: Any) -> FleetReport:

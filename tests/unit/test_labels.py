@@ -31,6 +31,23 @@ def workload_of_pod(pod_name: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("pod_name", "expected"),
+    [
+        ("db-0", "db"),
+        ("shop-db-123", "shop-db"),
+        # Nobody numbers so; a Deployment may have a number in its name; and a name there has to be.
+        ("db-007", "db-007"),
+        ("db-1234567", "db-1234567"),
+        ("api-2-7d9f8c6b5d-x2x7q", "api-2"),
+        ("-3", "-3"),
+    ],
+)
+def test_all_of_a_stateful_set_are_one_where_nobody_asks_for_the_index(pod_name: str, expected: str) -> None:
+    of_row = row(pod_name=pod_name, container_name="app").select(workload_label(keep_index=False)).item()
+    assert of_row == f"{expected}/app"
+
+
+@pytest.mark.parametrize(
     ("columns", "expected"),
     [
         ({"pod_name": "web-1", "container_name": "app", "container_id": ID}, "web-1/app"),

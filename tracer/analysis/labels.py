@@ -2,6 +2,7 @@
 """`tracer.naming` as expressions over the identity columns of any table."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -20,9 +21,9 @@ def container_label() -> pl.Expr:
     return _of_each(name_of, pl.String())
 
 
-def workload_label() -> pl.Expr:
+def workload_label(*, keep_index: bool = True) -> pl.Expr:
     """`tracer.naming.workload_of`: a String, never null."""
-    return _of_each(workload_of, pl.String())
+    return _of_each(partial(workload_of, keep_index=keep_index), pl.String())
 
 
 def is_taken(selector: Selector) -> pl.Expr:

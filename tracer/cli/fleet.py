@@ -36,9 +36,10 @@ def report(
     """Say which workloads lose how much to which others over all nodes, and which nodes to look at first.
 
     All runs and nodes of all sources are looked at. Pods are taken together by
-    what made them: web-7d9f8c6b5d-x2x7q is web. Cycles per instruction are held
-    against those of the same workload on nodes with the same processor. What
-    one node's containers do to each other, `tracer report --node` says.
+    what made them: web-7d9f8c6b5d-x2x7q is web, and db-0 and db-1 are db. Cycles
+    per instruction are held against those of the same workload on nodes with
+    the same processor. What one node's containers do to each other, `tracer
+    report --node` says.
     """
     from tracer.analysis.engines import get_engine
     from tracer.analysis.fleet.report import fleet_report

@@ -24,6 +24,8 @@ _GENERATED_ENDS: Final = (
     # A pod of a DaemonSet, of a Job, or of a ReplicaSet of nobody's.
     re.compile(rf"(?<=.)-{_RANDOM}{{5}}\Z"),
 )
+# A pod of a StatefulSet: from 0 on, or from where its `ordinals.start` says.
+_INDEX: Final = re.compile(r"(?<=.)-(?:0|[1-9][0-9]{0,4})\Z")
 _CUT_END: Final = re.compile(rf"(-{_HASH}{{0,10}})?-?{_RANDOM}{{5}}\Z")
 # Scopes of logins and of systemd-run, numbered or named at random.
 _NUMBERED_UNIT: Final = re.compile(r"(session|run)-[^./]*\.(scope|service)\Z")
@@ -62,16 +64,16 @@ def name_of(who: Who) -> str:
     return _name(who, who.pod_name, unit_name(who.cgroup_path))
 
 
-def workload_of(who: Who) -> str:
+def workload_of(who: Who, *, keep_index: bool = True) -> str:
     """`shop/web/app`: `name_of` without what differs from run to run.
 
     A pod's name is that of its Deployment, ReplicaSet, DaemonSet, Job or CronJob, without hash and random end, that of
     a static pod without its node's name, or that of a task of ECS without its version. Indices are kept: `db-0` of a
-    StatefulSet and `train-3` of an indexed Job have the same part of the work in each run, and not that of `db-1`. A
-    name that somebody chose loses its end too if that looks generated: five characters of those that Kubernetes uses,
-    as in `web-https`.
+    StatefulSet and `train-3` of an indexed Job have the same part of the work in each run, and not that of `db-1`.
+    Without `keep_index` all of a StatefulSet are one, `db`, which a look at many nodes needs. A name that somebody
+    chose loses its end too if that looks generated: five characters of those that Kubernetes uses, as in `web-https`.
     """
-    pod_name = _pod_workload(who.pod_name, who.node_name) if who.pod_name else None
+    pod_name = _pod_workload(who.pod_name, who.node_name, keep_index=keep_index) if who.pod_name else None
     unit = unit_name(who.cgroup_path)
     return _name(who, pod_name, None if unit is None else _NUMBERED_UNIT.sub(r"\1-*.\2", unit))
 
@@ -113,7 +115,7 @@ def _pod(who: Who, pod_name: str | None) -> str | None:
     return f"pod{who.pod_uid}" if who.pod_uid else None
 
 
-def _pod_workload(pod_name: str, node_name: str | None) -> str:
+def _pod_workload(pod_name: str, node_name: str | None, *, keep_index: bool) -> str:
     of_node = pod_name.removesuffix(f"-{node_name}")
     if of_node != pod_name:
         return of_node
@@ -124,4 +126,4 @@ def _pod_workload(pod_name: str, node_name: str | None) -> str:
     for end in _GENERATED_ENDS:
         if (workload := end.sub("", pod_name)) != pod_name:
             return workload
-    return pod_name
+    return pod_name if keep_index else _INDEX.sub("", pod_name)

@@ -33,7 +33,7 @@ def cgroups_of(sums: pl.DataFrame) -> pl.DataFrame:
     """One row a cgroup of `tracer.analysis.fleet.sums.by_cgroup`, with these columns beside its sums:
 
     the columns of `NAMING`   the last names; an id with another path, after a restart of the node, is another one
-    workload, container       what it is called over all nodes, and on its own one
+    workload, container       what it is called over all nodes (all of a StatefulSet alike), and on its own one
     """
     rows = with_paths(sums, first_paths(sums)).sort("last_us")
     cgroups = rows.group_by(CGROUP).agg(
@@ -42,4 +42,6 @@ def cgroups_of(sums: pl.DataFrame) -> pl.DataFrame:
         pl.max("last_us"),
         *(pl.sum(name) for name in _SUMS),
     )
-    return cgroups.with_columns(workload_label().alias("workload"), container_label().alias("container"))
+    return cgroups.with_columns(
+        workload_label(keep_index=False).alias("workload"), container_label().alias("container")
+    )
