@@ -5,7 +5,7 @@ from typing import Final
 
 _SECOND_NS: Final = 1_000_000_000
 MOST_IN_ALL: Final = 40_000
-"""Of lines, values and tags in a second, and of each datagram as much as of four more: a tenth of a core."""
+"""Of lines, values and tags in a second, and of each datagram as much as of four more: up to a fifth of a core."""
 _OF_DATAGRAM: Final = 4
 _CHARACTERS: Final = 8
 _FEWEST_SHARES: Final = 2
