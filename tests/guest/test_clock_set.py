@@ -63,7 +63,7 @@ class Work(NamedTuple):
 def test_times_go_by_the_wall_clock_as_it_is_set(
     start_tracer: Callable[..., Tracer], new_container: Callable[[], Cgroup]
 ) -> None:
-    tracer = start_tracer("--ticks", "--processes", "1s")
+    tracer = start_tracer("--ticks", "--processes", "1s", "--ring-size", "32MiB")
     tracer.wait_until_tracing()
 
     def work() -> Work:
