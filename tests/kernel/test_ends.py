@@ -79,8 +79,9 @@ def test_a_stage_that_fails_ends_the_run(start_faulty: Callable[..., Tracer], st
         assert result.manifest.totals.records_unaccounted == 0
 
 
-@pytest.mark.parametrize("stage", ["reading", "assembling", "storing"])
-@pytest.mark.parametrize("item", ["3", "last"])
+@pytest.mark.parametrize(
+    ("stage", "item"), [("reading", "3"), ("assembling", "3"), ("storing", "3"), ("storing", "last")]
+)
 def test_a_stage_that_hangs_is_not_waited_for(start_faulty: Callable[..., Tracer], stage: str, item: str) -> None:
     tracer = start_faulty(stage, item, "hangs")
     assert tracer.end() == 1

@@ -53,6 +53,11 @@ def test_a_clock_that_is_set_and_ticks_that_are_held_up(guest: "Ended") -> None:
     assert guest.tests == Outcome(3, 0, 0)
 
 
+@pytest.mark.guest("--", *PYTEST, "tests/guest/test_suspend.py")
+def test_a_node_that_is_suspended(guest: "Ended") -> None:
+    assert guest.tests == Outcome(1, 0, 0)
+
+
 @pytest.mark.guest("--system", "systemd", "--timeout", "1500", "--", *PYTEST, "tests/guest/test_service.py")
 def test_a_service_of_systemd(guest: "Ended") -> None:
     assert guest.tests == Outcome(1, 0, 0)
