@@ -199,6 +199,25 @@ def test_refresh_settles_what_is_pending(tmp_path: Path, clock: Clock) -> None:
     assert kind_of(inventory, NO_SUCH_ID) == "unknown"
 
 
+def test_a_short_life_is_told_of_within_a_second(tmp_path: Path, clock: Clock) -> None:
+    """Its cgroup is gone when a walk looks for it, and what the kernel told of it is not read yet."""
+    inventory = Inventory(tmp_path, clock, expect_names=True)
+    clock.now += 10
+    assert inventory.resolve([SHORT_LIVED, NO_SUCH_ID]) == {SHORT_LIVED, NO_SUCH_ID}
+    clock.now += 0.5
+    inventory.refresh()
+    assert inventory.unresolved == 2
+    inventory.see(told("created", "/brief.service", SHORT_LIVED), "kernel")
+    assert inventory.resolve([SHORT_LIVED, NO_SUCH_ID]) == {NO_SUCH_ID}
+    assert kind_of(inventory, SHORT_LIVED) == "unit"
+    clock.now += 1
+    assert inventory.resolve([NO_SUCH_ID]) == set()
+    assert kind_of(inventory, NO_SUCH_ID) == "unknown"
+    assert inventory.resolve([NO_SUCH_ID - 1]) == {NO_SUCH_ID - 1}
+    inventory.settle()
+    assert inventory.resolve([NO_SUCH_ID - 1]) == set()
+
+
 def test_the_dead_are_known_for_ten_minutes_and_then_forgotten(tmp_path: Path, clock: Clock) -> None:
     brief = make(tmp_path, "brief.service")
     inventory = Inventory(tmp_path, clock)

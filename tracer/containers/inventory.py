@@ -110,7 +110,8 @@ class Inventory:
         self._children: dict[str, set[int]] = {}
         self._labels = Labels()
         self._put(IDLE_ID, _Cgroup(None, "", IDLE, None, IDLE))
-        self._pending: set[int] = set()
+        # Since when somebody asks for them.
+        self._pending: dict[int, float] = {}
         # When a walk first missed them; in the order of that time.
         self._missing_since: dict[int, float] = {}
         # Cgroups by the container and by the UID of the pod that their paths name, and how many of those exist.
@@ -127,20 +128,21 @@ class Inventory:
         """Find out who these are; return those of them for which it is too early to tell.
 
         An id that is new leads to a walk, but to no more than one a second; until then it is pending, and has
-        no row in `labels()`. If that walk does not find it, it is unknown. A container or pod without names is too
-        early to tell for its first second. So hold the rows of these ids back and ask again with the next batch, or,
-        when there is none, call `refresh()`.
+        no row in `labels()`. If that walk does not find it, it is unknown; where names are expected, only after it has
+        been pending for a second, as what the kernel told of a short life may still wait to be read. A container or
+        pod without names is too early to tell for its first second. So hold the rows of these ids back and ask again
+        with the next batch, or, when there is none, call `settle()`.
         """
         ids = set(map(int, cgroup_ids))
         with self._lock:
-            self._pending |= ids.difference(self._cgroups)
+            self._await(ids.difference(self._cgroups))
             is_due = bool(self._pending) and self._clock() - self._walked_at >= _WALK_INTERVAL_SECONDS
         if is_due:
             self.refresh()
         with self._lock:
             # Once more, for the walk may have forgotten some of them for having been missing too long.
             early = ids.difference(self._cgroups)
-            self._pending |= early
+            self._await(early)
             if self._expect_names:
                 oldest = self._clock() - _WAIT_FOR_NAMES_SECONDS
                 # The latest are the last.
@@ -156,15 +158,29 @@ class Inventory:
             return early
 
     def refresh(self) -> None:
-        """Walk the tree now; afterwards no id is pending that was before.
+        """Walk the tree now; afterwards no id is pending that was, where names are expected, a second ago.
 
         Others can use the inventory meanwhile, so the walk says nothing of what they learn while it is under way.
         """
+        self._walk(pending_seconds=_WAIT_FOR_NAMES_SECONDS if self._expect_names else 0)
+
+    def settle(self) -> None:
+        """Walk the tree now, as nothing is told any more; afterwards no id is pending that was before."""
+        self._walk(pending_seconds=0)
+
+    def _await(self, cgroup_ids: Iterable[int]) -> None:
+        now = self._clock()
+        for cgroup_id in cgroup_ids:
+            self._pending.setdefault(cgroup_id, now)
+
+    def _walk(self, pending_seconds: float) -> None:
         with self._lock:
             self._walked_at = self._clock()
             living = set(self._living)
             missing = set(self._missing_since)
-            pending = set(self._pending)
+            pending = {
+                cgroup_id for cgroup_id, since in self._pending.items() if self._walked_at - since >= pending_seconds
+            }
         found = walk(self._root)
         with self._lock:
             now_ns = _monotonic_ns()
@@ -174,7 +190,8 @@ class Inventory:
                 self._put(cgroup_id, _Cgroup(None, "", UNKNOWN, None, UNKNOWN))
                 self._unknown.add(cgroup_id)
                 self._missing_since[cgroup_id] = self._walked_at
-            self._pending -= pending
+            for cgroup_id in (pending | found.keys()) & self._pending.keys():
+                del self._pending[cgroup_id]
             for cgroup_id in missing & found.keys() & self._missing_since.keys():
                 del self._missing_since[cgroup_id]
                 self._begin_life(cgroup_id)
@@ -192,7 +209,7 @@ class Inventory:
                 return
             if event.kind == "created" and not event.truncated:
                 self._learn(event.cgroup_id, event.path, source, event.time_ns)
-                self._pending.discard(event.cgroup_id)
+                self._pending.pop(event.cgroup_id, None)
                 if len(self._missing_since) > _KEEP_DEAD_AT_MOST:
                     self._forget_long_dead()
             elif event.kind != "created":

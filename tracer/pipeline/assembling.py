@@ -64,7 +64,7 @@ class Assembling(Stage):
                 self.rows_failed += batch.rows
         if self._last_tick is not None:
             with self.surviving():
-                self._inventory.refresh()
+                self._inventory.settle()
                 self._add_throttled()
                 self._tables.close_all(self._last_tick)
 

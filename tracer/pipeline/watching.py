@@ -99,6 +99,9 @@ class Watching(threading.Thread):
                     self._take_nri(nri_events, plugin.status.detail)
                     self.nri_dropped = plugin.dropped
                 self._ask_for_names()
+            # What was told while the last ones were looked at.
+            self._read(inotify)
+            self._ask_for_names()
         finally:
             self._asking_users.finish()
             if plugin is not None:
