@@ -131,6 +131,7 @@ class Run:
         self.pulse = Pulse()
         """Whether it is at its work."""
         self._stop = threading.Event()
+        self._is_told_to_stop = False
         self._counter_check = CounterCheck(plan.specs, possible_cpus()[-1] + 1)
         self._notes: list[str] = []
         self._alarms: list[str] = []
@@ -284,8 +285,11 @@ class Run:
         )
 
     def stop(self) -> None:
-        """Ends the run before its time."""
-        self._stop.set()
+        """Ends the run before its time, at the next look. A signal's handler may call it.
+
+        It takes no lock, as the thread that the handler interrupts may have the event's own one.
+        """
+        self._is_told_to_stop = True
 
     def wait(self, say: Callable[[str], None] = lambda _alarm: None, look: Callable[[], None] = lambda: None) -> None:
         """Until the run's duration is over, or until something stops it.
@@ -296,7 +300,7 @@ class Run:
         if self._options.duration_ns is not None:
             end_ns = (self._last_tick_of_duration() + 1) * self._options.tick_ns
         left, next_look = _LOOK_SECONDS, time.monotonic() + _LOOK_SECONDS
-        while left > 0 and not self._stop.wait(min(left, _WAIT_SECONDS)):
+        while left > 0 and not self._is_told_to_stop and not self._stop.wait(min(left, _WAIT_SECONDS)):
             if end_ns is not None:
                 left = (end_ns - _monotonic_ns()) / 1e9
             if time.monotonic() >= next_look:
@@ -438,10 +442,11 @@ class Run:
             return manifest
         last_tick, anchor = self._ending
         failure = self._failure()
+        is_stopped = self._is_told_to_stop or self._stop.is_set()
         return msgspec.structs.replace(
             manifest,
             status="finished" if failure is None else "failed",
-            exit_reason=("stopped" if self._stop.is_set() else "duration is over") if failure is None else str(failure),
+            exit_reason=("stopped" if is_stopped else "duration is over") if failure is None else str(failure),
             last_tick=last_tick,
             end=Instant.of(self._clock.utc_ns((last_tick + 1) * self._options.tick_ns)),
             clock=end_clock(manifest.clock, self._clock, anchor),
