@@ -24,6 +24,7 @@ class PreparedOutput:
         self.path = path
         self._mode = mode
         self._created: list[Path] = []
+        self._probe: PurePath | None = None
 
     def prepare(self, free_space: FreeSpace = lambda _error, _bytes: False) -> None:
         """Make the directory if it is missing, and write, sync and remove a file in it.
@@ -44,21 +45,29 @@ class PreparedOutput:
                 for name in {"runs", *TABLES}.intersection(directory.names()):
                     with directory.child(name):
                         pass
-            probe = PurePath(f".tracer-{secrets.token_hex(8)}.probe")
+            self._probe = PurePath(f".tracer-{secrets.token_hex(8)}.probe")
             try:
                 # Not empty: a full file system may still have room for an empty file.
-                while not _is_written(self.path, probe, free_space):
+                while not _is_written(self.path, self._probe, free_space):
                     pass
             finally:
-                with contextlib.suppress(OSError, ValueError):
-                    remove_below(self.path, probe)
+                self._remove_probe()
         except (OSError, ValueError) as error:
             self.remove_if_empty()
             raise OutputError(_refusal(self.path, error)) from error
 
     def remove_if_empty(self) -> None:
-        """Remove the directories that `prepare` made, as far as they are empty: for a run that does not start."""
+        """Remove what `prepare` made, as far as it is empty: for a run that does not start.
+
+        A signal's handler may call it while `prepare` is at work, and end the process.
+        """
+        self._remove_probe()
         _remove_if_empty(self._created)
+
+    def _remove_probe(self) -> None:
+        if self._probe is not None:
+            with contextlib.suppress(OSError, ValueError):
+                remove_below(self.path, self._probe)
 
 
 def prepare_output(path: Path, free_space: FreeSpace = lambda _error, _bytes: False) -> PreparedOutput:
