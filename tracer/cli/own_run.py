@@ -36,6 +36,9 @@ def own_run() -> Iterator[Attached]:
         parent = os.getpid()
 
         def end_with_parent() -> None:
+            # Python's own handlers would only take note of it here, and what is started forgets that.
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
             prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -3,6 +3,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Final
@@ -97,7 +98,7 @@ class TopApp(App[None]):
         except TracerError as error:
             answer = partial(self._fail, error)
         # The app may be over.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, CancelledError):
             self.call_from_thread(answer)
 
     def _show(self, snapshot: Snapshot) -> None:
