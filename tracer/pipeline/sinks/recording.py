@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sink that keeps the last minutes in memory, and makes a recording of them when somebody asks or a rule holds."""
 
+import itertools
 import threading
 import time
 import uuid
@@ -84,9 +85,9 @@ class FlightRecorder(Keeping):
         self._run_totals = run_totals
         self._utc_ns = utc_ns
         self._tell = tell
-        self._asked: deque[Occasion] = deque(maxlen=MOST_OCCASIONS)
-        self._asked_in_all = 0
-        self._heard_in_all = 0
+        self._asked: deque[tuple[int, Occasion]] = deque(maxlen=MOST_OCCASIONS)
+        self._numbers = itertools.count(1)
+        self._heard_up_to = 0
         self._recording: Recording | None = None
         self._until_ns = 0
         self._next_checkpoint = 0.0
@@ -176,9 +177,7 @@ class FlightRecorder(Keeping):
             )
 
     def _ask(self, occasion: Occasion) -> None:
-        # The other way round, one could be heard and never counted.
-        self._asked_in_all += 1
-        self._asked.append(occasion)
+        self._asked.append((next(self._numbers), occasion))
 
     def _occasion(self, met: Met, now_ns: int) -> Occasion:
         return Occasion(
@@ -228,17 +227,20 @@ class FlightRecorder(Keeping):
 
     def _hear(self, now_ns: int) -> None:
         """What was asked for since the last time, together: somebody may ask a thousand times a second."""
-        asked, heard = self._asked_in_all, []
+        heard, newest = [], self._heard_up_to
         while self._asked:
-            heard.append(self._asked.popleft())
+            number, occasion = self._asked.popleft()
+            heard.append(occasion)
+            newest = max(number, newest)
         if not heard:
             return
         self._until_ns = now_ns + self._after_ns
         if self._recording is None:
             self._begin(now_ns)
         assert self._recording is not None
-        self._recording.add(heard, max(0, asked - self._heard_in_all - len(heard)))
-        self._heard_in_all = max(asked, self._heard_in_all + len(heard))
+        # The numbers between are of those for which there was no room.
+        self._recording.add(heard, max(0, newest - self._heard_up_to - len(heard)))
+        self._heard_up_to = newest
         self._recording.store.write_manifest(self._recording.manifest(), may_wait=True)
         more = f" and {len(heard) - 1} more" if len(heard) > 1 else ""
         self._tell(f"{heard[0].description}{more}: recording {str(self._recording.run_id)[:8]} is written")
