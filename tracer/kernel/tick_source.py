@@ -126,7 +126,7 @@ class KernelTickSource:
         # Of all CPUs, up to when they were counted.
         self._cpu_ticks = 0.0
         self._ticks_until_ns = 0
-        self._switches_at_end = 0
+        self._switches_at_end: tuple[int, int] | None = None
         self._wakeup_fds: list[int] = []
         self.tells_readiness = True
         """Whether the kernel says of a task that is switched out if it could have gone on."""
@@ -281,8 +281,12 @@ class KernelTickSource:
 
     def switches(self) -> Switches:
         """What the programs saw of context switches, over all CPUs while they were attached."""
-        sums = (int(self._states[name].sum()) for name in ("switches", "unseen", "unseen_ns"))
-        return Switches(_context_switches() if self._switch_fd is not None else self._switches_at_end, *sums)
+        unseen = (int(self._states[name].sum()) for name in ("unseen", "unseen_ns"))
+        return Switches(*(self._switches_at_end or self._switches_now()), *unseen)
+
+    def _switches_now(self) -> tuple[int, int]:
+        """By the kernel's own count and by the programs'."""
+        return _context_switches(), int(self._states["switches"].sum())
 
     def waits(self) -> Waits:
         """What the programs could not follow of tasks that waited, over all CPUs while they were attached."""
@@ -307,7 +311,8 @@ class KernelTickSource:
             for cpu in list(self._cpus):
                 self._cpus.pop(cpu).close()
             if self._switch_fd is not None:
-                self._switches_at_end = _context_switches()
+                # Of one moment: the programs see more of them until they are gone.
+                self._switches_at_end = self._switches_now()
                 os.close(self._switch_fd)
                 self._switch_fd = None
             if self._cost is not None:
