@@ -34,6 +34,8 @@ _FEW: Final = 5
 _PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_TEXT_PAUSE_SECONDS: Final = 1.0
+_READINGS: Final = 4
+_HELD_UP_NS: Final = 20_000
 
 
 class _Drained(NamedTuple):
@@ -121,16 +123,16 @@ class DatagramIngesting(_Ingesting):
             if (datagram := self._receiver.receive()) is None:
                 self._empty_ns = begun_ns
                 return _Drained(taken, is_too_much)
-            begun_ns = monotonic_ns()
-            is_too_much |= not self._take(datagram, begun_ns)
+            realtime_ns, begun_ns = _by_both_clocks()
+            is_too_much |= not self._take(datagram, realtime_ns, begun_ns)
         return _Drained(_DATAGRAMS_AT_ONCE, is_too_much)
 
-    def _take(self, datagram: Datagram, now_ns: int) -> bool:
-        """Whether it was read."""
+    def _take(self, datagram: Datagram, realtime_ns: int, now_ns: int) -> bool:
+        """Whether it was read; both times are now, by CLOCK_REALTIME and CLOCK_MONOTONIC."""
         content = datagram.content
         age_ns = 0
         if datagram.realtime_ns is not None:
-            age_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - datagram.realtime_ns
+            age_ns = realtime_ns - datagram.realtime_ns
         received_ns = min(max(now_ns - age_ns, self._empty_ns), now_ns)
         boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - (now_ns - received_ns)
         cgroup_id = self._senders.cgroup_of(datagram.pid, boottime_ns)
@@ -152,6 +154,15 @@ class DatagramIngesting(_Ingesting):
             else:
                 self._intake.take(message, cgroup_id, received_ns, can_claim=not datagram.pid)
         return True
+
+
+def _by_both_clocks() -> tuple[int, int]:
+    """Now by CLOCK_REALTIME and CLOCK_MONOTONIC, read again if the thread was held up between them."""
+    for _reading in range(_READINGS):
+        before_ns, realtime_ns, now_ns = monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME), monotonic_ns()
+        if now_ns - before_ns < _HELD_UP_NS:
+            break
+    return realtime_ns, now_ns
 
 
 class TextIngesting(_Ingesting):
