@@ -56,15 +56,20 @@ class SocketFile:
             raise
         finally:
             os.umask(before)
-        self._made = _identity(path)
+        # As long as it is open, no other file has its number.
+        self._made = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def remove(self) -> None:
         """Nobody reaches it any more."""
         self.socket.close()
-        if _identity(self.path) == self._made:
-            # It is another user's directory for a run that has turned into somebody else: the next run removes it.
-            with suppress(OSError):
+        if self._made < 0:
+            return
+        # It is another user's directory for a run that has turned into somebody else: the next run removes it.
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._made), self.path.lstat()):
                 self.path.unlink()
+        os.close(self._made)
+        self._made = -1
 
 
 def remove_if_dead(path: Path) -> None:
@@ -85,11 +90,3 @@ def remove_if_dead(path: Path) -> None:
                         return
                 else:
                     return
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    """With the time at which it was made, as a file system can give its number to the next one."""
-    with suppress(OSError):
-        status = path.lstat()
-        return status.st_dev, status.st_ino, status.st_mtime_ns
-    return None
