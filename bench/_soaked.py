@@ -35,8 +35,13 @@ def sample(pid: int, output: Path) -> dict[str, float]:
         "inotify watches": sum(info.count("inotify wd:") for info in infos),
         "journal files": len(journals),
         "journals, MB": sum(journals) / 1e6,
-        "results, bytes": sum(_sizes(output.rglob("*.parquet"))),
+        "results, bytes": sum(_sizes(_files(output, ".parquet"))),
     }
+
+
+def _files(top: Path, suffix: str) -> Iterator[Path]:
+    """Not `rglob`, which a directory that goes away meanwhile ends."""
+    return (Path(at, name) for at, _directories, names in os.walk(top) for name in names if name.endswith(suffix))
 
 
 def _sizes(paths: Iterator[Path]) -> Iterator[int]:

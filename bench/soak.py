@@ -64,6 +64,8 @@ BOUNDS_BY_CONTAINER = {
 }
 
 _RESULTS = "results, bytes"
+# Programs go some time after the last who holds them.
+_GONE_SECONDS = 10
 _HERE = Path(__file__).resolve().parent
 
 
@@ -156,6 +158,9 @@ class Soak:
             _out, rest = tracer.communicate(timeout=120)
             self.said += rest
             self.code = tracer.returncode
+            until = time.monotonic() + _GONE_SECONDS
+            while programs & set(bpf_programs()) and time.monotonic() < until:
+                time.sleep(0.1)
             self.left += [f"BPF program {id_}" for id_ in programs & set(bpf_programs())]
             self.left += [f"process {pid}" for pid in children if Path(f"/proc/{pid}").exists()]
         renames.collect()

@@ -38,8 +38,10 @@ class Cgroup:
 
     def start(self, script: str) -> subprocess.Popen[bytes]:
         """Runs a shell script in the cgroup, from its first instruction on."""
-        procs = self.path / "cgroup.procs"
-        process = subprocess.Popen(["/bin/sh", "-c", f'echo $$ > "{procs}" && {script}'], start_new_session=True)
+        # What a task ran since it was last looked at goes, for the kernel and the tracer alike, to the cgroup in which
+        # it is then: one that has just slept brings nothing along.
+        enter = f'sleep 0.01; echo $$ > "{self.path / "cgroup.procs"}"'
+        process = subprocess.Popen(["/bin/sh", "-c", f"{enter} && {script}"], start_new_session=True)
         self._processes.append(process)
         return process
 

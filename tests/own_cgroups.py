@@ -2,10 +2,12 @@
 """Cgroups that tests make at the top of the cgroup2 tree, and their removal, also of what a killed test left."""
 
 import contextlib
+import errno
 import os
 import signal
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from tracer.containers.cgroupfs import find_cgroup2_mount
@@ -36,21 +38,35 @@ def remove_what_dead_tests_left() -> None:
 
 
 def _kill(top: Path) -> None:
+    # Another session of tests may remove the same one meanwhile: ENODEV is of a file of a cgroup that is gone.
     if (top / "cgroup.kill").exists():
-        (top / "cgroup.kill").write_text("1")
+        with _unless_gone():
+            (top / "cgroup.kill").write_text("1")
         return
     # Kernels before 5.14.
     for procs in top.rglob("cgroup.procs"):
-        for pid in procs.read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        with _unless_gone():
+            for pid in procs.read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def _remove(cgroup: Path) -> None:
     # The last task is gone from the process list before it is gone from the cgroup.
-    for _attempt in range(100):
+    for _attempt in range(500):
         try:
             cgroup.rmdir()
+            return
+        except FileNotFoundError:
             return
         except OSError:
             time.sleep(0.02)

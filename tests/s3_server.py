@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An S3 server of a test's own on the loopback (rclone's, which checks signatures), behind a proxy that errs."""
 
+import contextlib
 import http.client
 import http.server
 import os
@@ -102,14 +103,14 @@ class S3:
             time.sleep(_LONGER_SECONDS)
             _send(handler, 200, {"ETag": '"0"'}, b"")
             return
-        connection.request(handler.command, handler.path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        with contextlib.closing(connection):
+            connection.request(handler.command, handler.path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
         passed = {name: value for name, value in answer.getheaders() if name.lower() != "transfer-encoding"}
         # rclone answers a request for a range with it, but says 200, which readers refuse; S3 says 206.
         is_range = answer.status == 200 and any(name.lower() == "content-range" for name in passed)
         _send(handler, 206 if is_range else answer.status, passed, content)
-        connection.close()
 
 
 def _send(handler: http.server.BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tracers that are killed, one after the other and beside each other, and what must be there of each afterwards."""
 
-import contextlib
 import random
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from live_node import TRACER, Cgroup, holds_none_twice
+from starvation import Starvation
 
 from tracer.errors import UsageError
 from tracer.store.manifest import Manifest, read_manifest
@@ -71,6 +71,10 @@ class Account:
         self._log = log
         command = [sys.executable, "-c", _READINGS, str(cgroup.path), str(log), str(Path(__file__).parents[1])]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        # Python takes its time: what runs before the first reading could not be told.
+        while not (log.exists() and "\n" in log.read_text()):
+            assert self._process.poll() is None
+            time.sleep(0.01)
 
     def end(self) -> None:
         """No further readings."""
@@ -86,42 +90,6 @@ class Account:
         next_ = [int(np.searchsorted(before, at)) for at in (begin_ns, end_ns)]
         least, most = used[last[1]] - used[next_[0]], used[next_[1]] - used[last[0]]
         return float(least), float(most), float(stolen[next_[1]] - stolen[last[0]])
-
-
-class Starvation(threading.Thread):
-    """For how long a process's threads had no CPU though they were ready to run, in all (proc_pid_schedstat(5)).
-
-    It is read each `_PERIOD_SECONDS`. Where this process got no CPU for that, nor may the other have had one.
-    """
-
-    _PERIOD_SECONDS = 0.1
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._tasks = Path(f"/proc/{pid}/task")
-        self._samples = [(0, self._waited())]
-        self.start()
-
-    def run(self) -> None:
-        # Threads that end take theirs with them; those of a run last as long as it does.
-        with contextlib.suppress(OSError):
-            while True:
-                self._samples.append((time.monotonic_ns(), self._waited()))
-                time.sleep(self._PERIOD_SECONDS)
-
-    def _waited(self) -> int:
-        waited = 0
-        for task in self._tasks.iterdir():
-            with contextlib.suppress(OSError, IndexError):
-                waited += int((task / "schedstat").read_text().split()[1])
-        return waited
-
-    def between(self, begin_ns: int, end_ns: int) -> int:
-        """In ns, until the process ended at the latest."""
-        until = [[waited for at_ns, waited in self._samples if at_ns <= time_ns] for time_ns in (begin_ns, end_ns)]
-        last_ns = max([begin_ns, *(at_ns for at_ns, _waited in self._samples if at_ns <= end_ns)])
-        not_read_ns = end_ns - last_ns - int(self._PERIOD_SECONDS * _SECOND)
-        return max(until[1]) - max(until[0]) + max(0, not_read_ns)
 
 
 class Kill(NamedTuple):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from kept_rows import end_of_rows
-from killing import Starvation
 from live_node import Tracer
 from logged_disk import LoggedDisk
+from starvation import DiskStalls, Starvation
 
 pytestmark = pytest.mark.root
 
@@ -34,7 +34,8 @@ def look(disk: LoggedDisk, start_tracer: Callable[..., Tracer], *options: str) -
         tracer = start_tracer("--rotate", "3s", *options, output=disk.mounted / "results")
         tracer.wait_until_tracing()
         tracing_ns = time.monotonic_ns()
-        waited = [Starvation(pid) for pid in (tracer.process.pid, emulator)]
+        # What is flushed goes through this machine's own disk.
+        waited = [Starvation(tracer.process.pid), Starvation(emulator), DiskStalls()]
         time.sleep(3)
         for _cut in range(_CUTS):
             time.sleep(random.uniform(0.2, 1))

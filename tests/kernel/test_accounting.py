@@ -145,7 +145,7 @@ def test_cpu_time_switches_and_names(
             unsure_ns = result.table("health")["unseen_time_ns"].sum()
             assert abs(ran_ns - container.cpu_time_ns()) < 0.001 * container.cpu_time_ns() + 1_000_000 + unsure_ns
     sleeping_ns = of_cgroup(windows, containers[2])["cpu_time_ns"].sum()
-    assert abs(sleeping_ns - containers[2].cpu_time_ns()) < 1_000_000
+    assert -1_000_000 < sleeping_ns - containers[2].cpu_time_ns() < 1_000_000 + stolen
 
     # CPU time of everything, idle too, is CPUs times wall time.
     assert result.manifest.end is not None
@@ -154,7 +154,7 @@ def test_cpu_time_switches_and_names(
     assert within(windows["cpu_time_ns"].sum(), wall_ns * len(online_cpus()), 0.005)
 
     # Each CPU's tick that has rows adds up to the tick's length.
-    per_tick = ticks.group_by("cpu", "tick").agg(pl.sum("cpu_time_ns"))
+    per_tick = ticks.filter(pl.col("cpu_time_ns") > 0).group_by("cpu", "tick").agg(pl.sum("cpu_time_ns"))
     assert per_tick.filter((pl.col("cpu_time_ns") - TICK_NS).abs() > 1000).is_empty()
 
     begin, end = marks["begin"], marks["end"]

@@ -43,7 +43,8 @@ def test_a_run_in_a_time_namespace(
 
     totals = result.manifest.totals
     assert totals.records_unaccounted == totals.records_lost == 0
-    assert totals.records_outside_run < totals.records / 10
+    # With a wrong clock all of them would be; some are of the time before the first tick and after the last one.
+    assert totals.records_outside_run < totals.records / 2
     windows = result.table("windows")
     assert windows["cpu_time_ns"].sum() == 3 * 10**9 * len(online_cpus())
     # The tick is of the same clock as the anchor: of this process's.

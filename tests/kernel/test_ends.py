@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a run ends when something goes wrong: always, within a bound, with its reason, and with what could be kept."""
 
+import itertools
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -142,11 +143,17 @@ def test_a_bound_on_the_size_of_files(tmp_path: Path) -> None:
     assert not list(output.rglob("*.inprogress"))
 
 
-def test_an_output_that_becomes_a_file(start_tracer: Callable[..., Tracer]) -> None:
+def test_an_output_that_becomes_a_file(start_tracer: Callable[..., Tracer], tmp_path: Path) -> None:
     tracer = start_tracer("--duration", "3s")
     tracer.wait_until_tracing()
-    shutil.rmtree(tracer.output)
-    tracer.output.touch()
+    moved = tmp_path / "moved"
+    for number in itertools.count():
+        # It may make its directory again in between.
+        with suppress(FileNotFoundError):
+            tracer.output.rename(moved.with_suffix(f".{number}"))
+        with suppress(FileExistsError):
+            os.close(os.open(tracer.output, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
     assert tracer.end() == 4
     assert "Not a directory" in last_line(tracer.said)
 

@@ -4,7 +4,9 @@
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +14,7 @@ import pytest
 from live_node import Cgroup, Tracer
 from web_server import PROGRAM, asking, free_port, is_listening, wait_for
 
+from tracer.analysis.latencies.latencies import rise
 from tracer.analysis.recording import open_recording
 from tracer.analysis.report import report
 
@@ -39,9 +42,14 @@ def test_latencies_are_of_their_container_and_window_and_the_report_says_when_th
             liar.sendto(f"http.request:1e6|ms|c:in-{web.id}".encode(), str(path))
     with asking(first, port):
         wait_for(lambda: len(log.read_text().splitlines()) >= 600)
-    web.stop()
+    # It answers one after the other: what was asked before is told and written down.
+    last_one = HTTPConnection("127.0.0.1", port, timeout=60)
+    last_one.request("GET", f"/{time.time_ns()}")
+    last_one.getresponse().read()
+    # Whose a message is can be told as long as its sender lives.
     tracer.process.send_signal(2)
     result = tracer.result()
+    web.stop()
 
     external = result.table("external")
     own = external.filter(pl.col("cgroup_id") == web.id)
@@ -54,8 +62,7 @@ def test_latencies_are_of_their_container_and_window_and_the_report_says_when_th
 
     columns = ["sent", "ready", "told"]
     requests = pl.read_csv(log, has_header=False, new_columns=columns, separator=" ").drop_nulls()
-    # The last one may have been told and not written down.
-    assert requests.height <= own["count"].sum() <= requests.height + 1
+    assert own["count"].sum() == requests.height
     of_request = own.with_columns(ready=pl.col("tags").str.strip_prefix("ready:").cast(pl.Int64))
     rows = requests.join(of_request, on="ready", how="left")
     assert (rows["value"] * 1e6).round().cast(pl.Int64).equals(rows["ready"] - rows["sent"])
@@ -75,5 +82,8 @@ def test_latencies_are_of_their_container_and_window_and_the_report_says_when_th
     print(beside)
     assert (latency.name, latency.kind) == ("http.request", "timer")
     assert beside.verdict == "rose"
+    # Of those behind which it rose, the one that made the most of it is told: on a crowded machine, somebody else's.
+    worst = max(latency.beside, key=rise)
     told = [line for line in found.headline if line.startswith(f"http.request of {latency.container.name}: ")]
-    assert f"in the windows in which it waited behind {beside.container.name}." in told[0]
+    assert f"in the windows in which it waited behind {worst.container.name}." in told[0]
+    assert worst is beside or [one.verdict for one in latency.beside].count("rose") > 1

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from live_node import SPIN, TRACER, Cgroup, Tracer, holds_none_twice, stolen_ns
+from starvation import Starvation
 
 from tracer.store.manifest import read_manifest
 from tracer.store.recovery import recover
@@ -61,10 +62,12 @@ def test_all_but_the_last_second_is_recovered_once(
     container.start(SPIN)
     tracer = start(*options)
     tracer.wait_until_tracing()
+    starvation = Starvation(tracer.process.pid)
     stolen_before = stolen_ns()
     times, used = watch(container, seconds)
+    killed_ns = time.monotonic_ns()
     kill(tracer)
-    killed_ns, stolen = time.monotonic_ns(), stolen_ns() - stolen_before
+    stolen = stolen_ns() - stolen_before
 
     (run,) = recover(tracer.output).runs
     (path,) = tracer.output.glob("runs/*/session.json")
@@ -75,15 +78,16 @@ def test_all_but_the_last_second_is_recovered_once(
     totals = manifest.totals
     assert totals.rows["windows"] == windows.height
     assert totals.rows_present == totals.rows
-    # What had been received when it was last counted is there, and all that came has a place.
-    assert totals.rows_lost == 0
+    # What had been received when it was last counted has a place; of what waited to be written then, some may be lost.
+    assert totals.rows_lost_by_cause.keys() <= {"killed"}
+    assert totals.rows_lost < windows.height / 10
     assert totals.rows_received.keys() >= run.rows.keys()
     assert (totals.records_unaccounted, totals.rows_unaccounted) == (0, {})
     assert totals.records + totals.records_expanded >= totals.rows["windows"] + totals.records_merged
     assert holds_none_twice(windows)
     end_ns = int((windows["window_tick"] + windows["ticks"]).max()) * manifest.tick_ns
     print(f"killed {(killed_ns - end_ns) / _MS:.0f} ms after the end of the last window that is there")
-    assert killed_ns - end_ns < _SECOND
+    assert killed_ns - end_ns - starvation.between(end_ns, killed_ns) < _SECOND
 
     whole = windows.filter(
         (pl.col("cgroup_id") == container.id) & (pl.col("window_tick") * manifest.tick_ns > times[0])

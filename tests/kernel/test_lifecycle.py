@@ -31,6 +31,7 @@ def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[...,
     time.sleep(1.5)
     tracer.process.terminate()
     result = tracer.result()
+    walks = int((time.monotonic() - begin + 1) // 30)
 
     lifecycle = result.table("lifecycle").filter(pl.col("cgroup_path").str.starts_with(f"/{own_cgroup.name}/"))
     for event in ("created", "removed"):
@@ -38,7 +39,8 @@ def test_ten_thousand_cgroups_at_a_thousand_a_second(start_tracer: Callable[...,
         assert dict(rows.select("cgroup_id", "cgroup_path").iter_rows()) == {
             cgroup_id: f"/{own_cgroup.name}/{name}" for cgroup_id, name in made.items()
         }
-        assert rows["source"].unique().to_list() == ["kernel"]
+        # A walk, each 30 s, may see one before what the kernel told of it is read.
+        assert rows.filter(pl.col("source") != "kernel").height <= 3 * walks
     health = result.table("health")
     assert health["cgroup_events_lost"].sum() == 0
     assert result.manifest.totals.records_lost == 0

@@ -50,6 +50,14 @@ def recordings(output: Path) -> list[Manifest]:
     return sorted(map(read_manifest, output.glob("runs/*/session.json")), key=lambda one: one.start.utc_ns)
 
 
+def await_recordings(output: Path, *statuses: str) -> list[Manifest]:
+    until = time.monotonic() + 60
+    while [one.status for one in recordings(output)] != list(statuses):
+        assert time.monotonic() < until, recordings(output)
+        time.sleep(0.1)
+    return recordings(output)
+
+
 def test_an_incident_is_written_and_its_recording_names_the_culprit(
     new_container: Callable[[], Cgroup], start_tracer: Callable[..., Tracer], tmp_path: Path
 ) -> None:
@@ -64,14 +72,13 @@ def test_an_incident_is_written_and_its_recording_names_the_culprit(
     time.sleep(4)
     assert not list(tracer.output.glob("*")), "something is written though nothing has happened"
     culprit.start(BURST)
-    time.sleep(5)
-    (of_rule,) = recordings(tracer.output)
+    (of_rule,) = await_recordings(tracer.output, "finished")
     # By hand, over the socket and by a signal; what runs can be looked at meanwhile.
     assert "are written" in tracer_says("mark", "--socket", socket, "a deploy")
     assert victim_name[:12] in tracer_says("top", "--once", "--socket", socket)
-    time.sleep(4)
+    await_recordings(tracer.output, "finished", "finished")
     tracer.process.send_signal(signal.SIGUSR1)
-    time.sleep(1)
+    await_recordings(tracer.output, "finished", "finished", "running")
     tracer.process.send_signal(signal.SIGTERM)
     assert tracer.end() == 0, tracer.said
     assert not socket.exists()

@@ -164,17 +164,18 @@ def test_other_lengths_of_tick_and_window(start_tracer: Callable[..., Tracer], t
 
 
 def test_rotation_leaves_closed_files_while_it_runs(start_tracer: Callable[..., Tracer]) -> None:
-    tracer = start_tracer("--rotate", "1s", "--duration", "5s")
+    tracer = start_tracer("--rotate", "1s", "--duration", "6s")
     tracer.wait_until_tracing()
-    time.sleep(3)
+    while len(closed_files(tracer.output / "windows")) < 2:
+        assert tracer.process.poll() is None, "it ended before it had closed two files"
+        time.sleep(0.05)
     early = {path: path.read_bytes() for path in closed_files(tracer.output)}
-    assert len([path for path in early if path.is_relative_to(tracer.output / "windows")]) >= 2
     (manifest,) = tracer.output.glob("runs/*/session.json")
     assert read_manifest(manifest).status == "running"
     assert read_manifest(manifest).totals.rows["windows"] > 0
     result = tracer.result()
     assert all(path.read_bytes() == content for path, content in early.items())
-    assert result.table("windows")["cpu_time_ns"].sum() == 5 * 10**9 * len(online_cpus())
+    assert result.table("windows")["cpu_time_ns"].sum() == 6 * 10**9 * len(online_cpus())
 
 
 def test_two_runs_into_one_output(start_tracer: Callable[..., Tracer]) -> None:
@@ -391,7 +392,7 @@ def test_a_cpu_goes_offline_and_comes_back(
     container.start(f"exec taskset -c {cpu} sh -c '{SPIN}'")
     result = tracer.result()
 
-    assert [note.split(": ")[1] for note in result.manifest.notes if "CPU" in note] == [
+    assert [note.split(": ")[1] for note in result.manifest.notes if f": CPU {cpu} " in note] == [
         f"CPU {cpu} went offline",
         f"CPU {cpu} came online",
     ]
@@ -403,7 +404,9 @@ def test_a_cpu_goes_offline_and_comes_back(
     ]
     ticks = result.table("ticks").filter(pl.col("cpu") == cpu)
     begin, end = offline_ns // 1_000_000, online_ns // 1_000_000
-    assert ticks.filter(pl.col("tick").is_between(begin + 1, end - 1)).is_empty()
+    # Who waited for another CPU before, and was taken to this one later, waited here: docs/accounting.md.
+    ran = pl.col("cpu_time_ns") > 0
+    assert ticks.filter(pl.col("tick").is_between(begin + 1, end - 1), ran).is_empty()
     assert not ticks.filter(pl.col("tick") < begin).is_empty()
     after = ticks.filter(pl.col("tick") > end + 2000)
     assert not after.is_empty()

@@ -2,6 +2,7 @@
 """Live runs that upload into a directory: one that is killed, and the next one, which finds what that has left."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,15 @@ def test_what_a_killed_run_and_the_next_one_wrote_is_uploaded_whole(
     options = ("--rotate", "1s", "--upload", f"file://{target}")
     killed = start_tracer(*options, output=output)
     killed.wait_until_tracing()
-    while len(list(output.glob("windows/dt=*/identifier=*/*.parquet"))) < 2:
+    until = time.monotonic() + 60
+    # What uploads is the least of all for the scheduler.
+    while (
+        len(list(output.glob("windows/dt=*/identifier=*/*.parquet"))) < 2
+        or not list(target.glob("runs/*/session.json"))
+    ):  # fmt: skip
         assert killed.process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
     # That it may write there is found out at once, not after the first hour.
     assert len(list(target.glob("runs/*/session.json"))) == 1
     assert all_periods(target) == []

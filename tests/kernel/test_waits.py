@@ -143,7 +143,7 @@ def test_a_storm_of_forks_leaves_hardly_a_wait_unknown(
         forking.add(FORKS)
     result, _truth = measure(start_tracer(), forking)
     sums = waits_of(result, forking)
-    assert sums["waits"] > 1000 * MEASURED_SECONDS
+    assert sums["waits"] > 200 * MEASURED_SECONDS
     assert sum(holders_of(result, forking).values()) == sums["wait_time_ns"]
     # Each of them had been woken, as a new task; what is left is of the moment at which the tracer began to look,
     # and of switches that this kernel keeps to itself.

@@ -2,6 +2,7 @@
 """A run on a disk that fails for a while, by real means: it goes on, says so, and nothing is lost without a count."""
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -214,16 +215,18 @@ def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch
     notes: list[str] = []
     monkeypatch.setattr(keeping, "_SLOW_SECONDS", 0.05)
     parts = [rows_of(WINDOWS, 10, salt) for salt in range(4)]
-    told = threading.Event()
     with disk_that_hangs(tmp_path / "disk") as (output, fault):
         store = with_journal(output, notes)
         storing = Storing(store, example_manifest, threading.Event(), queue_bytes=parts[0].nbytes + 1)
         storing.start()
         with fault():
             storing.put(WINDOWS, parts[0])
-            # The first one is under way, and two find room.
+            # The first one is under way, for longer than is said at once, and two find room.
+            until = time.monotonic() + 30
+            while storing.bytes_queued or (since := storing._busy_since) is None or time.monotonic() - since < 0.06:
+                assert time.monotonic() < until
+                time.sleep(0.005)
             for part in parts[1:]:
-                told.wait(0.2)
                 storing.put(WINDOWS, part)
         storing.finish()
         storing.join()

@@ -88,7 +88,9 @@ def test_it_fits_a_terminal() -> None:
     assert all(cells(line_of(wide, room)) <= room for room in range(60, 120))
 
 
-def test_it_is_written_over_and_gone_at_the_end(terminal: tuple[int, int]) -> None:
+def test_it_is_written_over_and_gone_at_the_end(terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    # However late its thread is.
+    monkeypatch.setattr(module, "_END_SECONDS", 30)
     controller, _line = terminal
     said = ""
     with live_line(progress, quiet=False):

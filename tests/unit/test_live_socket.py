@@ -104,7 +104,13 @@ def test_a_mark_that_cannot_be_is_refused_with_its_reason() -> None:
 
 
 def test_one_that_stands_still_is_not_in_the_way_of_another(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attaching, "_SECONDS", 0.2)
+    class Impatient(attaching._Connection):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            if path.name == "00000000.sock":
+                self.timeout = 0.2
+
+    monkeypatch.setattr(attaching, "_Connection", Impatient)
     directory.mkdir()
     with socket.socket(socket.AF_UNIX) as still:
         still.bind(str(directory / "00000000.sock"))

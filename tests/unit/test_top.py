@@ -255,7 +255,11 @@ def test_a_run_that_is_gone_from_the_start_ends_it() -> None:
     async def drive() -> TopApp:
         app = TopApp(gone, lambda: "", History())
         async with app.run_test() as pilot:
-            await pilot.pause(0.1)
+            # A thread asks.
+            for _ in range(3000):
+                if app.failure is not None:
+                    break
+                await pilot.pause(0.01)
         return app
 
     assert str(asyncio.run(drive()).failure) == "no tracer runs behind it"
