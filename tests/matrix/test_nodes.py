@@ -53,6 +53,12 @@ def test_a_clock_that_is_set_and_ticks_that_are_held_up(guest: "Ended") -> None:
     assert guest.tests == Outcome(3, 0, 0)
 
 
+@pytest.mark.guest("--arch", "arm64", "--count-instructions", "--timeout", "1800", "--", *PYTEST,
+                   "tests/guest/test_counters.py")  # fmt: skip
+def test_counters_that_are_shared_and_taken_away(guest: "Ended") -> None:
+    assert guest.tests == Outcome(3, 0, 0)
+
+
 @pytest.mark.guest("--", *PYTEST, "tests/guest/test_suspend.py")
 def test_a_node_that_is_suspended(guest: "Ended") -> None:
     assert guest.tests == Outcome(1, 0, 0)

@@ -11,4 +11,6 @@ pytestmark = pytest.mark.root
 
 def test_counters_are_right(tmp_path: Path) -> None:
     guest = ("--arch", "arm64", "--count-instructions", "--timeout", "1800")
-    assert run_tests(tmp_path, *guest, "--", *PYTEST, "tests/guest/test_counters.py") == Outcome(3, 0, 0)
+    # `make vm-test` also takes its counters away and asks for more than there are.
+    which = "tests/guest/test_counters.py::test_instructions_and_cycles_of_cgroups"
+    assert run_tests(tmp_path, *guest, "--", *PYTEST, which) == Outcome(1, 0, 0)
