@@ -195,7 +195,8 @@ def test_cores_of_two_kinds(start_on: Callable[..., Tracer], new_container: Call
     windows = windows.filter("told").join(times.rename({"tick": "window_tick"}), on="window_tick")
     assert windows.height > 20
     assert (windows["covered"] / windows["cpu_time_ns"] - windows["share"]).abs().max() < 1e-6
-    assert 0.2 < windows["share"].mean() < 0.8
+    # Whatever else runs on either CPU.
+    assert windows["share"].is_between(0.1, 0.9).sum() > 10
 
 
 def test_a_cpu_whose_counters_somebody_holds(
